@@ -1,0 +1,60 @@
+"""Vision backbones with nothing to spare.
+
+Names load when they are first used, so that ``import plainvision`` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plainvision import bench, layers, models, recipes, surgery, training
+    from plainvision.layers.linear_pair import set_slope
+    from plainvision.card import Card, card
+    from plainvision.models.loading import load_checkpoint
+    from plainvision.models.registry import create_model, list_models
+    from plainvision.surgery.fuse import fuse
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Card",
+    "__version__",
+    "bench",
+    "card",
+    "create_model",
+    "fuse",
+    "layers",
+    "list_models",
+    "load_checkpoint",
+    "models",
+    "recipes",
+    "set_slope",
+    "surgery",
+    "training",
+]
+
+_WHERE = {
+    "Card": "plainvision.card",
+    "card": "plainvision.card",
+    "create_model": "plainvision.models.registry",
+    "fuse": "plainvision.surgery.fuse",
+    "list_models": "plainvision.models.registry",
+    "load_checkpoint": "plainvision.models.loading",
+    "set_slope": "plainvision.layers.linear_pair",
+}
+_ROOMS = ("bench", "layers", "models", "recipes", "surgery", "training")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        value = getattr(importlib.import_module(_WHERE[name]), name)
+    elif name in _ROOMS:
+        value = importlib.import_module(f"plainvision.{name}")
+    else:
+        raise AttributeError(f"module 'plainvision' has no attribute {name!r}; it offers {', '.join(__all__)}.")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,29 @@
+"""What a network costs: parameters, multiply-adds, time and memory, and records of it.
+
+The functions load together with the room, because one of them shares its name with its file.
+"""
+
+from plainvision.bench.counting import count_macs, count_parameters
+from plainvision.bench.measure import (
+    Measurement,
+    measure,
+    measure_training_step,
+    median_interval,
+    ratios,
+    ratios_per_round,
+)
+from plainvision.bench.record import as_table, host_facts, write_record
+
+__all__ = [
+    "Measurement",
+    "as_table",
+    "count_macs",
+    "count_parameters",
+    "host_facts",
+    "measure",
+    "measure_training_step",
+    "median_interval",
+    "ratios",
+    "ratios_per_round",
+    "write_record",
+]

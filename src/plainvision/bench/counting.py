@@ -1,0 +1,62 @@
+"""Parameters and multiply-adds of a network, counted the way papers count them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of learned values; a parameter that two layers share counts once, buffers never."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_macs(model: nn.Module, image_size: tuple[int, int] | int = 224, channels: int = 3) -> int:
+    """Return the multiply-adds of one image, (1, channels, H, W), in eval mode.
+
+    Counted: convolutions of every kind and matrix products, those inside attention included. Not counted, as in the
+    papers' own tables: element-wise work (activations, normalisation, the addition of a bias), pooling, softmax,
+    resizing, and products of vectors. A network built under ``torch.device("meta")`` is counted without computing.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+    height, width = checked_image_size(image_size, channels)
+    # Buffers decide too, where there are no parameters; a network with neither takes its input on the CPU.
+    tensors = [*model.parameters(), *model.buffers()]
+    device = tensors[0].device if tensors else torch.device("cpu")
+    dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
+    images = torch.zeros(1, channels, height, width, device=device, dtype=dtype)
+    with eval_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(images)
+    return counter.get_total_flops() // 2
+
+
+def checked_image_size(image_size: tuple[int, int] | int, channels: int) -> tuple[int, int]:
+    """Return (H, W) in pixels; one number means a square.
+
+    Raises:
+        ValueError: H, W or ``channels`` is below 1.
+    """
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if min(height, width, channels) < 1:
+        raise ValueError(
+            f"there is no image of {channels} channels and {height}x{width} pixels. Give an image_size and channels "
+            "above zero, for instance image_size=224, channels=3."
+        )
+    return height, width
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put every part of ``model`` in eval mode for a while, then each back in the mode it was found in."""
+    found = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        # Not model.train(): a network in training may hold frozen parts that are in eval mode.
+        for module, training in found:
+            module.training = training

@@ -1,0 +1,72 @@
+"""The most memory that one piece of work holds beyond what was held before it."""
+
+import ctypes
+import gc
+import re
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"  # see proc_pid_clear_refs(5): sets the peak of the resident set to its present size
+
+
+def peak_memory_mb(work: Callable[[], object], device: torch.device, passes: int = 3) -> float | None:
+    """Return the peak of ``work()`` in MB (1e6 bytes) beyond what was held before: the median of ``passes`` calls.
+
+    On CUDA: what PyTorch's allocator handed out. On the CPU, under Linux: the resident set of the process, which also
+    sees the scratch space of the libraries below PyTorch, and moves by some hundred kB of its own accord. Elsewhere
+    None. Call ``work`` before, so that what is made once (compiled kernels, first touch of weights) is not counted.
+    """
+    if device.type == "cuda":
+        return statistics.median(_cuda_peak(work, device) for _ in range(passes)) / 1e6
+    if device.type == "cpu" and _can_reset_peak():
+        return statistics.median(_resident_peak(work) for _ in range(passes)) / 1e6
+    return None
+
+
+def _cuda_peak(work: Callable[[], object], device: torch.device) -> int:
+    gc.collect()
+    torch.cuda.synchronize(device)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def _resident_peak(work: Callable[[], object]) -> int:
+    gc.collect()
+    _return_freed_memory()
+    before = _status_bytes("VmRSS")
+    _CLEAR_REFS.write_text(_RESET_PEAK)
+    work()
+    # Never below zero: the kernel updates its counters in batches.
+    return max(0, _status_bytes("VmHWM") - before)
+
+
+def _can_reset_peak() -> bool:
+    try:
+        _CLEAR_REFS.write_text(_RESET_PEAK)
+        _status_bytes("VmHWM")
+    except (OSError, LookupError):  # not Linux, or a container that hides it
+        return False
+    return True
+
+
+def _return_freed_memory() -> None:
+    # glibc keeps what is freed, and the next pass would reuse it without the resident set growing.
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError, TypeError):  # another C library
+        return
+
+
+def _status_bytes(field: str) -> int:
+    found = re.search(rf"^{field}:\s+(\d+) kB$", _STATUS.read_text(), re.MULTILINE)
+    if found is None:
+        raise LookupError(f"{_STATUS} has no {field}.")
+    return int(found.group(1)) * 1024

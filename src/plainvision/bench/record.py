@@ -1,0 +1,148 @@
+"""A measured number as a record: the claim, the figures, how to get them again, and on what they were got."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import plainvision
+
+
+def write_record(path: str | Path, claim: str, figures: Mapping[str, Any], command: str) -> None:
+    """Write a record of ``figures`` into a JSON file, whole or not at all.
+
+    Beside the claim, the command and the figures it holds the day (UTC) and the facts of the host. Nothing in it
+    tells whose machine it was: absolute paths in ``command`` are cut to their last part.
+
+    Raises:
+        ValueError: ``figures`` holds something that JSON cannot, a NaN or an infinity included.
+    """
+    path = Path(path)
+    record = {
+        "claim": claim,
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": _without_folders(command),
+        "figures": dict(figures),
+        "host": host_facts(),
+    }
+    try:
+        text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"cannot write the figures of {path.name} as JSON: {error}. Give finite numbers, strings, lists and dicts; "
+            "`Measurement.to_dict()` returns such."
+        ) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Renamed into place, so that a reader or a crash never meets half a file.
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def host_facts() -> dict[str, Any]:
+    """Return what a number depends on: processor, memory, GPU and versions. No names of hosts, users or folders."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": _cores(),
+        "threads": torch.get_num_threads(),
+        "memory_gb": _memory_gb(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "timm": importlib.metadata.version("timm"),
+        "plainvision": plainvision.__version__,
+        "commit": _commit(),
+    }
+
+
+def as_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return ``rows`` as a Markdown table, its columns in the order of first appearance, numbers to the right.
+
+    Raises:
+        ValueError: no rows.
+    """
+    if not rows:
+        raise ValueError("a table needs at least one row, to know its columns. Give a list of dicts.")
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    lines = [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
+    widths = [max(3, *(len(line[place]) for line in lines)) for place in range(len(columns))]
+    numeric = [all(isinstance(row.get(column), int | float | None) for row in rows) for column in columns]
+    rule = ["-" * (width - 1) + (":" if right else "-") for width, right in zip(widths, numeric, strict=True)]
+    return "\n".join(_line(line, widths, numeric) for line in [lines[0], rule, *lines[1:]])
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
+    padded = (
+        cell.rjust(width) if right else cell.ljust(width)
+        for cell, width, right in zip(cells, widths, numeric, strict=True)
+    )
+    return "| " + " | ".join(padded) + " |"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "n/a"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return str(value).replace("|", r"\|").replace("\n", " ")
+
+
+def _without_folders(command: str) -> str:
+    # A slash that begins a path, so neither one inside a relative path nor one of a URL's.
+    return re.sub(r"(?<![\w.~:/-])/(?:[^\s/'\"]+/)+", "", command)
+
+
+def _cpu_name() -> str:
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if found is not None:
+            return found.group(1)
+    except OSError:  # not Linux
+        pass
+    if platform.system() == "Darwin":
+        return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def _cores() -> int | None:
+    # What this process may use, where the system can tell: a container often has fewer than the machine.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _memory_gb() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None
+
+
+def _commit() -> str | None:
+    """Return the short hash of plainvision's own checkout, marked when tracked files differ from it."""
+    package = Path(plainvision.__file__).resolve().parent
+    root = _output("git", "-C", str(package), "rev-parse", "--show-toplevel")
+    # Installed into someone else's repository, the hash would be that repository's.
+    if root is None or Path(root).resolve() / "src" / "plainvision" != package:
+        return None
+    return _output("git", "-C", str(package), "describe", "--always", "--dirty", "--exclude=*")
+
+
+def _output(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,64 @@
+"""Give any convolutional network linear pairs, for deep training (arXiv:2305.12972, Table 2)."""
+
+import copy
+
+import torch
+from torch import nn
+
+from plainvision.layers.fusable import Fusable
+from plainvision.layers.linear_pair import LinearPair
+from plainvision.surgery.tracing import replace_layer
+
+
+def linear_pairs(model: nn.Module) -> nn.Module:
+    """Return a new network in which each convolution is a linear pair that computes the same, at slope 1.
+
+    A KxK convolution becomes the same one, a batch norm, the annealed activation and a 1x1 convolution; in this order
+    the padding stays exact when the two are folded. The second gets a batch norm of its own where the convolution had
+    a bias, which says that no norm follows. Depthwise convolutions stay: on one channel a pair is only a factor.
+
+    Raises:
+        ValueError: there is no convolution to replace.
+    """
+    model = copy.deepcopy(model)
+    inside = {id(layer) for module in model.modules() if isinstance(module, Fusable) for layer in module.modules()}
+    names = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d) and id(module) not in inside and not _depthwise(module)
+    ]
+    if not names:
+        raise ValueError(
+            f"no convolution to replace in {type(model).__name__}: those it has are depthwise or in linear pairs already."
+        )
+    for name in names:
+        conv = model.get_submodule(name)
+        assert isinstance(conv, nn.Conv2d)
+        replace_layer(model, name, _pair(conv))
+    return model
+
+
+def _depthwise(conv: nn.Conv2d) -> bool:
+    return conv.groups > 1 and conv.groups == conv.in_channels
+
+
+def _pair(conv: nn.Conv2d) -> LinearPair:
+    place = {"device": conv.weight.device, "dtype": conv.weight.dtype}
+    channels, has_bias = conv.out_channels, conv.bias is not None
+    point = nn.Conv2d(channels, channels, 1, groups=conv.groups, bias=has_bias, **place)  # type: ignore[arg-type]
+    first = nn.Sequential(conv, _identity_norm(channels, place))
+    second = nn.Sequential(point, _identity_norm(channels, place)) if has_bias else nn.Sequential(point)
+    with torch.no_grad():
+        nn.init.dirac_(point.weight, groups=conv.groups)
+        if point.bias is not None:
+            point.bias.zero_()
+    pair = LinearPair(first, second, slope=1.0)
+    return pair.to(conv.weight.device).train(conv.training)
+
+
+def _identity_norm(channels: int, place: dict) -> nn.BatchNorm2d:
+    """Return a batch norm that in eval mode changes nothing: its scale undoes its own eps."""
+    norm = nn.BatchNorm2d(channels, **place)
+    with torch.no_grad():
+        norm.weight.fill_((1 + norm.eps) ** 0.5)
+    return norm

@@ -1,0 +1,216 @@
+"""A recipe: one frozen value that says everything about a training run.
+
+No torch here: a recipe is made, printed and overridden from the command line before anything heavy is imported.
+Fields are documented beneath themselves; the command line shows those words as its help.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from plainvision.training.techniques import TECHNIQUES, Technique
+
+Option = bool | int | float | str | None
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the images come from and at what size they are read."""
+
+    root: str = "digits"
+    """A folder of class folders, a .zip or .tar of one, `hfds/NAME`, `wds/SHARDS`, or `digits` (embedded)."""
+    validation_root: str | None = None
+    """Where the validation split is, when it is not under `root`."""
+    train_split: str = "train"
+    """Name of the training split: a folder under the root, or the split of a Hugging Face data set."""
+    validation_split: str = "validation"
+    """Name of the validation split."""
+    image_size: int = 224
+    """Side of the square that a network sees, in pixels."""
+    channels: Literal[1, 3] = 3
+    """Colour channels: 1 for grey, 3 for RGB."""
+    crop_ratio: float = 0.875
+    """Evaluation: the share of the resized short side that the centre crop keeps."""
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    """How images are resized."""
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    """Subtracted from pixels in [0, 1], one value per channel."""
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    """Divides the centred pixels, one value per channel."""
+    corrupt: Literal["skip", "stop"] = "skip"
+    """An image that cannot be read is named, counted and skipped, or stops the run."""
+    workers: int = 4
+    """Processes that read images, beside the one that trains; 0 reads in the training process."""
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What training does to an image before the network sees it."""
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    """Random resized crop: least and largest share of the image's area."""
+    ratio: tuple[float, float] = (0.75, 4 / 3)
+    """Random resized crop: least and largest aspect ratio."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    policy: str | None = None
+    """timm's automatic augmentation, for instance `rand-m7-mstd0.5-inc1` (RandAugment); replaces colour jitter."""
+    color_jitter: float = 0.0
+    """Strength of colour jitter, when there is no policy."""
+    random_erasing: float = 0.0
+    """Probability of erasing a random rectangle."""
+    mixup: float = 0.0
+    """Mixup's alpha; 0 is off."""
+    cutmix: float = 0.0
+    """CutMix's alpha; 0 is off."""
+    mix_probability: float = 1.0
+    """Probability that a batch is mixed at all, when Mixup or CutMix is on."""
+    switch_probability: float = 0.5
+    """Probability of CutMix rather than Mixup, when both are on."""
+    repeats: int = 1
+    """How often each image appears in an epoch, augmented anew (repeated augmentation)."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How the run uses the hardware; nothing here changes what is computed, beyond rounding."""
+
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """Mixed precision of the forward pass."""
+    accumulate: int = 1
+    """Split each process's share of a batch into this many passes, to save memory."""
+    channels_last: bool = False
+    """Keep activations in the channels_last memory layout."""
+    compile: bool = False
+    """Compile the network with torch.compile."""
+    fsdp: bool = False
+    """Shard parameters over the processes (FSDP2) instead of copying them to each (DDP)."""
+    sync_batch_norm: bool = False
+    """Share batch-norm statistics between processes; needs a GPU in each."""
+    checkpoint_steps: int | None = None
+    """Save the full state every so many steps too, beside the end of each epoch."""
+    log_steps: int = 10
+    """Steps between two looks at the loss (each waits for the device)."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the result of a training run."""
+
+    name: str
+    """The recipe's name; a run's folder remembers it."""
+    model: str
+    """Any name that `plainvision.create_model` knows, timm's included."""
+    model_options: dict[str, Option] = field(default_factory=dict)
+    """The network's own options, for instance `width`, `series`, `drop_rate`."""
+    num_classes: int | None = None
+    """Number of classes; None takes it from the data."""
+    start_from: str | None = None
+    """Path or URL of weights to start from."""
+    data: Data = field(default_factory=Data)
+    """Where the images come from."""
+    augment: Augment = field(default_factory=Augment)
+    """What training does to an image."""
+    epochs: int = 300
+    """Passes over the training images."""
+    batch_size: int = 1024
+    """Images per optimizer step, over all processes together."""
+    optimizer: str = "lamb"
+    """timm's name of the optimizer: lamb, sgd, adamw, ..."""
+    lr: float = 3.5e-3
+    """Peak learning rate, for this batch size."""
+    min_lr: float = 1e-6
+    """Learning rate at the end of the schedule."""
+    momentum: float = 0.9
+    """Momentum, for optimizers that have one."""
+    betas: tuple[float, float] | None = None
+    """Betas of Adam-like optimizers; None keeps the optimizer's own."""
+    optimizer_eps: float | None = None
+    """Epsilon of Adam-like optimizers; None keeps the optimizer's own."""
+    weight_decay: float = 0.0
+    """Weight decay, on weights of two and more dimensions only."""
+    layer_decay: float | None = None
+    """Each layer, from the head down, learns at this fraction of the rate of the one above."""
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    """Learning-rate schedule after the warm-up, updated every step."""
+    decay_epochs: int = 30
+    """The step schedule multiplies the rate by 0.1 this often."""
+    warmup_epochs: int = 5
+    """Epochs of linear warm-up."""
+    warmup_lr: float = 0.0
+    """Learning rate at the start of the warm-up."""
+    clip_grad: float | None = None
+    """Largest norm of the gradient; None does not clip."""
+    loss: Literal["cross_entropy", "bce"] = "cross_entropy"
+    """Soft cross-entropy, or binary cross-entropy per class."""
+    label_smoothing: float = 0.1
+    """Share of the target spread over all classes."""
+    techniques: tuple[Technique, ...] = ()
+    """What is done beside plain training, in this order."""
+    machine: Machine = field(default_factory=Machine)
+    """How the run uses the hardware."""
+    seed: int = 0
+    """Decides initial weights, order, augmentation and dropout."""
+
+    def __post_init__(self) -> None:
+        positive = {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "lr": self.lr,
+            "data.image_size": self.data.image_size,
+            "augment.repeats": self.augment.repeats,
+            "machine.accumulate": self.machine.accumulate,
+            "machine.log_steps": self.machine.log_steps,
+        }
+        for name, value in positive.items():
+            if value <= 0:
+                raise ValueError(f"recipe {self.name!r}: {name}={value} must be above zero.")
+        if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
+            raise ValueError(
+                f"recipe {self.name!r}: {self.warmup_epochs} warm-up epochs leave nothing of {self.epochs} epochs for "
+                "the schedule. Give fewer warmup_epochs or more epochs."
+            )
+        if len(self.data.mean) != self.data.channels or len(self.data.std) != self.data.channels:
+            raise ValueError(
+                f"recipe {self.name!r}: data.mean has {len(self.data.mean)} values and data.std {len(self.data.std)}, "
+                f"for data.channels={self.data.channels}. Give one value per channel."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the recipe as plain values that JSON can hold."""
+        plain = dataclasses.asdict(self)
+        plain["techniques"] = [technique.to_dict() for technique in self.techniques]
+        return json.loads(json.dumps(plain))
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> "Recipe":
+        """Rebuild a recipe from what `to_dict` returned.
+
+        Raises:
+            ValueError: a field or a technique that this version does not know.
+        """
+        values = dict(plain)
+        try:
+            values["data"] = Data(**_tuples(values["data"]))
+            values["augment"] = Augment(**_tuples(values["augment"]))
+            values["machine"] = Machine(**values["machine"])
+            values["techniques"] = tuple(_technique(item) for item in values["techniques"])
+            values["betas"] = tuple(values["betas"]) if values["betas"] is not None else None
+            return cls(**values)
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"this is not a recipe of this version of plainvision: {error}. Load it with the version that wrote it."
+            ) from error
+
+
+def _technique(plain: dict[str, Any]) -> Technique:
+    values = dict(plain)
+    name = values.pop("technique")
+    if name not in TECHNIQUES:
+        raise ValueError(f"unknown technique {name!r}; this version knows {', '.join(sorted(TECHNIQUES))}.")
+    return TECHNIQUES[name](**values)
+
+
+def _tuples(plain: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}

@@ -1,0 +1,25 @@
+"""What a training run has in hand; techniques read and write it."""
+
+from dataclasses import dataclass
+
+from timm.utils.model_ema import ModelEmaV3
+from torch import nn
+
+
+@dataclass
+class State:
+    """The moving parts of a run."""
+
+    model: nn.Module
+    """The network that trains, without any wrapper."""
+    average: ModelEmaV3 | None = None
+    """The running average of its weights, when a technique keeps one."""
+    epoch: int = 0
+    """The epoch that is running, from 0."""
+    step: int = 0
+    """Optimizer steps taken since the run began."""
+
+    @property
+    def best_network(self) -> nn.Module:
+        """The network to evaluate and keep: the average where there is one."""
+        return self.model if self.average is None else self.average.module

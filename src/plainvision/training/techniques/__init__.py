@@ -1,0 +1,24 @@
+"""Techniques: what a run does beside plain training, one file each; the loop knows none by name."""
+
+from plainvision.training.techniques.deep_training import DeepTraining
+from plainvision.training.techniques.ema import EMA
+from plainvision.training.techniques.fuse_after_anneal import FuseAfterAnneal
+from plainvision.training.techniques.linear_pairs import LinearPairs
+from plainvision.training.techniques.series_activations import SeriesActivations
+from plainvision.training.techniques.technique import NoEffectWarning, Technique
+
+TECHNIQUES: dict[str, type[Technique]] = {
+    technique.__name__: technique
+    for technique in (DeepTraining, EMA, FuseAfterAnneal, LinearPairs, SeriesActivations)
+}
+
+__all__ = [
+    "EMA",
+    "TECHNIQUES",
+    "DeepTraining",
+    "FuseAfterAnneal",
+    "LinearPairs",
+    "NoEffectWarning",
+    "SeriesActivations",
+    "Technique",
+]

@@ -1,0 +1,36 @@
+"""An exponential moving average of the weights, the network that is evaluated and kept."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from plainvision.training.techniques.technique import Technique
+
+if TYPE_CHECKING:
+    from plainvision.training.recipe import Recipe
+    from plainvision.training.state import State
+
+
+@dataclass(frozen=True)
+class EMA(Technique):
+    """Average weights and batch-norm statistics over the steps, by timm's `ModelEmaV3`."""
+
+    decay: float = 0.9999
+    """Share of the average that a step keeps."""
+    warmup: bool = False
+    """Start with a smaller decay, for short runs."""
+
+    def check(self, recipe: "Recipe") -> None:
+        """Refuse FSDP, under which no process holds the weights that are averaged."""
+        if recipe.machine.fsdp:
+            raise ValueError(f"{self} does not work with machine.fsdp: no process holds whole weights. Drop one.")
+
+    def start(self, state: "State") -> None:
+        """Begin the average at the weights as they are."""
+        from timm.utils.model_ema import ModelEmaV3
+
+        state.average = ModelEmaV3(state.model, decay=self.decay, use_warmup=self.warmup)
+
+    def step_end(self, state: "State") -> None:
+        """Move the average towards the weights."""
+        assert state.average is not None
+        state.average.update(state.model, step=state.step if self.warmup else None)

@@ -1,0 +1,58 @@
+"""What a technique may do, and when."""
+
+import abc
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # a technique is described without torch; it imports it when it acts
+    from torch import nn
+
+    from plainvision.training.recipe import Recipe
+    from plainvision.training.state import State
+
+
+class NoEffectWarning(UserWarning):
+    """A technique found nothing to do."""
+
+
+class Technique(abc.ABC):
+    """A frozen dataclass that acts at the moments named below; what it does not define, it does not do.
+
+    The loop calls, for each technique in the recipe's order::
+
+        check(recipe)                        once, before anything is built
+        model = build(model)                 once, on the new network
+        start(state)                         once, when the optimizer exists
+        model = reshape(model, epoch)        as each epoch begins, on the network and on its average alike
+        step_end(state)                      after each optimizer step
+
+    A technique keeps no state of its own: what must survive a restart is in the network, in the `State`, or a
+    function of the epoch.
+    """
+
+    def check(self, recipe: "Recipe") -> None:
+        """Raise or warn when the recipe leaves this technique nothing to do."""
+
+    def build(self, model: "nn.Module") -> "nn.Module":
+        """Return the network to train: ``model``, changed or not."""
+        return model
+
+    def start(self, state: "State") -> None:
+        """Put what the technique needs into ``state``."""
+
+    def reshape(self, model: "nn.Module", epoch: int) -> "nn.Module":
+        """Return the network in the form that it has in ``epoch``; another object gets a new optimizer."""
+        return model
+
+    def step_end(self, state: "State") -> None:
+        """Act after an optimizer step."""
+
+    def metrics(self, state: "State") -> dict[str, float]:
+        """Return values to record with each epoch."""
+        return {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the technique's name and fields as plain values."""
+        assert dataclasses.is_dataclass(self), f"{type(self).__name__} must be a dataclass"
+        return {"technique": type(self).__name__, **dataclasses.asdict(self)}
+
