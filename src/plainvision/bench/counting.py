@@ -16,9 +16,10 @@ def count_parameters(model: nn.Module) -> int:
 def count_macs(model: nn.Module, image_size: tuple[int, int] | int = 224, channels: int = 3) -> int:
     """Return the multiply-adds of one image, (1, channels, H, W), in eval mode.
 
-    Counted: convolutions of every kind and matrix products, those inside attention included. Not counted, as in the
-    papers' own tables: element-wise work (activations, normalisation, the addition of a bias), pooling, softmax,
-    resizing, and products of vectors. A network built under ``torch.device("meta")`` is counted without computing.
+    Counted: convolutions of every kind and matrix products, those inside attention included. Not counted, as
+    in the papers' own tables: element-wise work (activations, normalisation, adding a bias), pooling,
+    softmax, resizing, and products with a single vector. A network built under ``torch.device("meta")`` is
+    counted without computing anything.
 
     Raises:
         ValueError: a size below 1.
@@ -29,8 +30,14 @@ def count_macs(model: nn.Module, image_size: tuple[int, int] | int = 224, channe
     device = tensors[0].device if tensors else torch.device("cpu")
     dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
     images = torch.zeros(1, channels, height, width, device=device, dtype=dtype)
-    with eval_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(images)
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    # In eval mode torch's attention layers run as one fused operation, which the counter does not know.
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with eval_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(images)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
     return counter.get_total_flops() // 2
 
 
@@ -43,8 +50,8 @@ def checked_image_size(image_size: tuple[int, int] | int, channels: int) -> tupl
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     if min(height, width, channels) < 1:
         raise ValueError(
-            f"there is no image of {channels} channels and {height}x{width} pixels. Give an image_size and channels "
-            "above zero, for instance image_size=224, channels=3."
+            f"there is no image of {channels} channels and {height}x{width} pixels. Give an image_size and "
+            "channels above zero, for instance image_size=224, channels=3."
         )
     return height, width
 

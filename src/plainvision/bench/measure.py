@@ -1,8 +1,8 @@
-"""How long networks take and how much memory they need, timed in turns so that the machine's moods hit all alike.
+"""How long networks take and how much memory they need, timed in turns: a machine's drift hits all alike.
 
-Times are wall-clock times of one pass, the device waited for on both sides: what someone who waits for the answer
-sees, the cost of launching kernels included. On a machine that is shared or warms up, compare networks of one call
-only: there every round times each of them, and `ratios` compares within rounds.
+Times are wall-clock times of one pass, the device waited for on both sides: what someone who waits for the
+answer sees, the cost of launching kernels included. On a machine that is shared or warms up, compare networks
+of one call only: there every round times each of them, and `ratios` compares within rounds.
 """
 
 import copy
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy
 import torch
@@ -53,7 +53,7 @@ class Measurement:
     times_ms: tuple[float, ...]
     """Milliseconds of each pass, one per round."""
     peak_memory_mb: float | None
-    """The most that one pass held beyond what was held before it, in MB (1e6 bytes); None where nothing can tell."""
+    """The most that one pass held beyond what was held before it, in MB (1e6 bytes); None where unknown."""
 
     @property
     def runs(self) -> int:
@@ -102,11 +102,11 @@ def measure(
     compile: bool = False,
     seconds: float | None = None,
 ) -> list[Measurement]:
-    """Time inference on (batch_size, channels, H, W) and return one `Measurement` per network, in the order given.
+    """Time inference on (batch_size, channels, H, W) and return one `Measurement` per network, in order.
 
-    Every round times each network once, and each round begins with the next one. A network therefore finds the
-    processor's caches as another left them. Peak memory holds activations, scratch space and the output; weights and
-    the images are there before and do not count. The networks are left as they are.
+    Every round times each network once, and each round begins with the next one. A network therefore finds
+    the processor's caches as another left them. Peak memory holds activations, scratch space and the output;
+    weights and the images are there before and do not count. The networks are left as they are.
 
     Args:
         models: one network, or networks by name.
@@ -116,14 +116,14 @@ def measure(
         runs: timed rounds.
         warmup: rounds before them that do not count.
         device: where to run, on copies where the networks are elsewhere; None runs where they are.
-        precision: `bf16` and `fp16` run a copy with weights and images in that type, as a deployed network would.
+        precision: `bf16` and `fp16` run a copy with weights and images in that type, as in deployment.
         channels_last: run a copy in the channels_last memory layout.
         compile: compile with torch.compile first; the time that takes is not measured.
         seconds: stop, for all networks, after the round in which the slowest has used up this much time; the
             warm-up likewise.
 
     Raises:
-        ValueError: no networks, a size below 1, a device that is not there, or a network that cannot run like this.
+        ValueError: no networks, a size below 1, a device that is not there, or a network that cannot run so.
     """
     networks = _by_name(models)
     setup = _Setup(
@@ -162,9 +162,8 @@ def measure_training_step(
 ) -> list[Measurement]:
     """Time a training step and return one `Measurement` per network: forward, cross-entropy, backward, SGD.
 
-    It runs on copies, and times in turns as `measure` does, whose arguments it shares. ``macs`` are those of the
-    forward pass. Peak memory holds what the backward pass needs, scratch space and the gradients; weights and images
-    do not count.
+    It runs on copies and times in turns, as `measure` does. ``macs`` are those of the forward pass. Peak
+    memory holds what the backward pass needs, scratch space and the gradients; not weights and images.
 
     Args:
         models: one network, or networks by name; each returns (batch_size, num_classes).
@@ -175,7 +174,7 @@ def measure_training_step(
         runs: timed rounds.
         warmup: rounds before them that do not count.
         device: where to run; None runs where the networks are.
-        precision: `bf16` and `fp16` are mixed precision, as in training: autocast, and for `fp16` a scaled loss.
+        precision: `bf16` and `fp16` are mixed precision: autocast, and for `fp16` a scaled loss.
         channels_last: use the channels_last memory layout.
         compile: compile with torch.compile first; the time that takes is not measured.
         seconds: stop, for all networks, after the round in which the slowest has used up this much time; the
@@ -186,7 +185,7 @@ def measure_training_step(
     """
     if num_classes < 1:
         raise ValueError(
-            f"num_classes={num_classes} leaves nothing to learn. Give the width of the networks' answer."
+            f"num_classes={num_classes} is nothing to learn. Give the width of the networks' answer."
         )
     networks = _by_name(models)
     setup = _Setup(
@@ -201,11 +200,7 @@ def measure_training_step(
         compile=compile,
         seconds=seconds,
     )
-    layout = torch.channels_last if channels_last else torch.preserve_format
-    placed: dict[str, nn.Module] = {}
-    for name, network in networks.items():
-        # Weights stay in their own type: mixed precision casts them on the way.
-        placed[name] = copy.deepcopy(network).to(setup.device, memory_format=layout).train()  # type: ignore[call-overload]
+    placed = {name: setup.copy_of(network, dtype=None).train() for name, network in networks.items()}
     labels = torch.randint(num_classes, (batch_size,), generator=torch.Generator().manual_seed(0))
 
     def training(setup: "_Setup", network: nn.Module, images: Tensor) -> Callable[[], object]:
@@ -222,15 +217,15 @@ def ratios_per_round(measurements: Sequence[Measurement]) -> list[tuple[float, .
     """
     if len({measurement.runs for measurement in measurements}) != 1:
         raise ValueError(
-            f"cannot compare round by round: the measurements have {[m.runs for m in measurements]} rounds. Give "
-            "measurements of one call of `measure`."
+            f"cannot compare round by round: the measurements have {[m.runs for m in measurements]} rounds. "
+            "Give measurements of one call of `measure`."
         )
     first = measurements[0].times_ms
     return [tuple(a / b for a, b in zip(first, m.times_ms, strict=True)) for m in measurements]
 
 
 def ratios(measurements: Sequence[Measurement]) -> list[float]:
-    """Return, per network, the median over rounds of its speed relative to the first network's; the first has 1.0.
+    """Return, per network, the median over rounds of its speed relative to the first, which has 1.0.
 
     Raises:
         ValueError: no measurements, or not of one call.
@@ -249,8 +244,8 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
     if not values:
         raise ValueError("there is no median of no values. Give at least one.")
     ordered, count = sorted(values), len(values)
-    # How many values lie below the median is Binomial(count, 1/2): drop values from both ends while the two tails
-    # together stay under 5 %.
+    # How many values lie below the median is Binomial(count, 1/2): drop values from both ends while the two
+    # tails together stay under 5 %.
     drop, tail = 0, 0
     while 2 * (tail + math.comb(count, drop)) <= 0.05 * 2**count:
         tail += math.comb(count, drop)
@@ -281,7 +276,7 @@ class _Setup:
             ("warmup", self.warmup, 0),
         ):
             if value < least:
-                raise ValueError(f"{name}={value} leaves nothing to measure. Give {least} or more.")
+                raise ValueError(f"{name}={value} is too small. Give {least} or more.")
         if self.seconds is not None and self.seconds <= 0:
             raise ValueError(
                 f"seconds={self.seconds} leaves no time to measure. Give more, or None for no limit."
@@ -296,8 +291,12 @@ class _Setup:
         moves = any(tensor.device != self.device for tensor in _tensors(model))
         if not moves and self.precision == "no" and not self.channels_last:
             return model
-        placed = copy.deepcopy(model).to(self.device, _DTYPES.get(self.precision))
-        return placed.to(memory_format=torch.channels_last) if self.channels_last else placed  # type: ignore[call-overload]
+        return self.copy_of(model, _DTYPES.get(self.precision))
+
+    def copy_of(self, model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
+        """Return a copy of ``model`` on the device and in the layout, its weights in ``dtype`` if given."""
+        placed = copy.deepcopy(model).to(self.device, dtype)
+        return placed.to(memory_format=torch.channels_last) if self.channels_last else placed
 
     def images(self, dtype: torch.dtype) -> Tensor:
         """Return (B, C, H, W) of uniform noise, the same each time."""
@@ -322,7 +321,8 @@ def _measure(
         images = setup.images(_floating_dtype(network))
         _try(setup, name, prepare(setup, network, images))
         macs[name] = count_macs(network, setup.image_size, setup.channels)
-        works[name] = prepare(setup, torch.compile(network) if setup.compile else network, images)
+        timed = cast(nn.Module, torch.compile(network)) if setup.compile else network
+        works[name] = prepare(setup, timed, images)
         _try(setup, name, works[name])
     _rounds(setup, works, setup.warmup)
     times = _rounds(setup, works, setup.runs)
@@ -407,8 +407,8 @@ def _try(setup: _Setup, name: str, work: Callable[[], object]) -> None:
         ) from error
     except Exception as error:
         raise ValueError(
-            f"{given} with precision={setup.precision!r}: {error}. Give the image_size, channels and precision that "
-            "the network was built for."
+            f"{given} with precision={setup.precision!r}: {error}. Give the sizes and the precision that the "
+            "network was built for."
         ) from error
 
 
@@ -432,7 +432,8 @@ def _usable_device(device: torch.device | str | None, networks: dict[str, nn.Mod
         found = {str(tensor.device) for network in networks.values() for tensor in _tensors(network)}
         if len(found) > 1:
             raise ValueError(
-                f"the networks lie on several devices ({', '.join(sorted(found))}). Give device= to measure all on one."
+                f"the networks lie on several devices ({', '.join(sorted(found))}). Give device= to measure "
+                "all on one of them."
             )
         device = found.pop() if found else "cpu"
     try:
@@ -443,8 +444,8 @@ def _usable_device(device: torch.device | str | None, networks: dict[str, nn.Mod
         ) from error
     if usable.type == "meta":
         raise ValueError(
-            "a network on the meta device has no weights to compute with. Build it on a real device; `count_macs` "
-            "and `count_parameters` work on meta."
+            "a network on the meta device has no weights to compute with. Build it on a real device; "
+            "`count_macs` and `count_parameters` work on meta."
         )
     return usable
 

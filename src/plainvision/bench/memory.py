@@ -15,12 +15,13 @@ _RESET_PEAK = "5"  # see proc_pid_clear_refs(5): sets the peak of the resident s
 
 
 def peak_memory_mb(work: Callable[[], object], device: torch.device, passes: int = 3) -> float | None:
-    """Return the peak of ``work()`` in MB (1e6 bytes) beyond what was held before: the median of ``passes`` calls.
+    """Return the peak of ``work()`` in MB (1e6 bytes) beyond what was held before: the median of the passes.
 
-    On CUDA: what PyTorch's allocator handed out. On the CPU, under Linux: the resident set of the process, which also
-    sees the scratch space of the libraries below PyTorch, and moves by some hundred kB of its own accord. Elsewhere
-    None. Call ``work`` before, so that what is made once (compiled kernels, first touch of weights) is not counted.
+    On CUDA: what PyTorch's allocator handed out. On the CPU, under Linux: the growth of the process's
+    resident set, which also sees the scratch space of the libraries below PyTorch, and says little below
+    1 MB. Elsewhere None. Call ``work`` once before, so that what is made only once is not counted.
     """
+    gc.collect()  # or it may run inside ``work`` and free what was held before
     if device.type == "cuda":
         return statistics.median(_cuda_peak(work, device) for _ in range(passes)) / 1e6
     if device.type == "cpu" and _can_reset_peak():
@@ -29,7 +30,6 @@ def peak_memory_mb(work: Callable[[], object], device: torch.device, passes: int
 
 
 def _cuda_peak(work: Callable[[], object], device: torch.device) -> int:
-    gc.collect()
     torch.cuda.synchronize(device)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
@@ -39,7 +39,6 @@ def _cuda_peak(work: Callable[[], object], device: torch.device) -> int:
 
 
 def _resident_peak(work: Callable[[], object]) -> int:
-    gc.collect()
     _return_freed_memory()
     before = _status_bytes("VmRSS")
     _CLEAR_REFS.write_text(_RESET_PEAK)

@@ -19,8 +19,8 @@ import plainvision
 def write_record(path: str | Path, claim: str, figures: Mapping[str, Any], command: str) -> None:
     """Write a record of ``figures`` into a JSON file, whole or not at all.
 
-    Beside the claim, the command and the figures it holds the day (UTC) and the facts of the host. Nothing in it
-    tells whose machine it was: absolute paths in ``command`` are cut to their last part.
+    Beside the claim, the command and the figures it holds the day (UTC) and the facts of the host. Nothing in
+    it tells whose machine that was: absolute paths in ``command`` are cut to their last part.
 
     Raises:
         ValueError: ``figures`` holds something that JSON cannot, a NaN or an infinity included.
@@ -37,8 +37,8 @@ def write_record(path: str | Path, claim: str, figures: Mapping[str, Any], comma
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"cannot write the figures of {path.name} as JSON: {error}. Give finite numbers, strings, lists and dicts; "
-            "`Measurement.to_dict()` returns such."
+            f"cannot write the figures of {path.name} as JSON: {error}. Give finite numbers, strings, lists "
+            "and dicts; `Measurement.to_dict()` returns such."
         ) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     # Renamed into place, so that a reader or a crash never meets half a file.
@@ -51,7 +51,7 @@ def write_record(path: str | Path, claim: str, figures: Mapping[str, Any], comma
 
 
 def host_facts() -> dict[str, Any]:
-    """Return what a number depends on: processor, memory, GPU and versions. No names of hosts, users or folders."""
+    """Return what a number depends on: processor, memory, GPU, versions; no host, user or folder names."""
     return {
         "cpu": _cpu_name(),
         "cores": _cores(),
@@ -68,7 +68,7 @@ def host_facts() -> dict[str, Any]:
 
 
 def as_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return ``rows`` as a Markdown table, its columns in the order of first appearance, numbers to the right.
+    """Return ``rows`` as a Markdown table: columns in the order of first appearance, numbers to the right.
 
     Raises:
         ValueError: no rows.

@@ -47,7 +47,11 @@ def new_conv(like: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
     return conv.train(like.training)
 
 
-def fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+# A batch norm of one process and one that shares its statistics between processes fold alike.
+BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
+
+
+def fold_batch_norm(conv: nn.Conv2d, norm: BatchNorm) -> nn.Conv2d:
     """Return one convolution that computes ``norm(conv(x))`` with the norm's running statistics.
 
     Raises:
@@ -98,7 +102,7 @@ def fold_sequence(layers: nn.Sequential) -> nn.Sequential:
     """Return ``layers`` with every batch norm that directly follows a convolution folded into it."""
     folded: list[nn.Module] = []
     for layer in layers:
-        if isinstance(layer, nn.BatchNorm2d) and folded and isinstance(folded[-1], nn.Conv2d):
+        if isinstance(layer, BatchNorm) and folded and isinstance(folded[-1], nn.Conv2d):
             folded[-1] = fold_batch_norm(folded[-1], layer)
         else:
             folded.append(copy.deepcopy(layer))

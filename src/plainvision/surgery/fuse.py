@@ -69,8 +69,7 @@ def fuse(
         ValueError: a slope is not 1, nothing can be fused, or the two forms answer differently.
     """
     before = copy.deepcopy(model).eval()
-    fused = _replace(copy.deepcopy(before), _fold)
-    fused = _fold_scattered_batch_norms(fused).eval()
+    fused = fold(before)
     if _weighted_layers(fused) == _weighted_layers(before):
         raise ValueError(
             f"nothing to fuse in {type(model).__name__}: it has no linear pair, no series activation and no batch norm "
@@ -78,6 +77,16 @@ def fuse(
         )
     fused.report = compare_forms(before, fused, example_input(before, images, image_size), tolerance)  # type: ignore
     return fused
+
+
+def fold(model: nn.Module) -> nn.Module:
+    """Return a new network in deployed form and eval mode, without the check that `fuse` makes.
+
+    Raises:
+        ValueError: a slope is not 1.
+    """
+    folded = _replace(copy.deepcopy(model).eval(), _fold)
+    return _fold_scattered_batch_norms(folded).eval()
 
 
 def merge_pairs(model: nn.Module) -> nn.Module:

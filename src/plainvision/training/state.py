@@ -18,6 +18,8 @@ class State:
     """The epoch that is running, from 0."""
     step: int = 0
     """Optimizer steps taken since the run began."""
+    best_top1: float = -1.0
+    """Highest validation top-1 so far, per cent; -1 before the first."""
 
     @property
     def best_network(self) -> nn.Module:

@@ -1,0 +1,57 @@
+"""The command line: one file per verb, each a few lines over a library call.
+
+No torch here, nor in the verbs before they act: help must not wait for it.
+"""
+
+import difflib
+import importlib
+import sys
+
+VERBS = {
+    "models": "list the networks and what they cost",
+    "train": "train a network by a recipe, or continue a run",
+    "evaluate": "score a trained network, in training and deployed form",
+    "fuse": "write the deployed form of a trained network, with proof",
+    "bench": "time networks side by side",
+    "quickstart": "train, fuse, verify and time a network on embedded data, with a report",
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run ``plainvision VERB ...``; bad input ends with a message and exit status 2, Ctrl-C with 130."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return
+    if words[0] == "--version":
+        from plainvision import __version__
+
+        print(f"plainvision {__version__}")
+        return
+    verb, *rest = words
+    if verb not in VERBS:
+        close = difflib.get_close_matches(verb, VERBS, n=2)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        _fail(f"unknown command {verb!r}.{hint} `plainvision --help` lists them.")
+    try:
+        importlib.import_module(f"plainvision.commands.{verb}").main(rest)
+    except KeyboardInterrupt as error:
+        _fail(str(error) or "stopped.", 130)
+    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+        sys.stderr.close()
+    except (ValueError, OSError, ImportError) as error:
+        _fail(str(error))
+
+
+def _help() -> str:
+    verbs = "\n".join(f"  {verb:<12}{what}" for verb, what in VERBS.items())
+    return (
+        "plainvision: vision backbones with nothing to spare.\n\n"
+        f"usage: plainvision COMMAND [options]\n\n{verbs}\n\n"
+        "`plainvision COMMAND --help` explains one, with an example. A first look: plainvision quickstart"
+    )
+
+
+def _fail(message: str, status: int = 2) -> None:
+    print(f"plainvision: {message}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,132 @@
+"""A batch, and how one image becomes a row of it: decoded elsewhere, transformed and seeded here."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import timm.data
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from plainvision.training.recipe import Augment, Data
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a network sees in one step, and what was left out on the way."""
+
+    images: Tensor
+    """(B, C, H, W) float32, normalised."""
+    labels: Tensor
+    """(B,) int64, indices into the training classes."""
+    names: tuple[str, ...]
+    """One per image, for instance `clothing/test/hat/0003.jpg`."""
+    skipped: tuple[str, ...]
+    """The images that could not be read while making this batch, each `NAME (reason)`."""
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in page-locked memory; the `DataLoader` calls this where there is a GPU."""
+        return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of a batch to be; ``image`` is (C, H, W), or None when only ``skipped`` is to be told."""
+
+    image: Tensor | None
+    label: int
+    name: str
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error on its way from a worker: raised there, it would reach the user wrapped in two tracebacks."""
+
+    message: str
+
+
+def collate(samples: list[Sample | Failure]) -> Batch | Failure:
+    """Return the batch of the samples that have an image, or the first failure."""
+    for sample in samples:
+        if isinstance(sample, Failure):
+            return sample
+    rows = [sample for sample in samples if isinstance(sample, Sample)]
+    seen = [row for row in rows if row.image is not None]
+    return Batch(
+        # default_collate writes a worker's batch straight into shared memory.
+        images=default_collate([row.image for row in seen]) if seen else torch.empty(0),
+        labels=torch.tensor([row.label for row in seen], dtype=torch.int64),
+        names=tuple(row.name for row in seen),
+        # Two rows may have stumbled over the same image: it is named once.
+        skipped=tuple(dict.fromkeys(name for row in rows for name in row.skipped)),
+    )
+
+
+def opened(batch: Batch | Failure) -> Batch:
+    """Return the batch.
+
+    Raises:
+        ValueError: it is a failure; the text is the worker's.
+    """
+    if isinstance(batch, Failure):
+        raise ValueError(batch.message)
+    return batch
+
+
+def training_transform(data: Data, augment: Augment) -> Any:
+    """Return timm's random transform: a PIL image -> (C, image_size, image_size)."""
+    return timm.data.create_transform(
+        input_size=(data.channels, data.image_size, data.image_size),
+        is_training=True,
+        scale=augment.scale,
+        ratio=augment.ratio,
+        hflip=augment.flip,
+        # timm would keep the jitter beside some policies (`3a`); a recipe says that a policy replaces it.
+        color_jitter=None if augment.policy else augment.color_jitter or None,
+        auto_augment=augment.policy,
+        interpolation=data.interpolation,
+        mean=data.mean,
+        std=data.std,
+        re_prob=augment.random_erasing,
+        re_mode="pixel",  # noise rather than one colour, as in the published recipes that erase
+    )
+
+
+def evaluation_transform(data: Data) -> Any:
+    """Return timm's fixed transform: resize, centre crop, normalise; a PIL image -> (C, image_size, image_size)."""
+    return timm.data.create_transform(
+        input_size=(data.channels, data.image_size, data.image_size),
+        is_training=False,
+        crop_pct=data.crop_ratio,
+        interpolation=data.interpolation,
+        mean=data.mean,
+        std=data.std,
+    )
+
+
+def derived_seed(*key: int) -> int:
+    """Return a 32-bit seed that is a function of ``key`` alone; neighbouring keys give unrelated seeds."""
+    # The length comes first, because SeedSequence takes (1, 2) and (1, 2, 0) for the same key.
+    words = [len(key), *(part % 2**64 for part in key)]
+    return int(np.random.SeedSequence(words).generate_state(1)[0])
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed `random`, `numpy.random` and torch's CPU generator for a transform, and put them back afterwards."""
+    # With workers=0 the transform runs between two training steps, whose own random numbers must not depend on it.
+    python, array, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs too
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(array)
+        torch.set_rng_state(torch_state)

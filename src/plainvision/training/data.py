@@ -1,0 +1,310 @@
+"""Batches for training and evaluation.
+
+What a training batch holds is a function of (seed, epoch, position in the epoch) and of nothing else: not of the
+workers, the processes, or the step at which a resumed run starts.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from plainvision.training.batch import (
+    Batch,
+    Failure,
+    Sample,
+    collate,
+    derived_seed,
+    evaluation_transform,
+    opened,
+    seeded,
+    training_transform,
+)
+from plainvision.training.images import Images, class_lookup, location, open_images, reason
+from plainvision.training.recipe import Data, Recipe
+from plainvision.training.streams import EvaluationStream, TrainingStream, is_stream
+
+__all__ = ["Batch", "EvaluationBatches", "TrainingBatches"]
+
+# So many unreadable images in a row are no accident, and a large data set should not be searched to its end.
+_MOST_IN_A_ROW = 100
+
+
+class TrainingBatches:
+    """The training batches of a recipe, this process's share of each.
+
+    Of every batch of B images, process ``rank`` of P gets rows [rank * B / P, (rank + 1) * B / P). An image that
+    cannot be read is replaced by the next one of the epoch's order that can, so a batch is always full.
+
+    Attributes:
+        classes: names of the classes; a label is an index into them. Sorted, except that a Hugging Face data set
+            keeps its own order.
+        images_per_epoch: how many images an epoch has, repeats included, before the last partial batch is dropped.
+        steps_per_epoch: how many whole batches that makes.
+
+    Raises:
+        FileNotFoundError, ValueError: the images, or the recipe's split of them into batches, cannot work.
+        ImportError: the package that reads ``recipe.data.root`` is not installed.
+    """
+
+    def __init__(self, recipe: Recipe, *, rank: int = 0, processes: int = 1) -> None:
+        _check_shares(recipe, processes)
+        stream = is_stream(recipe.data.root)
+        self._epochs: TrainingStream | _Epochs = (TrainingStream if stream else _Epochs)(
+            recipe, rank, processes
+        )
+        self.classes = self._epochs.classes
+        self.images_per_epoch = self._epochs.images_per_epoch
+        self.steps_per_epoch = self.images_per_epoch // recipe.batch_size
+        if len(self.classes) < 2:
+            raise ValueError(
+                f"data.root={recipe.data.root!r} has a single class, {self.classes[0]!r}: there is nothing to tell "
+                "apart. Check that each class has its own folder, as SPLIT/CLASS/image.jpg."
+            )
+        if self.steps_per_epoch == 0:
+            raise ValueError(
+                f"batch_size={recipe.batch_size} but only {self.images_per_epoch} images to train with: not one batch "
+                f"is full. Set batch_size to {self.images_per_epoch} or less, or raise augment.repeats."
+            )
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """Return the batches of ``epoch``, from ``start_step`` on.
+
+        Images before ``start_step`` are not read, except from a stream, which has to be read from its beginning.
+        One epoch is read at a time: beginning the next ends the one before.
+
+        Raises:
+            ValueError: ``start_step`` lies behind the end; and, while reading, an image is damaged and
+                ``data.corrupt`` is "stop", or no image can be read.
+        """
+        if not 0 <= start_step <= self.steps_per_epoch:
+            raise ValueError(
+                f"start_step={start_step} lies outside an epoch of {self.steps_per_epoch} steps. The run that is being "
+                "resumed had other data or another batch_size: restore those."
+            )
+        return self._epochs.batches(epoch, start_step, self.steps_per_epoch)
+
+
+class EvaluationBatches:
+    """The validation images, each exactly once over all processes; one that cannot be read is left out and named.
+
+    ``batch_size`` counts this process's images. Labels are indices into ``classes``, the training classes; without
+    them the training images at ``data.root`` are asked, and, where there are none, the validation images.
+
+    Raises:
+        FileNotFoundError, ValueError: the images cannot be found, or have a class that training does not have.
+        ImportError: the package that reads the root is not installed.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        *,
+        batch_size: int,
+        classes: tuple[str, ...] | None = None,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self._where = location(data, "validation")
+        self._batches: EvaluationStream | DataLoader[Sample | Failure]
+        if is_stream(self._where[0]):
+            stream = EvaluationStream(data, batch_size, classes, rank, processes)
+            self.classes, self._batches = stream.classes, stream
+            return
+        images = open_images(data, "validation")
+        self.classes = classes or _training_classes(data) or images.classes
+        labels = class_lookup(images.classes, self.classes, data)[images.labels]
+        self._batches = DataLoader(
+            _EvaluationImages(images, labels, np.arange(rank, len(labels), processes), data),
+            batch_size=batch_size,
+            num_workers=data.workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # else the loader draws from the random numbers of training
+        )
+
+    def __len__(self) -> int:
+        """Return the number of this process's batches, or one fewer for each whose images are all unreadable.
+
+        Raises:
+            TypeError: the images are a stream, whose batches are known only when they have been read.
+        """
+        if isinstance(self._batches, EvaluationStream):
+            raise TypeError(
+                f"the batches of the stream {self._where[0]!r} cannot be counted before they are read"
+            )
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        held: Batch | None = None
+        orphans: tuple[str, ...] = ()  # named with the next batch, when a whole one is unreadable
+        for one in self._batches:
+            batch = opened(one)
+            if not batch.names:
+                orphans += batch.skipped
+                continue
+            if held is not None:
+                yield held
+            held, orphans = replace(batch, skipped=orphans + batch.skipped), ()
+        if held is not None:
+            yield replace(held, skipped=held.skipped + orphans)
+        elif orphans:
+            raise ValueError(_all_unreadable(orphans, *self._where))
+
+
+class _Epochs:
+    """The epochs of images that can be read in any order."""
+
+    def __init__(self, recipe: Recipe, rank: int, processes: int) -> None:
+        images = open_images(recipe.data, "train")
+        self.classes = images.classes
+        self.images_per_epoch = len(images.labels) * recipe.augment.repeats
+        self._steps = _Steps(recipe.batch_size, rank, processes)
+        workers = recipe.data.workers
+        self._loader: DataLoader[Sample | Failure] = DataLoader(
+            _TrainingImages(images, recipe),
+            batch_sampler=self._steps,
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=workers > 0,
+            generator=torch.Generator(),  # else the loader draws from the random numbers of training
+        )
+        self._turn = 0
+
+    def batches(self, epoch: int, start: int, steps: int) -> Iterator[Batch]:
+        self._turn += 1
+        turn = self._turn
+        self._steps.epoch, self._steps.range = epoch, range(start, steps)
+        for batch in self._loader:
+            yield opened(batch)
+            # Persistent workers serve one iterator; an old one would now steal the new one's batches.
+            if turn != self._turn:
+                raise RuntimeError(
+                    f"epoch {epoch} is over: another call of epoch() has begun. Finish one first."
+                )
+
+
+class _Steps:
+    """A batch sampler: the keys (epoch, position) of this process's share of each step."""
+
+    def __init__(self, batch_size: int, rank: int, processes: int) -> None:
+        self._batch_size = batch_size
+        self._share = batch_size // processes
+        self._first = rank * self._share
+        self.epoch = 0
+        self.range = range(0)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch = self.epoch
+        for step in self.range:
+            first = step * self._batch_size + self._first
+            yield [(epoch, position) for position in range(first, first + self._share)]
+
+
+class _TrainingImages(Dataset[Sample | Failure]):
+    """The image at (epoch, position): the key says everything, so a worker needs no state of its own."""
+
+    def __init__(self, images: Images, recipe: Recipe) -> None:
+        self._images = images
+        self._labels = images.labels
+        self._where = location(recipe.data, "train")
+        self._mode = _mode(recipe.data)
+        self._transform = training_transform(recipe.data, recipe.augment)
+        self._stop = recipe.data.corrupt == "stop"
+        self._repeats = recipe.augment.repeats
+        self._seed = recipe.seed
+        self._order: tuple[int, np.ndarray] | None = None
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | Failure:
+        epoch, position = key
+        order = self._order_of(epoch)
+        unreadable: dict[int, str] = {}
+        for index in (int(order[place % len(order)]) for place in range(position, position + len(order))):
+            if index in unreadable:  # another of its repeats
+                continue
+            name = self._images.name(index)
+            try:
+                image = self._images.read(index, self._mode)
+            except Exception as error:  # a damaged file makes decoders raise nearly anything
+                if self._stop:
+                    return Failure(_stopped(name, error))
+                unreadable[index] = f"{name} ({reason(error)})"
+                if len(unreadable) == _MOST_IN_A_ROW:
+                    break
+                continue
+            with seeded(derived_seed(self._seed, epoch, position)):
+                pixels = self._transform(image)
+            return Sample(pixels, int(self._labels[index]), name, tuple(unreadable.values()))
+        return Failure(_all_unreadable(tuple(unreadable.values()), *self._where))
+
+    def _order_of(self, epoch: int) -> np.ndarray:
+        if self._order is None or self._order[0] != epoch:
+            shuffled = np.random.default_rng(derived_seed(self._seed, epoch)).permutation(len(self._labels))
+            # An image's repeats are neighbours, so that they meet in one batch: that is what repeating is for.
+            self._order = epoch, np.repeat(shuffled, self._repeats)
+        return self._order[1]
+
+
+class _EvaluationImages(Dataset[Sample | Failure]):
+    def __init__(self, images: Images, labels: np.ndarray, chosen: np.ndarray, data: Data) -> None:
+        self._images = images
+        self._labels = labels
+        self._chosen = chosen
+        self._mode = _mode(data)
+        self._transform = evaluation_transform(data)
+        self._stop = data.corrupt == "stop"
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, row: int) -> Sample | Failure:
+        index = int(self._chosen[row])
+        name, label = self._images.name(index), int(self._labels[index])
+        try:
+            image = self._images.read(index, self._mode)
+        except Exception as error:  # a damaged file makes decoders raise nearly anything
+            if self._stop:
+                return Failure(_stopped(name, error))
+            return Sample(None, label, name, (f"{name} ({reason(error)})",))
+        return Sample(self._transform(image), label, name)
+
+
+def _training_classes(data: Data) -> tuple[str, ...] | None:
+    if is_stream(data.root):
+        return None
+    try:
+        return open_images(data, "train").classes
+    except (FileNotFoundError, ValueError):  # a machine that only evaluates may lack the training images
+        return None
+
+
+def _check_shares(recipe: Recipe, processes: int) -> None:
+    passes = recipe.machine.accumulate
+    if recipe.batch_size % (processes * passes):
+        accumulating = f" in {passes} passes each (machine.accumulate)" if passes > 1 else ""
+        below = recipe.batch_size // (processes * passes) * processes * passes
+        raise ValueError(
+            f"batch_size={recipe.batch_size} cannot be shared equally by {processes} processes{accumulating}: it must "
+            f"be a multiple of {processes * passes}. Set batch_size={below or processes * passes}, for instance."
+        )
+
+
+def _mode(data: Data) -> str:
+    return "L" if data.channels == 1 else "RGB"
+
+
+def _stopped(name: str, error: Exception) -> str:
+    return (
+        f"cannot read the image {name}: {reason(error)}. Repair or remove it, or set data.corrupt=skip to go on "
+        "without such images; they are named and counted."
+    )
+
+
+def _all_unreadable(unreadable: tuple[str, ...], root: str, split: str) -> str:
+    return (
+        f"no image of {root!r}, split {split!r}, can be read: {len(unreadable)} in a row failed, the first of them "
+        f"{unreadable[0]}. Check the files, and the disk or network that they are on."
+    )

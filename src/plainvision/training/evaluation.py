@@ -1,0 +1,131 @@
+"""Top-1 and top-5 accuracy, per class too, of a network on a validation split."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from plainvision.training.data import Batch, EvaluationBatches
+from plainvision.training.recipe import Data
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image's answer."""
+
+    name: str
+    """Path of the image within its data set."""
+    label: str
+    """The class that it has."""
+    predicted: str
+    """The class that the network names."""
+    confidence: float
+    """The softmax probability of that class."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network scores on a data set, in per cent."""
+
+    top1: float
+    """Share of images whose class is the network's first choice."""
+    top5: float
+    """Share of images whose class is among its first five choices, or among all where there are fewer."""
+    loss: float
+    """Mean cross-entropy."""
+    images: int
+    """How many images were seen."""
+    per_class: dict[str, float]
+    """Top-1 of each class that has images."""
+    predictions: tuple[Prediction, ...] = field(repr=False, default=())
+    """Every answer of this process, in the order of the images."""
+    skipped: tuple[str, ...] = ()
+    """Images of this process that could not be read."""
+
+
+def evaluate(
+    model: nn.Module,
+    data: Data | Iterable[Batch],
+    *,
+    classes: tuple[str, ...] | None = None,
+    batch_size: int = 64,
+    device: str | torch.device | None = None,
+    total: Callable[[Tensor], Tensor] | None = None,
+) -> Evaluation:
+    """Return what ``model`` scores; it is left on its device and in the mode it was found in.
+
+    Args:
+        model: images (B, C, H, W) -> logits (B, K).
+        data: the data whose validation split to read, or batches of it.
+        classes: names of the K classes in the order of the logits; None takes the data's.
+        batch_size: images per pass, when ``data`` is not in batches.
+        device: where to compute; None is where the model is.
+        total: sums a tensor over processes, when each sees a part of the images.
+
+    Raises:
+        ValueError: the model has another number of classes than the data, or there is no image.
+    """
+    batches = EvaluationBatches(data, batch_size=batch_size, classes=classes) if isinstance(data, Data) else data
+    names = classes or getattr(batches, "classes", None)
+    if names is None:
+        raise ValueError("batches without `classes` do not say what the logits mean: give `classes` too.")
+    device = torch.device(device) if device is not None else next(model.parameters()).device
+    # Rows: right at first, right among five, seen; one column per class. The loss is one more number.
+    counts = torch.zeros(3, len(names), dtype=torch.float64, device=device)
+    loss = torch.zeros(1, dtype=torch.float64, device=device)
+    predictions: list[Prediction] = []
+    skipped: list[str] = []
+    training = model.training
+    model.eval().to(device)
+    try:
+        with torch.inference_mode():
+            for batch in batches:
+                skipped += batch.skipped
+                if len(batch.labels):
+                    predictions += _score(model, batch, names, counts, loss)
+    finally:
+        model.train(training)
+    if total is not None:
+        counts, loss = total(counts), total(loss)
+    first, five, seen = counts.tolist()
+    images = int(sum(seen))
+    if not images:
+        raise ValueError("no image to evaluate: every one was skipped, or the split is empty. Check data.root.")
+    return Evaluation(
+        top1=100 * sum(first) / images,
+        top5=100 * sum(five) / images,
+        loss=loss.item() / images,
+        images=images,
+        per_class={name: 100 * f / s for name, f, s in zip(names, first, seen, strict=True) if s},
+        predictions=tuple(predictions),
+        skipped=tuple(skipped),
+    )
+
+
+def _score(
+    model: nn.Module, batch: Batch, classes: tuple[str, ...], counts: Tensor, loss: Tensor
+) -> list[Prediction]:
+    """Add a batch's answers to ``counts`` and ``loss``, and return them one by one."""
+    images, labels = batch.images.to(counts.device), batch.labels.to(counts.device)
+    logits = model(images).float()
+    if logits.shape[1] != len(classes):
+        raise ValueError(
+            f"the network has {logits.shape[1]} classes and the data {len(classes)} ({', '.join(classes[:5])}, ...): "
+            "they do not belong together. Evaluate on the data it was trained for, or train it on this data."
+        )
+    ranked = logits.topk(min(5, len(classes))).indices
+    hits = ranked == labels[:, None]
+    seen = F.one_hot(labels, len(classes)).double()
+    counts[0] += (seen * hits[:, :1]).sum(0)
+    counts[1] += (seen * hits.any(1, keepdim=True)).sum(0)
+    counts[2] += seen.sum(0)
+    loss += F.cross_entropy(logits, labels, reduction="sum").double()
+    confidence = logits.softmax(1).amax(1).tolist()
+    return [
+        Prediction(name, classes[label], classes[answer], value)
+        for name, label, answer, value in zip(
+            batch.names, labels.tolist(), ranked[:, 0].tolist(), confidence, strict=True
+        )
+    ]

@@ -1,0 +1,271 @@
+"""The training loop: it knows no network and no technique by name, and can stop and go on at any step.
+
+Nothing random is remembered between steps: order, augmentation, mixing and dropout each follow from the recipe's seed
+and the position in the run. What a restart needs is therefore the weights, the optimizer and the number of steps.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import FullyShardedDataParallelPlugin
+from torch import nn
+
+from plainvision.models.loading import load_checkpoint
+from plainvision.training.batch import Batch
+from plainvision.training.checkpoint import load_training_state, training_state, whole_weights
+from plainvision.training.data import EvaluationBatches, TrainingBatches
+from plainvision.training.evaluation import Evaluation, evaluate
+from plainvision.training.losses import Losses
+from plainvision.training.optimization import Optimization, seed_everything
+from plainvision.training.progress import TrainingProgress
+from plainvision.training.recipe import Recipe
+from plainvision.training.run_folder import RunFolder, build_network
+from plainvision.training.state import State
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """The run was asked to stop, and its state is saved."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run leaves behind."""
+
+    folder: Path
+    """The run's folder."""
+    network: nn.Module
+    """The network after the last epoch, the average where the recipe keeps one, in eval mode."""
+    classes: tuple[str, ...]
+    """Names of the classes, in the order of the logits."""
+    best_top1: float
+    """Highest validation top-1 of any epoch, per cent."""
+    last: Evaluation
+    """What the network scores."""
+
+
+def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Result:
+    """Train by ``recipe`` in the folder ``out``, alone or as one of many processes.
+
+    Args:
+        recipe: everything that decides the result.
+        out: the run's folder, see `plainvision.training.run_folder`.
+        resume: continue the run that is there, to the weights that it would have had without a break.
+
+    Raises:
+        ValueError: recipe, data and folder do not fit together, or the loss is not finite.
+        OSError: the folder cannot be written.
+        TrainingInterrupted: Ctrl-C or SIGTERM came; the state is saved.
+    """
+    run = _Run(recipe, out, resume)
+    with _stop_requested() as stop, run.progress:
+        for epoch in range(run.state.step // run.batches.steps_per_epoch, recipe.epochs):
+            run.begin_epoch(epoch)
+            for batch in run.batches.epoch(epoch, run.state.step - epoch * run.batches.steps_per_epoch):
+                run.step(batch)
+                if run.everyone_stops(stop.is_set()):
+                    run.save()
+                    raise TrainingInterrupted(
+                        f"stopped at step {run.state.step} of {run.steps}; everything is saved in {run.folder.path}. Run "
+                        "the same command with --resume to continue."
+                    )
+            run.end_epoch()
+    return run.finish()
+
+
+class _Run:
+    """A run in progress: what `train` sets up, and the four things that it does."""
+
+    def __init__(self, recipe: Recipe, out: str | Path, resume: bool) -> None:
+        for technique in recipe.techniques:
+            technique.check(recipe)
+        self.recipe = recipe
+        self.folder = RunFolder(out, recipe, resume=resume)
+        self.accelerator = _accelerator(recipe)
+        share = {"rank": self.accelerator.process_index, "processes": self.accelerator.num_processes}
+        self.batches = TrainingBatches(recipe, **share)
+        self.classes = self.batches.classes
+        self.validation = EvaluationBatches(
+            recipe.data, batch_size=max(1, recipe.batch_size // share["processes"]), classes=self.classes, **share
+        )
+        _check_fit(recipe, self.classes, share["processes"])
+        self.steps = recipe.epochs * self.batches.steps_per_epoch
+        if self.accelerator.is_main_process:
+            self.folder.prepare()
+        self.accelerator.wait_for_everyone()
+
+        saved = self.folder.load_state() if resume else None
+        seed_everything(recipe.seed)
+        # The saved network has the form of the epoch of its last step; `begin_epoch` gives it the next one's.
+        epoch = max(0, saved["step"] - 1) // self.batches.steps_per_epoch if saved else 0
+        self.state = State(build_network(recipe, len(self.classes), epoch).to(self.accelerator.device))
+        if recipe.start_from is not None:
+            load_checkpoint(self.state.model, recipe.start_from)
+        self.optimization = self._optimization()
+        for technique in recipe.techniques:
+            technique.start(self.state)
+        if saved is not None:
+            load_training_state(saved, self.state, self.optimization)
+            if self.accelerator.is_main_process:
+                self.folder.rewind_metrics(self.state.step)
+        self.losses = Losses(self.folder, self.accelerator, recipe.machine.log_steps)
+        self.progress = TrainingProgress(self.steps, self.state.step, visible=self.accelerator.is_main_process)
+        self.progress.say(
+            f"{recipe}\n{len(self.classes)} classes, {self.batches.images_per_epoch} images an epoch, {self.steps} steps"
+        )
+        self.skipped: set[str] = set()
+        self.evaluation: Evaluation | None = None
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Give the network, and its average alike, the form that it has in this epoch."""
+        self.state.epoch = epoch
+        model, average = self.state.model, self.state.average
+        for technique in self.recipe.techniques:
+            model = technique.reshape(model, epoch)
+            if average is not None:
+                average.module = technique.reshape(average.module, epoch)
+        if model is not self.state.model:
+            self.state.model = model
+            self.optimization = self._optimization()
+        self.losses.restart_clock()
+
+    def step(self, batch: Batch) -> None:
+        """Take one optimizer step."""
+        images, labels = batch.images.to(self.accelerator.device), batch.labels.to(self.accelerator.device)
+        if self.recipe.machine.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        loss, right = self.optimization.step(images, labels, self.state.step)
+        self.state.step += 1
+        for technique in self.recipe.techniques:
+            technique.step_end(self.state)
+        for name in sorted(set(batch.skipped) - self.skipped):
+            self.progress.say(f"skipped {name}")
+        self.skipped |= set(batch.skipped)
+        self.losses.add(loss, right, len(labels))
+        if self.losses.due:
+            self._look()
+        interval = self.recipe.machine.checkpoint_steps
+        if interval and self.state.step % interval == 0:
+            self.save()
+
+    def end_epoch(self) -> None:
+        """Evaluate, and save the weights and the state."""
+        self._look()
+        self.evaluation = self._evaluate()
+        top1 = self.evaluation.top1
+        line = {"epoch": self.state.epoch, "step": self.state.step, "top1": top1, "top5": self.evaluation.top5}
+        line |= {"validation_loss": self.evaluation.loss, "skipped": len(self.skipped)}
+        for technique in self.recipe.techniques:
+            line |= technique.metrics(self.state)
+        self.losses.log(line)
+        self.progress.say(
+            f"epoch {self.state.epoch + 1}/{self.recipe.epochs}  top-1 {top1:.2f} %  loss {self.evaluation.loss:.4f}"
+            + (f"  {len(self.skipped)} images skipped" if self.skipped else "")
+        )
+        kinds = ("best", "last") if top1 > self.state.best_top1 else ("last",)
+        self.state.best_top1 = max(self.state.best_top1, top1)
+        weights = whole_weights(self.state.best_network, self.accelerator)
+        if self.accelerator.is_main_process:
+            for kind in kinds:
+                self.folder.save_weights(kind, weights, self.classes, self.state.epoch)
+        self.save()
+
+    def save(self) -> None:
+        """Save the full state, once every loss up to it is known to be finite."""
+        self._look()
+        state = training_state(self.state, self.optimization)
+        if self.accelerator.is_main_process:
+            self.folder.save_state(state)
+
+    def everyone_stops(self, asked: bool) -> bool:
+        """Return whether any process was asked to stop; processes exchange that when they look at the loss."""
+        if self.accelerator.num_processes == 1:
+            return asked
+        if self.state.step % self.recipe.machine.log_steps:
+            return False
+        flag = torch.tensor(float(asked), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, "sum").item())
+
+    def finish(self) -> Result:
+        """Return the result; a run that had ended before it was resumed is evaluated again."""
+        self.losses.close()
+        evaluation = self.evaluation or self._evaluate()
+        network = self.state.best_network.eval()
+        return Result(self.folder.path, network, self.classes, self.state.best_top1, evaluation)
+
+    def _look(self) -> None:
+        figures = self.losses.look(self.state.step, self.optimization.learning_rate)
+        if figures is not None:
+            self.progress.advance(self.state.epoch, self.state.step, **figures)
+
+    def _evaluate(self) -> Evaluation:
+        many = self.accelerator.num_processes > 1
+        total = (lambda x: self.accelerator.reduce(x, "sum")) if many else None
+        device = self.accelerator.device
+        with self.accelerator.autocast():
+            return evaluate(self.state.best_network, self.validation, classes=self.classes, device=device, total=total)
+
+    def _optimization(self) -> Optimization:
+        model = self.state.model.to(self.accelerator.device)
+        if self.recipe.machine.channels_last:
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.recipe.machine.sync_batch_norm:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        self.state.model = model
+        return Optimization(
+            self.recipe, model, self.accelerator, len(self.classes), self.batches.steps_per_epoch
+        )
+
+
+def _accelerator(recipe: Recipe) -> Accelerator:
+    machine = recipe.machine
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=2) if machine.fsdp else None
+    accelerator = Accelerator(mixed_precision=machine.precision, fsdp_plugin=plugin)
+    if machine.fsdp and accelerator.num_processes == 1:
+        raise ValueError(
+            "machine.fsdp shards parameters over processes, and there is only one. Start with `accelerate launch` or "
+            "`torchrun`, or drop machine.fsdp."
+        )
+    if machine.sync_batch_norm and accelerator.device.type == "cpu":
+        raise ValueError("machine.sync_batch_norm needs a GPU in each process; torch has none for CPUs. Drop it.")
+    return accelerator
+
+
+def _check_fit(recipe: Recipe, classes: tuple[str, ...], processes: int) -> None:
+    if recipe.num_classes not in (None, len(classes)):
+        raise ValueError(
+            f"num_classes={recipe.num_classes}, but the data has {len(classes)} classes ({', '.join(classes[:5])}, ...). "
+            "Drop num_classes, or give the right data.root."
+        )
+    passes = recipe.batch_size // processes
+    if (recipe.augment.mixup or recipe.augment.cutmix) and passes % 2:
+        raise ValueError(
+            f"batch_size={recipe.batch_size} gives each of {processes} processes {passes} images, and Mixup mixes pairs. "
+            "Give an even number for each process, or set augment.mixup and augment.cutmix to 0."
+        )
+
+
+@contextmanager
+def _stop_requested() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C or SIGTERM into a flag, so that a step is never cut in two; the second acts as usual."""
+    stop = threading.Event()
+    before = {}
+
+    def note(number: int, _: FrameType | None) -> None:
+        stop.set()
+        signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handler
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, note)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

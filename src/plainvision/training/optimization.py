@@ -1,0 +1,142 @@
+"""What moves the weights: optimizer, schedule, loss and mixing, from timm, and one step that uses them."""
+
+import contextlib
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from timm.data.mixup import Mixup
+from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
+from torch import Tensor, nn
+
+from plainvision.training.recipe import Recipe
+
+
+class Optimization:
+    """Steps of one network on this machine; when the network changes its form, a new one is made.
+
+    Args:
+        recipe: says which optimizer, schedule, loss and mixing.
+        model: the network without wrappers, on the accelerator's device.
+        accelerator: wraps it for many processes and mixed precision.
+        classes: K.
+        steps_per_epoch: optimizer steps of one epoch.
+    """
+
+    def __init__(
+        self, recipe: Recipe, model: nn.Module, accelerator: Accelerator, classes: int, steps_per_epoch: int
+    ) -> None:
+        self.recipe = recipe
+        self.accelerator = accelerator
+        self.mixup = _mixup(recipe, classes)
+        self.criterion = _criterion(recipe)
+        self.classes = classes
+        optimizer = _optimizer(recipe, model)
+        if recipe.machine.compile:
+            model.compile()
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        # Accelerate also makes the network's own forward enter autocast, for good; `step` enters it instead, so that
+        # copies of the network (averages, fused forms) compute in their own precision.
+        accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        self.scheduler = _scheduler(recipe, self.optimizer.optimizer, steps_per_epoch)
+
+    @property
+    def learning_rate(self) -> float:
+        """The highest rate of all layers, at the last step."""
+        return max(group["lr"] for group in self.optimizer.param_groups)
+
+    def step(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Take one optimizer step and return the loss and the number of right answers, of this process's images.
+
+        Every random choice in it follows from the recipe's seed, the step and the process, so that a resumed run
+        makes the same ones. With mixed images, an answer is right when it names the image underneath.
+        """
+        self.scheduler.step_update(step)
+        seed_everything(self.recipe.seed, step, self.accelerator.process_index)
+        targets = self._targets(labels)
+        if self.mixup is not None:
+            images, targets = self.mixup(images, labels)
+        self.model.train()
+        passes = self.recipe.machine.accumulate
+        loss, right = torch.zeros((), device=images.device), torch.zeros((), device=images.device)
+        parts = zip(images.chunk(passes), targets.chunk(passes), labels.chunk(passes), strict=True)
+        for i, (part, wanted, label) in enumerate(parts):
+            last = i == passes - 1
+            # Processes exchange gradients once per step, with the last pass.
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+                with self.accelerator.autocast():
+                    logits = self.model(part)
+                share = self.criterion(logits.float(), wanted) * (len(part) / len(images))
+                self.accelerator.backward(share)
+            loss += share.detach()
+            right += (logits.detach().argmax(1) == label).sum()
+        if self.recipe.clip_grad is not None:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss, right
+
+    def _targets(self, labels: Tensor) -> Tensor:
+        """Return (B, K) targets with the recipe's label smoothing; Mixup makes its own."""
+        smoothing = self.recipe.label_smoothing
+        targets = torch.full((len(labels), self.classes), smoothing / self.classes, device=labels.device)
+        return targets.scatter_(1, labels[:, None], 1 - smoothing + smoothing / self.classes)
+
+
+def seed_everything(*key: int) -> None:
+    """Seed numpy, which mixes images, and torch, which drops units, by a key of numbers that are not negative."""
+    words = np.random.SeedSequence(key).generate_state(2)
+    np.random.seed(words[0])
+    torch.manual_seed(int(words[1]))
+
+
+def _mixup(recipe: Recipe, classes: int) -> Mixup | None:
+    augment = recipe.augment
+    if not augment.mixup and not augment.cutmix:
+        return None
+    return Mixup(
+        mixup_alpha=augment.mixup,
+        cutmix_alpha=augment.cutmix,
+        prob=augment.mix_probability,
+        switch_prob=augment.switch_probability,
+        label_smoothing=recipe.label_smoothing,
+        num_classes=classes,
+    )
+
+
+def _criterion(recipe: Recipe) -> nn.Module:
+    return SoftTargetCrossEntropy() if recipe.loss == "cross_entropy" else BinaryCrossEntropy(smoothing=0.0)
+
+
+def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    options = {"betas": recipe.betas, "eps": recipe.optimizer_eps}
+    return create_optimizer_v2(
+        model,
+        opt=recipe.optimizer,
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        momentum=recipe.momentum,
+        layer_decay=recipe.layer_decay,
+        **{name: value for name, value in options.items() if value is not None},
+    )
+
+
+def _scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer, steps_per_epoch: int) -> Scheduler:
+    # timm has no constant schedule in every version that we allow; steps that change nothing are one.
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched="cosine" if recipe.schedule == "cosine" else "step",
+        num_epochs=recipe.epochs - recipe.warmup_epochs,
+        decay_epochs=recipe.decay_epochs,
+        decay_rate=0.1 if recipe.schedule == "step" else 1.0,
+        min_lr=recipe.min_lr,
+        warmup_epochs=recipe.warmup_epochs,
+        warmup_lr=recipe.warmup_lr,
+        warmup_prefix=True,
+        step_on_epochs=False,
+        updates_per_epoch=steps_per_epoch,
+    )
+    return scheduler
