@@ -10,6 +10,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 import plainvision as pv
 from plainvision.bench import (
     Measurement,
+    comparison,
     measure,
     measure_training_step,
     median_interval,
@@ -133,7 +134,7 @@ def test_a_training_step_goes_forward_and_backward_and_updates():
     log: list[str] = []
     model = small_network()  # hooks of modules go with the copy
     model[0].register_forward_hook(lambda module, *_: log.append("forward" if module.training else "count"))
-    model[0].register_full_backward_hook(lambda *_: log.append("backward"))
+    model[5].register_full_backward_hook(lambda *_: log.append("backward"))
     hook = register_optimizer_step_post_hook(lambda *_: log.append("update"))
     measure_training_step(model, image_size=8, num_classes=5, batch_size=2, runs=2, warmup=0)
     hook.remove()
@@ -147,6 +148,8 @@ def test_ratios_compare_within_rounds():
     found = [timed("slow", 2.0, 4.0, 30.0), timed("fast", 1.0, 2.0, 10.0)]
     assert ratios_per_round(found) == [(1.0, 1.0, 1.0), (2.0, 2.0, 3.0)]
     assert ratios(found) == [1.0, 2.0]
+    row = comparison(found)[1]
+    assert (row["name"], row["speed_ratio"], row["ratio_low"], row["ratio_high"]) == ("fast", 2.0, 2.0, 3.0)
 
 
 def test_measurements_of_two_calls_are_not_compared():
@@ -227,6 +230,13 @@ def test_networks_on_two_devices_need_one():
 
 def test_the_public_name_is_the_function():
     assert pv.bench.measure is measure
+
+
+@pytest.mark.slow
+def test_a_compiled_network_is_measured():
+    (found,) = measure(small_network(), image_size=8, runs=2, compile=True)
+    assert found.compiled
+    assert found.macs == 8 * 8 * 8 * 27 + 40
 
 
 @pytest.mark.gpu

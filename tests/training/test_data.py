@@ -2,6 +2,7 @@ import io
 import json
 import os
 import random
+import sys
 import tarfile
 import warnings
 import zipfile
@@ -34,7 +35,7 @@ def encoded(seed: int) -> bytes:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """``clothes/SPLIT/CLASS/N.png``: 3 classes, 4 images each to train and 2 each to validate, and some clutter."""
+    """``clothes/SPLIT/CLASS/N.png``: 3 classes, 4 training and 2 validation images each, and clutter."""
     seed = 0
     for split, each in (("train", 4), ("validation", 2)):
         for name in CLASSES:
@@ -50,9 +51,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "clothes"
 
 
-def zipped(folder: Path) -> Path:
+def zipped(folder: Path, method: int = zipfile.ZIP_STORED) -> Path:
     path = folder.with_suffix(".zip")
-    with zipfile.ZipFile(path, "w") as archive:
+    with zipfile.ZipFile(path, "w", method) as archive:
         for file in sorted(folder.rglob("*"), reverse=True):
             archive.write(file, file.relative_to(folder.parent))
     return path
@@ -261,11 +262,13 @@ def test_parquet_files_are_read_whatever_their_image_column_is_called(tmp_path, 
 
 def test_a_hugging_face_stream_is_read_once_and_shuffled_by_epoch(tmp_path, hub):
     root = f"hfids/{write_parquet(hub, tmp_path / 'parquet')}"
+    with pytest.raises(ValueError, match=r"does not say how many images.*use hfds/ instead of hfids/"):
+        TrainingBatches(recipe(root))
+    plain = evaluation(root.replace("hfids/", "hfds/"))  # with this its length becomes known
     batches = evaluation(root)
     assert batches.classes == ("b", "a")
     (batch,) = batches
     assert batch.labels.tolist() == [0, 1, 0, 1]
-    plain = evaluation(root.replace("hfids/", "hfds/"))
     assert torch.equal(batch.images, next(iter(plain)).images)
 
     training = TrainingBatches(recipe(root, batch_size=2))
@@ -274,6 +277,12 @@ def test_a_hugging_face_stream_is_read_once_and_shuffled_by_epoch(tmp_path, hub)
     assert_equal(first, list(training.epoch(0)))
     assert_equal(first[2:], list(training.epoch(0, start_step=2)))
     assert any(not torch.equal(a.labels, b.labels) for a, b in zip(first, training.epoch(1), strict=True))
+
+
+def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
 
 
 def write_shards(
@@ -285,10 +294,8 @@ def write_shards(
             with tarfile.open(place / f"{split}-{shard}.tar", "w") as archive:
                 for key in range(shard * each, (shard + 1) * each):
                     content = encoded(key) if key != damaged else b"nothing that is an image"
-                    for suffix, data in (("png", content), ("cls", str(key % 2).encode())):
-                        member = tarfile.TarInfo(f"{key:04d}.{suffix}")
-                        member.size = len(data)
-                        archive.addfile(member, io.BytesIO(data))
+                    add(archive, f"{key:04d}.png", content)
+                    add(archive, f"{key:04d}.cls", str(key % 2).encode())
     described = {
         split: {
             "name": split,
@@ -310,12 +317,17 @@ def raw(key: int) -> torch.Tensor:
     return torch.tensor((pixels - mean) / std).float()
 
 
+# webdataset leaves it to the garbage collector to close a shard.
+open_shards = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
 @pytest.fixture
 def shards(tmp_path):
     pytest.importorskip("webdataset")
     return f"wds/{write_shards(tmp_path / 'shards')}"
 
 
+@open_shards
 @pytest.mark.parametrize("workers", [0, 2])
 def test_shards_are_evaluated_once_over_all_processes(shards, workers):
     data = Data(root=shards, image_size=10, crop_ratio=1.0, workers=workers)
@@ -333,11 +345,13 @@ def test_shards_are_evaluated_once_over_all_processes(shards, workers):
         assert sorted(keys) == list(range(16))
 
 
+@open_shards
 def test_a_stream_has_no_number_of_batches(shards):
     with pytest.raises(TypeError, match="cannot be counted before they are read"):
         len(evaluation(shards))
 
 
+@open_shards
 @pytest.mark.parametrize("workers", [0, 2])
 def test_shards_are_shuffled_by_seed_and_epoch_and_entered_at_any_step(shards, workers):
     training = TrainingBatches(recipe(shards, workers=workers))
@@ -351,6 +365,7 @@ def test_shards_are_shuffled_by_seed_and_epoch_and_entered_at_any_step(shards, w
         assert any(not torch.equal(a.images, b.images) for a, b in zip(first, other, strict=True))
 
 
+@open_shards
 def test_processes_read_different_shards(shards):
     shares = [TrainingBatches(recipe(shards), rank=rank, processes=2) for rank in (0, 1)]
     one, other = (list(share.epoch(0)) for share in shares)
@@ -358,6 +373,7 @@ def test_processes_read_different_shards(shards):
     assert not any(torch.equal(a.images, b.images) for a in one for b in other)
 
 
+@open_shards
 def test_a_damaged_image_in_a_shard_is_told(tmp_path):
     pytest.importorskip("webdataset")
     root = f"wds/{write_shards(tmp_path / 'shards', damaged=5)}"
@@ -378,12 +394,14 @@ def test_a_damaged_image_ends_a_hugging_face_stream_with_a_way_out(tmp_path, hub
     features = hub.Features({"image": hub.Image(), "label": hub.ClassLabel(names=["b", "a"])})
     rows = [{"image": {"bytes": b"damaged", "path": None}, "label": n % 2} for n in range(4)]
     hub.Dataset.from_list(rows, features=features).to_parquet(place / "validation-00000-of-00001.parquet")
+    hub.load_dataset(str(place))  # so that its length is known
     with pytest.raises(
         ValueError, match=r"broke off: cannot identify image file.*use hfds/ instead of hfids/"
     ):
         list(evaluation(f"hfids/{place}"))
 
 
+@open_shards
 def test_a_stream_must_say_its_length_and_its_classes(tmp_path, shards):
     place = Path(shards.removeprefix("wds/"))
     with pytest.raises(ValueError, match=r"split test not found.*describe the split in _info\.json"):
@@ -406,23 +424,38 @@ def test_a_stream_must_say_its_length_and_its_classes(tmp_path, shards):
     assert TrainingBatches(replace(given, num_classes=2)).classes == ("0", "1")
     with pytest.raises(ValueError, match="has a single class, '0'"):
         TrainingBatches(replace(given, num_classes=1))
-    with pytest.raises(ValueError, match=r"has the label 3, but there are only 3 classes"):
-        damaged = write_shards(tmp_path / "more", classes=False)
-        with tarfile.open(damaged / "train-0.tar", "w") as archive:
-            for suffix, content in (("png", encoded(0)), ("cls", b"3")):
-                member = tarfile.TarInfo(f"0.{suffix}")
-                member.size = len(content)
-                archive.addfile(member, io.BytesIO(content))
-        list(TrainingBatches(replace(recipe(f"wds/{damaged}"), num_classes=3)).epoch(0))
     with pytest.raises(FileNotFoundError, match="no folder"):
         evaluation("wds/nowhere")
+
+
+@open_shards
+def test_a_label_behind_the_last_class_is_an_error(tmp_path):
+    pytest.importorskip("webdataset")
+    batches = evaluation(f"wds/{write_shards(tmp_path / 'shards', classes=False)}", classes=("even",))
+    with pytest.raises(ValueError, match=r"'validation', has the label 1, but there are only 1 classes"):
+        list(batches)
+
+
+@open_shards
+@pytest.mark.parametrize("workers", [0, 2])
+def test_shards_without_a_readable_image_end_with_an_error(tmp_path, workers):
+    pytest.importorskip("webdataset")
+    place = write_shards(tmp_path / "shards", shards=2, each=2)
+    for shard in place.glob("*.tar"):
+        with tarfile.open(shard, "w") as archive:
+            add(archive, "0.png", b"damaged")
+            add(archive, "0.cls", b"0")
+    with pytest.raises(ValueError, match=r"ended after 0 of the 1 batches.*repair the shards"):
+        list(TrainingBatches(recipe(f"wds/{place}", workers=workers)).epoch(0))
+    with pytest.raises(ValueError, match=r"^no image of .* 'validation', can be read"):
+        list(evaluation(f"wds/{place}", workers=workers))
 
 
 @pytest.mark.parametrize(
     ("root", "package"), [("hfds/x", "datasets"), ("hfids/x", "datasets"), ("wds/x", "webdataset")]
 )
 def test_a_missing_package_is_named_with_its_extra(monkeypatch, root, package):
-    monkeypatch.setitem(__import__("sys").modules, package, None)
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=rf'`{package}`.*pip install "plainvision\[stream\]"'):
         TrainingBatches(recipe(root))
 
@@ -460,9 +493,7 @@ def test_augmentation_differs_between_epochs_and_between_repeats(folder):
     assert batch.names[0] == batch.names[1] == batch.names[2]  # repeats meet in one batch
     assert len(batch.images.flatten(1).unique(dim=0)) > 30
     once = TrainingBatches(recipe(folder, batch_size=12))
-    first, second = (
-        {n: i for n, i in zip(b.names, b.images, strict=True)} for e in (0, 1) for b in once.epoch(e)
-    )
+    first, second = (dict(zip(b.names, b.images, strict=True)) for e in (0, 1) for b in once.epoch(e))
     assert sum(not torch.equal(first[name], second[name]) for name in first) > 9
 
 
@@ -589,9 +620,20 @@ def test_a_bad_member_of_an_archive_is_a_damaged_image(folder):
     content[victim.header_offset + 100] ^= 255
     archive.write_bytes(content)
     (batch,) = evaluation(archive, batch_size=6)
-    assert batch.skipped == (
-        "clothes/validation/hat/1.png (Bad CRC-32 for file 'clothes/validation/hat/1.png')",
-    )
+    damage = "damaged inside the archive: its checksum is wrong"
+    assert batch.skipped == (f"clothes/validation/hat/1.png ({damage})",)
+
+
+def test_a_zip_may_be_compressed_in_the_usual_way_and_in_no_other(folder):
+    expected = list(evaluation(folder))
+    path = folder.with_suffix(".zip")
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        assert_equal(expected, list(evaluation(zipped(folder, method))))
+    zipped(folder, zipfile.ZIP_LZMA)
+    with pytest.raises(
+        ValueError, match=r"packed in another way than `zip` does.*with the usual compression"
+    ):
+        evaluation(path)
 
 
 # Errors before the first step

@@ -6,6 +6,7 @@ The functions load together with the room, because one of them shares its name w
 from plainvision.bench.counting import count_macs, count_parameters
 from plainvision.bench.measure import (
     Measurement,
+    comparison,
     measure,
     measure_training_step,
     median_interval,
@@ -17,6 +18,7 @@ from plainvision.bench.record import as_table, host_facts, write_record
 __all__ = [
     "Measurement",
     "as_table",
+    "comparison",
     "count_macs",
     "count_parameters",
     "host_facts",

@@ -233,6 +233,22 @@ def ratios(measurements: Sequence[Measurement]) -> list[float]:
     return [statistics.median(rounds) for rounds in ratios_per_round(measurements)]
 
 
+def comparison(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
+    """Return a row per network for a record or a table: its figures, its speed relative to the first.
+
+    ``speed_ratio`` is the median over rounds, ``ratio_low`` and ``ratio_high`` its `median_interval`.
+
+    Raises:
+        ValueError: no measurements, or not of one call.
+    """
+    rows = []
+    for measurement, rounds in zip(measurements, ratios_per_round(measurements), strict=True):
+        low, high = median_interval(rounds)
+        ratio = {"speed_ratio": statistics.median(rounds), "ratio_low": low, "ratio_high": high}
+        rows.append(measurement.to_dict() | ratio)
+    return rows
+
+
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return an interval that holds the true median with 95 % confidence, whatever the distribution.
 
@@ -407,8 +423,8 @@ def _try(setup: _Setup, name: str, work: Callable[[], object]) -> None:
         ) from error
     except Exception as error:
         raise ValueError(
-            f"{given} with precision={setup.precision!r}: {error}. Give the sizes and the precision that the "
-            "network was built for."
+            f"{given} with precision={setup.precision!r}: {str(error).rstrip('.')}. Give the sizes and "
+            "the precision that the network was built for."
         ) from error
 
 

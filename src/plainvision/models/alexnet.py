@@ -56,27 +56,27 @@ class AlexNet(nn.Module):
         ]
         self.features = nn.Sequential(
             nn.Conv2d(in_chans, c1, 11, stride=4, padding=2),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.MaxPool2d(3, 2),
             nn.Conv2d(c1, c2, 5, padding=2),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.MaxPool2d(3, 2),
             nn.Conv2d(c2, c3, 3, padding=1),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.Conv2d(c3, c4, 3, padding=1),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.Conv2d(c4, c5, 3, padding=1),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.MaxPool2d(3, 2),
         )
         self.avgpool = nn.AdaptiveAvgPool2d(6)
         self.classifier = nn.Sequential(
             nn.Dropout(drop_rate),
             nn.Linear(c5 * 36, hidden),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.Dropout(drop_rate),
             nn.Linear(hidden, hidden),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.Identity(),
         )
         self.reset_classifier(num_classes, global_pool)
@@ -117,8 +117,6 @@ class AlexNet(nn.Module):
         for i, layer in enumerate(self.features):
             x = layer(x)
             if i in _TAPS and _TAPS.index(i) in take:
-                # The ReLU behind may not work in place on what is handed out: the next layer is a pooling or a
-                # convolution, never another in-place layer.
                 intermediates.append(x)
             if stop_early and i == _TAPS[last]:
                 break

@@ -9,6 +9,7 @@ Shapes   B batch, C channels, H height, W width, K classes
 """
 
 import re
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -137,6 +138,14 @@ class VanillaNet(OfficialLayout):
             raise ValueError(f"width={width} leaves no channels. Give a multiplier above zero, for instance 0.25.")
         if shortcut not in (None, "before", "after"):
             raise ValueError(f"unknown shortcut {shortcut!r}: it joins 'before' or 'after' the activation, or is None.")
+        if series < 0:
+            raise ValueError(f"series={series}: it is how far a pixel looks, from 1 up; 0 is a plain ReLU.")
+        if drop_path_rate > 0 and shortcut is None:
+            warnings.warn(
+                f"drop_path_rate={drop_path_rate} does nothing in a VanillaNet with no shortcut: there is no branch to "
+                "drop. Give shortcut='before' or 'after', or leave it out.",
+                stacklevel=2,
+            )
         channels = [max(8, round(c * width * cfg.width / 8) * 8) for c in cfg.channels]
         form: Form = "deployed" if deployed else "pairs" if linear_pairs else "single"
         self.num_classes = num_classes
@@ -153,7 +162,7 @@ class VanillaNet(OfficialLayout):
         )
         stages: list[nn.Module] = []
         reduction = cfg.stem.stride
-        self.feature_info = [{"num_chs": channels[0], "reduction": reduction, "module": "stem"}]
+        self.feature_info = [{"num_chs": channels[0], "reduction": reduction, "module": "stem.act"}]
         for i, (before, after, pool) in enumerate(zip(channels, channels[1:], cfg.pools, strict=False)):
             conv = _conv(before, after, form, middle=before)
             act = _activation(after, series, form)
@@ -217,7 +226,7 @@ class VanillaNet(OfficialLayout):
             raise ValueError(f"output_fmt={output_fmt!r}: VanillaNet's features are NCHW. Permute them yourself.")
         take, last = feature_take_indices(len(self.feature_info), indices)
         taps = [info["module"] for info in self.feature_info]
-        layers = {"stem": self.stem, **{f"stages.{i}": stage for i, stage in enumerate(self.stages)}}
+        layers = {"stem.act": self.stem, **{f"stages.{i}": stage for i, stage in enumerate(self.stages)}}
         intermediates = []
         for name, layer in layers.items():
             x = self._run(layer, x)
@@ -233,7 +242,7 @@ class VanillaNet(OfficialLayout):
         """Drop what is not needed for the intermediates at ``indices``, as timm does, and return them."""
         take, last = feature_take_indices(len(self.feature_info), indices)
         module = str(self.feature_info[last]["module"])
-        self.stages = self.stages[: int(module.split(".")[1]) + 1 if "." in module else 0]
+        self.stages = self.stages[: int(module.removeprefix("stages.")) + 1 if module.startswith("stages") else 0]
         if prune_head:
             self.reset_classifier(0, "")
         return take

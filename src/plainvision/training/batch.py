@@ -10,7 +10,7 @@ import numpy as np
 import timm.data
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
+from torch.utils.data import default_collate, get_worker_info
 
 from plainvision.training.recipe import Augment, Data
 
@@ -78,6 +78,11 @@ def opened(batch: Batch | Failure) -> Batch:
     return batch
 
 
+def pixel_mode(data: Data) -> str:
+    """Return Pillow's name for images of ``data.channels``."""
+    return "L" if data.channels == 1 else "RGB"
+
+
 def training_transform(data: Data, augment: Augment) -> Any:
     """Return timm's random transform: a PIL image -> (C, image_size, image_size)."""
     return timm.data.create_transform(
@@ -98,7 +103,7 @@ def training_transform(data: Data, augment: Augment) -> Any:
 
 
 def evaluation_transform(data: Data) -> Any:
-    """Return timm's fixed transform: resize, centre crop, normalise; a PIL image -> (C, image_size, image_size)."""
+    """Return timm's fixed resizing, crop and normalisation: a PIL image -> (C, image_size, image_size)."""
     return timm.data.create_transform(
         input_size=(data.channels, data.image_size, data.image_size),
         is_training=False,
@@ -118,15 +123,20 @@ def derived_seed(*key: int) -> int:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed `random`, `numpy.random` and torch's CPU generator for a transform, and put them back afterwards."""
-    # With workers=0 the transform runs between two training steps, whose own random numbers must not depend on it.
-    python, array, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    """Seed `random`, `numpy.random` and torch's CPU generator for a transform.
+
+    In the training process they are put back afterwards: with workers=0 the transform runs between two
+    training steps, whose own random numbers must not depend on it. A worker has no others to keep.
+    """
+    shared = get_worker_info() is None
+    before = (random.getstate(), np.random.get_state(), torch.get_rng_state()) if shared else None
     random.seed(seed)
     np.random.seed(seed)
     torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs too
     try:
         yield
     finally:
-        random.setstate(python)
-        np.random.set_state(array)
-        torch.set_rng_state(torch_state)
+        if before is not None:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+            torch.set_rng_state(before[2])

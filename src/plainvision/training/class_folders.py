@@ -3,21 +3,24 @@
 import abc
 import difflib
 import os
+import struct
 import tarfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm .jp2 .avif".split()
+EXTENSIONS = (
+    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
+    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 )
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The images in a store, and every folder in it (an empty class folder must be noticed); "" is the top."""
+    """The images in a store, and every folder, since an empty class folder must be noticed; "" is the top."""
 
     files: tuple[str, ...]
     folders: frozenset[str]
@@ -67,43 +70,53 @@ class FolderStore(Store):
 
 
 class ZipStore(Store):
-    """A .zip, opened by each process when it first reads."""
+    """A .zip: its directory is read once, and each image by its offset."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._archive: zipfile.ZipFile | None = None
-        self._owner = 0
+        self._file = _PackedFile(path)
         try:
             with zipfile.ZipFile(path) as archive:
-                self._names = archive.namelist()
+                members = archive.infolist()
         except zipfile.BadZipFile as error:
             raise ValueError(f"cannot read {path}: {error}. Download or pack the archive again.") from error
+        self._members = {member.filename: member for member in members}
+        for name, member in self._members.items():
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 1:
+                raise ValueError(
+                    f"cannot read {name!r} in {path}: it is encrypted, or packed in another way than `zip` "
+                    "does. Pack the archive again, without a password and with the usual compression."
+                )
 
     def listing(self) -> Listing:
         """Return what the archive's directory lists."""
-        folders = [name.rstrip("/") for name in self._names if name.endswith("/")]
-        return _listing([name for name in self._names if not name.endswith("/")], folders)
+        folders = [name.rstrip("/") for name in self._members if name.endswith("/")]
+        return _listing([name for name in self._members if not name.endswith("/")], folders)
 
     def open(self, path: str) -> BinaryIO:
         """Read one member into memory."""
-        # A forked worker inherits its parent's handle, and with it the parent's position in the file.
-        if self._archive is None or self._owner != os.getpid():
-            self._archive, self._owner = zipfile.ZipFile(self._path), os.getpid()
-        return BytesIO(self._archive.read(path))
+        # ZipFile would read the directory again in each process: seconds, for a million images.
+        member = self._members[path]
+        header = self._file.read(member.header_offset, 30)
+        start = (
+            member.header_offset + 30 + sum(struct.unpack("<HH", header[26:]))
+        )  # behind its name and extras
+        content = self._file.read(start, member.compress_size)
+        if member.compress_type == zipfile.ZIP_DEFLATED:
+            content = zlib.decompress(content, wbits=-zlib.MAX_WBITS)
+        if zlib.crc32(content) != member.CRC:
+            raise ValueError("damaged inside the archive: its checksum is wrong")
+        return BytesIO(content)
 
     def name(self, path: str) -> str:
         """Return the path inside the archive."""
         return path
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_archive": None}  # a spawned worker opens its own
 
 
 class TarStore(Store):
     """An uncompressed .tar: its index is read once, and each image by its offset."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._file = _PackedFile(path)
         self._where: dict[str, tuple[int, int]] = {}
         self._folders: list[str] = []
         try:
@@ -120,8 +133,8 @@ class TarStore(Store):
                         self._where[name] = (member.offset_data, member.size)
         except (tarfile.ReadError, KeyError) as error:
             raise ValueError(
-                f"cannot read {path} as a plain .tar: {error}. A compressed tar cannot be read at random: decompress "
-                "it, or pack the folder as a .zip."
+                f"cannot read {path} as a plain .tar: {error}. A compressed tar cannot be read at random: "
+                "decompress it, or pack the folder as a .zip."
             ) from error
 
     def listing(self) -> Listing:
@@ -130,20 +143,45 @@ class TarStore(Store):
 
     def open(self, path: str) -> BinaryIO:
         """Read one member into memory."""
-        offset, size = self._where[path]
-        with open(self._path, "rb") as file:
-            file.seek(offset)
-            return BytesIO(file.read(size))
+        return BytesIO(self._file.read(*self._where[path]))
 
     def name(self, path: str) -> str:
         """Return the path inside the archive."""
         return path
 
 
+class _PackedFile:
+    """An archive's file, opened by each process when it first reads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._owner = 0
+
+    def read(self, offset: int, size: int) -> bytes:
+        # A forked worker inherits its parent's handle, and with it the parent's position in the file.
+        if self._file is None or self._owner != os.getpid():
+            self.close()
+            self._file, self._owner = self._path.open("rb"), os.getpid()
+        self._file.seek(offset)
+        return self._file.read(size)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_file": None}  # a spawned worker opens its own
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def open_store(root: str, split: str) -> tuple[Store, Listing]:
     """Return the store at ``root`` and what it holds.
 
-    A folder that holds ``split`` is listed no further than that: a data set may have a million images elsewhere.
+    A folder that holds ``split`` is listed no further than that: a data set may have a million images
+    elsewhere.
 
     Raises:
         FileNotFoundError: there is nothing at ``root``.
@@ -151,7 +189,11 @@ def open_store(root: str, split: str) -> tuple[Store, Listing]:
     """
     path = Path(root).expanduser()
     if not path.exists():
-        siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        siblings = (
+            [other.name for other in path.parent.iterdir() if _visible(other.name)]
+            if path.parent.is_dir()
+            else []
+        )
         close = [str(path.parent / name) for name in difflib.get_close_matches(path.name, siblings)]
         close += difflib.get_close_matches(root, ["digits"])
         hint = f"Did you mean {' or '.join(close)}?" if close else "Check data.root and data.validation_root."
@@ -168,8 +210,8 @@ def open_store(root: str, split: str) -> tuple[Store, Listing]:
     name = path.name.lower()
     if name.endswith((".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst")):
         raise ValueError(
-            f"cannot train from {root!r}: a compressed tar cannot be read at random. Decompress it to a .tar, or pack "
-            "the folder as a .zip."
+            f"cannot train from {root!r}: a compressed tar cannot be read at random. Decompress it to a "
+            ".tar, or pack the folder as a .zip."
         )
     if not name.endswith((".zip", ".tar")):
         raise ValueError(
@@ -184,8 +226,8 @@ def find_classes(
 ) -> dict[str, list[str]]:
     """Return the images of each class of ``split``, sorted: {class: paths}.
 
-    The folder called ``split`` may lie at any depth. Where there is none and ``plain`` allows it, the class folders
-    are those at the top, or below the one folder that wraps them all.
+    The folder called ``split`` may lie at any depth. Where there is none and ``plain`` allows it, the class
+    folders are those at the top, or below the one folder that wraps them all.
 
     Raises:
         ValueError: no such split, two of them, no class folders in it, or a class folder without images.
@@ -208,14 +250,14 @@ def find_classes(
             classes[top].append(path)
     if not any(classes.values()):
         raise ValueError(
-            f"{where}: found no class folders with images in {base or 'it'!r}. Put the images in one folder per "
-            f"class, as {prefix}CLASS/image.jpg; these count: {', '.join(sorted(EXTENSIONS))}."
+            f"{where}: found no class folders with images in {base or 'it'!r}. Put the images in one folder "
+            f"per class, as {prefix}CLASS/image.jpg; these count: {', '.join(EXTENSIONS)}."
         )
     empty = sorted(name for name, paths in classes.items() if not paths)
     if empty:
         raise ValueError(
-            f"{where}: {_some(empty)} in {base or 'it'!r} should hold the images of a class and holds none. Remove the "
-            f"folder or fill it; these count as images: {', '.join(sorted(EXTENSIONS))}."
+            f"{where}: {_some(empty)} in {base or 'it'!r} should hold the images of a class and holds none. "
+            f"Remove the folder or fill it; these count as images: {', '.join(EXTENSIONS)}."
         )
     return {name: sorted(classes[name]) for name in sorted(classes)}
 
@@ -234,7 +276,8 @@ def _split_folder(listing: Listing, split: str, where: str) -> str | None:
     top = [folder for folder in found if folder.count("/") == depth]
     if len(top) > 1:
         raise ValueError(
-            f"{where} holds several folders called {split!r}: {_some(top)}. Give a root that holds one of them."
+            f"{where} holds several folders called {split!r}: {_some(top)}. Give a root that holds one of "
+            "them."
         )
     return top[0]
 
@@ -284,4 +327,4 @@ def _extension(path: str) -> str:
 
 
 def _visible(path: str) -> bool:
-    return not any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
+    return not path.startswith(".") and "/." not in path and "__MACOSX" not in path.split("/")

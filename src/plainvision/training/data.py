@@ -1,7 +1,7 @@
 """Batches for training and evaluation.
 
-What a training batch holds is a function of (seed, epoch, position in the epoch) and of nothing else: not of the
-workers, the processes, or the step at which a resumed run starts.
+What a training batch holds is a function of (seed, epoch, position in the epoch) and of nothing else: not of
+the workers, the processes, or the step at which a resumed run starts.
 """
 
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ from plainvision.training.batch import (
     derived_seed,
     evaluation_transform,
     opened,
+    pixel_mode,
     seeded,
     training_transform,
 )
@@ -35,13 +36,14 @@ _MOST_IN_A_ROW = 100
 class TrainingBatches:
     """The training batches of a recipe, this process's share of each.
 
-    Of every batch of B images, process ``rank`` of P gets rows [rank * B / P, (rank + 1) * B / P). An image that
-    cannot be read is replaced by the next one of the epoch's order that can, so a batch is always full.
+    Of every batch of B images, process ``rank`` of P gets rows [rank * B / P, (rank + 1) * B / P). An image
+    that cannot be read is replaced by the next one of the epoch's order that can, so a batch is always full.
 
     Attributes:
-        classes: names of the classes; a label is an index into them. Sorted, except that a Hugging Face data set
-            keeps its own order.
-        images_per_epoch: how many images an epoch has, repeats included, before the last partial batch is dropped.
+        classes: names of the classes; a label is an index into them. Sorted, except that a Hugging Face data
+            set keeps its own order.
+        images_per_epoch: how many images an epoch has, repeats included, before the last partial batch is
+            dropped.
         steps_per_epoch: how many whole batches that makes.
 
     Raises:
@@ -60,20 +62,21 @@ class TrainingBatches:
         self.steps_per_epoch = self.images_per_epoch // recipe.batch_size
         if len(self.classes) < 2:
             raise ValueError(
-                f"data.root={recipe.data.root!r} has a single class, {self.classes[0]!r}: there is nothing to tell "
-                "apart. Check that each class has its own folder, as SPLIT/CLASS/image.jpg."
+                f"data.root={recipe.data.root!r} has a single class, {self.classes[0]!r}: there is nothing "
+                "to tell apart. Check that each class has its own folder, as SPLIT/CLASS/image.jpg."
             )
         if self.steps_per_epoch == 0:
             raise ValueError(
-                f"batch_size={recipe.batch_size} but only {self.images_per_epoch} images to train with: not one batch "
-                f"is full. Set batch_size to {self.images_per_epoch} or less, or raise augment.repeats."
+                f"batch_size={recipe.batch_size} but only {self.images_per_epoch} images to train with: not "
+                f"one batch is full. Set batch_size to {self.images_per_epoch} or less, or raise "
+                "augment.repeats."
             )
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Return the batches of ``epoch``, from ``start_step`` on.
 
-        Images before ``start_step`` are not read, except from a stream, which has to be read from its beginning.
-        One epoch is read at a time: beginning the next ends the one before.
+        Images before ``start_step`` are not read, except from a stream, which has to be read from its
+        beginning. One epoch is read at a time: beginning the next ends the one before.
 
         Raises:
             ValueError: ``start_step`` lies behind the end; and, while reading, an image is damaged and
@@ -81,20 +84,21 @@ class TrainingBatches:
         """
         if not 0 <= start_step <= self.steps_per_epoch:
             raise ValueError(
-                f"start_step={start_step} lies outside an epoch of {self.steps_per_epoch} steps. The run that is being "
-                "resumed had other data or another batch_size: restore those."
+                f"start_step={start_step} lies outside an epoch of {self.steps_per_epoch} steps. The run "
+                "that is being resumed had other data or another batch_size: restore those."
             )
         return self._epochs.batches(epoch, start_step, self.steps_per_epoch)
 
 
 class EvaluationBatches:
-    """The validation images, each exactly once over all processes; one that cannot be read is left out and named.
+    """The validation images, each exactly once over all processes; an unreadable one is left out and named.
 
-    ``batch_size`` counts this process's images. Labels are indices into ``classes``, the training classes; without
-    them the training images at ``data.root`` are asked, and, where there are none, the validation images.
+    ``batch_size`` counts this process's images. Labels are indices into ``classes``, the training classes;
+    without them the training images at ``data.root`` are asked, and, where there are none, the validation
+    images.
 
     Raises:
-        FileNotFoundError, ValueError: the images cannot be found, or have a class that training does not have.
+        FileNotFoundError, ValueError: the images cannot be found, or have a class that training lacks.
         ImportError: the package that reads the root is not installed.
     """
 
@@ -211,7 +215,7 @@ class _TrainingImages(Dataset[Sample | Failure]):
         self._images = images
         self._labels = images.labels
         self._where = location(recipe.data, "train")
-        self._mode = _mode(recipe.data)
+        self._mode = pixel_mode(recipe.data)
         self._transform = training_transform(recipe.data, recipe.augment)
         self._stop = recipe.data.corrupt == "stop"
         self._repeats = recipe.augment.repeats
@@ -243,7 +247,7 @@ class _TrainingImages(Dataset[Sample | Failure]):
     def _order_of(self, epoch: int) -> np.ndarray:
         if self._order is None or self._order[0] != epoch:
             shuffled = np.random.default_rng(derived_seed(self._seed, epoch)).permutation(len(self._labels))
-            # An image's repeats are neighbours, so that they meet in one batch: that is what repeating is for.
+            # An image's repeats are neighbours, so that they meet in one batch: that is the technique.
             self._order = epoch, np.repeat(shuffled, self._repeats)
         return self._order[1]
 
@@ -253,7 +257,7 @@ class _EvaluationImages(Dataset[Sample | Failure]):
         self._images = images
         self._labels = labels
         self._chosen = chosen
-        self._mode = _mode(data)
+        self._mode = pixel_mode(data)
         self._transform = evaluation_transform(data)
         self._stop = data.corrupt == "stop"
 
@@ -287,24 +291,21 @@ def _check_shares(recipe: Recipe, processes: int) -> None:
         accumulating = f" in {passes} passes each (machine.accumulate)" if passes > 1 else ""
         below = recipe.batch_size // (processes * passes) * processes * passes
         raise ValueError(
-            f"batch_size={recipe.batch_size} cannot be shared equally by {processes} processes{accumulating}: it must "
-            f"be a multiple of {processes * passes}. Set batch_size={below or processes * passes}, for instance."
+            f"batch_size={recipe.batch_size} cannot be shared equally by {processes} "
+            f"processes{accumulating}: it must be a multiple of {processes * passes}. Set "
+            f"batch_size={below or processes * passes}, for instance."
         )
-
-
-def _mode(data: Data) -> str:
-    return "L" if data.channels == 1 else "RGB"
 
 
 def _stopped(name: str, error: Exception) -> str:
     return (
-        f"cannot read the image {name}: {reason(error)}. Repair or remove it, or set data.corrupt=skip to go on "
-        "without such images; they are named and counted."
+        f"cannot read the image {name}: {reason(error)}. Repair or remove it, or set data.corrupt=skip to go "
+        "on without such images; they are named and counted."
     )
 
 
 def _all_unreadable(unreadable: tuple[str, ...], root: str, split: str) -> str:
     return (
-        f"no image of {root!r}, split {split!r}, can be read: {len(unreadable)} in a row failed, the first of them "
-        f"{unreadable[0]}. Check the files, and the disk or network that they are on."
+        f"no image of {root!r}, split {split!r}, can be read: {len(unreadable)} in a row failed, the first "
+        f"of them {unreadable[0]}. Check the files, and the disk or network that they are on."
     )

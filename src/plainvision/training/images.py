@@ -1,4 +1,4 @@
-"""Where images come from when they can be read in any order: class folders, Hugging Face data sets, the digits."""
+"""Where images come from that can be read in any order: class folders, Hugging Face data sets, the digits."""
 
 import abc
 import importlib
@@ -66,7 +66,8 @@ def class_lookup(own: tuple[str, ...], classes: tuple[str, ...], data: Data) -> 
         raise ValueError(
             f"validation ({root!r}, split {split!r}) has the class {', '.join(map(repr, extra[:5]))}"
             f"{f' and {len(extra) - 5} more' if len(extra) > 5 else ''}, which training does not have. Its "
-            f"{len(classes)} classes are {', '.join(map(repr, classes[:10]))}{', ...' if len(classes) > 10 else ''}. "
+            f"{len(classes)} classes are "
+            f"{', '.join(map(repr, classes[:10]))}{', ...' if len(classes) > 10 else ''}. "
             "Remove the images of that class, or train with it too."
         )
     index = {name: number for number, name in enumerate(classes)}
@@ -93,7 +94,8 @@ def need(package: str, root: str) -> Any:
         return importlib.import_module(package)
     except ImportError as error:
         raise ImportError(
-            f'data.root={root!r} needs the package `{package}`, which is not installed. pip install "plainvision[stream]"'
+            f"{root!r} needs the package `{package}`, which is not installed. pip install "
+            '"plainvision[stream]"'
         ) from error
 
 
@@ -102,7 +104,7 @@ class _Files(Images):
         root, split = location(data, role)
         self._store: Store
         self._store, listing = open_store(root, split)
-        # Class folders without a split are taken as they are only where that cannot mix up training and validation.
+        # Class folders without a split are taken only where training and validation stay apart.
         plain = data.validation_root is not None or (
             role == "validation" and not has_folder(listing, data.train_split)
         )
@@ -142,8 +144,8 @@ class _HuggingFace(Images):
             self.classes, self.labels = tuple(str(name) for name in names), numbers.astype(np.int64)
         if len(self.labels) == 0 or self.labels.min() < 0:
             raise ValueError(
-                f"{root!r}: the split {split!r} has {'images without labels' if len(self.labels) else 'no images'}. "
-                f"Name another in {option}."
+                f"{root!r}: the split {split!r} has "
+                f"{'images without labels' if len(self.labels) else 'no images'}. Name another in {option}."
             )
 
     def name(self, index: int) -> str:
@@ -193,8 +195,8 @@ def local_or_remote(root: str) -> str:
     path = Path(source).expanduser()
     if not path.exists():
         raise FileNotFoundError(
-            f"there is no data set at {root!r}: no such folder as {source!r}. Correct data.root, or write hfds/NAME "
-            "for a data set on the Hugging Face Hub."
+            f"there is no data set at {root!r}: no such folder as {source!r}. Correct data.root, or write "
+            "hfds/NAME for a data set on the Hugging Face Hub."
         )
     return str(path)
 
@@ -207,8 +209,8 @@ def _columns(features: Any, datasets: Any, root: str) -> tuple[str, str]:
     label = "label" if "label" in features else labels[0] if len(labels) == 1 else None
     if image is None or label is None:
         raise ValueError(
-            f"cannot tell which columns of {root!r} hold the image and the class: it has {', '.join(features)}. Save a "
-            "copy whose columns are called `image` and `label`."
+            f"cannot tell which columns of {root!r} hold the image and the class: it has "
+            f"{', '.join(features)}. Save a copy whose columns are called `image` and `label`."
         )
     return image, label
 

@@ -14,6 +14,7 @@ from types import FrameType
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import FullyShardedDataParallelPlugin
 from torch import nn
 
@@ -226,6 +227,8 @@ class _Run:
 def _accelerator(recipe: Recipe) -> Accelerator:
     machine = recipe.machine
     plugin = FullyShardedDataParallelPlugin(fsdp_version=2) if machine.fsdp else None
+    # Accelerate remembers the settings of the process's first run, and would refuse others; the process group stays.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision=machine.precision, fsdp_plugin=plugin)
     if machine.fsdp and accelerator.num_processes == 1:
         raise ValueError(

@@ -1,7 +1,8 @@
-"""Images that can only be read front to back: webdataset shards and Hugging Face streams, through timm's readers.
+"""Images that can only be read front to back, by timm's readers: webdataset shards and Hugging Face streams.
 
-What a stream yields is a function of (seed, epoch, number of readers): each worker of each process reads its own
-shards, so another number of workers gives another order. An epoch is entered in the middle by reading up to it.
+What a stream yields is a function of (seed, epoch, number of readers): each worker of each process reads its
+own shards, so another number of workers gives another order. An epoch is entered in the middle by reading up
+to it.
 """
 
 import logging
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,10 +24,19 @@ from plainvision.training.batch import (
     derived_seed,
     evaluation_transform,
     opened,
+    pixel_mode,
     seeded,
     training_transform,
 )
-from plainvision.training.images import class_lookup, local_or_remote, location, need, reason, without_address
+from plainvision.training.images import (
+    Role,
+    class_lookup,
+    local_or_remote,
+    location,
+    need,
+    reason,
+    without_address,
+)
 from plainvision.training.recipe import Data, Recipe
 
 
@@ -38,19 +48,20 @@ def is_stream(root: str) -> bool:
 class TrainingStream:
     """The epochs of a stream.
 
-    An epoch takes as many samples as the stream says that it has; where readers share it unevenly, one repeats some
-    of its images and another leaves some out.
+    An epoch takes as many samples as the stream says that it has; where readers share it unevenly, one
+    repeats some of its images and another leaves some out.
 
     Raises:
-        FileNotFoundError, ValueError: the stream is not there, does not say how long it is, has fewer shards than
-            processes, or names no classes and neither does ``recipe.num_classes``.
+        FileNotFoundError, ValueError: the stream is not there, does not say how long it is, has fewer shards
+            than processes, or names no classes and neither does ``recipe.num_classes``.
     """
 
     def __init__(self, recipe: Recipe, rank: int, processes: int) -> None:
         if recipe.augment.repeats > 1:
             raise ValueError(
                 f"augment.repeats={recipe.augment.repeats} needs images that can be read in any order, and "
-                f"{recipe.data.root!r} is a stream. Set augment.repeats=1, or read the images with hfds/ or from a folder."
+                f"{recipe.data.root!r} is a stream. Set augment.repeats=1, or read the images with hfds/ or "
+                "from a folder."
             )
         self._recipe, self._rank, self._processes = recipe, rank, processes
         reader = self._reader(epoch=0)
@@ -61,7 +72,8 @@ class TrainingStream:
             names = tuple(str(number) for number in range(recipe.num_classes))
         if names is None:
             raise ValueError(
-                f"data.root={recipe.data.root!r} does not say which classes it has. Set num_classes in the recipe"
+                f"data.root={recipe.data.root!r} does not say which classes it has. Set num_classes in the "
+                "recipe"
                 + (
                     ', or list them in its _info.json: "classes": [...].'
                     if _is_shards(recipe.data, "train")
@@ -84,18 +96,20 @@ class TrainingStream:
         share = self._recipe.batch_size // self._processes
         # A new loader each epoch: what a reader shuffles depends on what it has read before.
         loader = _loader(images, share, self._workers, seed=derived_seed(self._recipe.seed, epoch))
-        taken = start
+        taken, unreadable = start, ""
         for one in islice(loader, start, steps):
             batch = opened(one)
             if len(batch.names) < share:
+                unreadable = f" It last left out {batch.skipped[-1]}." if batch.skipped else ""
                 break
             yield batch
             taken += 1
         if taken < steps:
             root, split = location(data, "train")
             raise ValueError(
-                f"{root!r}, split {split!r}, ended after {taken} of the {steps} batches that its length promises: its "
-                "shards hold fewer images that can be read. Correct the length, or repair the shards."
+                f"{root!r}, split {split!r}, ended after {taken} of the {steps} batches that its length "
+                f"promises: its shards hold fewer images that can be read.{unreadable} Correct the length, "
+                "or repair the shards."
             )
 
     def _reader(self, epoch: int) -> Any:
@@ -111,8 +125,8 @@ class EvaluationStream:
     """The validation images of a stream: each process reads its own shards, once.
 
     Raises:
-        FileNotFoundError, ValueError: the stream is not there, does not say how long it is, or has a class that
-            ``classes`` does not.
+        FileNotFoundError, ValueError: the stream is not there, does not say how long it is, or has a class
+            that ``classes`` does not.
     """
 
     def __init__(
@@ -124,8 +138,8 @@ class EvaluationStream:
         if known is None:
             root, split = location(data, "validation")
             raise ValueError(
-                f"{root!r}, split {split!r}, does not say which classes it has. Give the classes that the network was "
-                "trained with."
+                f"{root!r}, split {split!r}, does not say which classes it has. Give the classes that the "
+                "network was trained with."
             )
         self.classes = known
         self._lookup = np.arange(len(known)) if own is None else class_lookup(own, known, data)
@@ -193,8 +207,8 @@ class _StreamedImages(IterableDataset[Sample | Failure]):
             name = f"{self._split}/{worker}/{position:08d}"
             if lost and self._stop:
                 yield Failure(
-                    f"cannot read {skipped[0]}. Repair it, or set data.corrupt=skip to go on without such images; they "
-                    "are counted."
+                    f"cannot read {skipped[0]}. Repair it, or set data.corrupt=skip to go on without such "
+                    "images; they are counted."
                 )
                 return
             if image is None:
@@ -213,36 +227,39 @@ class _StreamedImages(IterableDataset[Sample | Failure]):
 
     def _broken(self, why: str) -> str:
         return (
-            f"{self._root!r}, split {self._split!r}, broke off: {why}. A Hugging Face stream cannot go on behind an "
-            "image that cannot be read: repair it, or use hfds/ instead of hfids/, which can with data.corrupt=skip."
+            f"{self._root!r}, split {self._split!r}, broke off: {why}. A Hugging Face stream cannot go on "
+            "behind an image that cannot be read: repair it, or use hfds/ instead of hfids/, which can with "
+            "data.corrupt=skip."
         )
 
 
-def _open_reader(data: Data, role: Literal["train", "validation"], *, batch_size: int, seed: int) -> Any:
+def _open_reader(data: Data, role: Role, *, batch_size: int, seed: int) -> Any:
     """Return timm's reader of a stream."""
     root, split = location(data, role)
-    options: dict[str, Any] = {
-        "split": split,
-        "is_training": role == "train",
-        "batch_size": batch_size,
-        "seed": seed,
-        "input_img_mode": "L" if data.channels == 1 else "RGB",
-    }
     if root.startswith("wds/"):
-        return _open_shards(root, options, f"data.{role}_split")
+        return _open_shards(data, role, batch_size, seed)
     need("datasets", root)
     from timm.data.readers.reader_hfids import ReaderHfids
 
     try:
-        return ReaderHfids(name=local_or_remote(root), **options)
+        return ReaderHfids(
+            name=local_or_remote(root),
+            split=split,
+            is_training=role == "train",
+            batch_size=batch_size,
+            seed=seed,
+            input_img_mode=pixel_mode(data),
+        )
     except ValueError as error:
         raise ValueError(
-            f"cannot stream {root!r}, split {split!r}: {error} Correct data.{role}_split, or use hfds/ instead of hfids/: "
-            "it downloads the data set, and then knows its length."
+            f"the stream {root!r} does not say how many images its split {split!r} has, and training needs "
+            f"to know before it starts. Correct data.{role}_split, or use hfds/ instead of hfids/: that "
+            "downloads the data set, and then its length is known."
         ) from error
 
 
-def _open_shards(root: str, options: dict[str, Any], option: str) -> Any:
+def _open_shards(data: Data, role: Role, batch_size: int, seed: int) -> Any:
+    root, split = location(data, role)
     need("webdataset", root)
     from timm.data.readers.reader_wds import ReaderWds
 
@@ -252,32 +269,41 @@ def _open_shards(root: str, options: dict[str, Any], option: str) -> Any:
         folder = str(Path(folder).expanduser())
         if not Path(folder).is_dir():
             raise FileNotFoundError(
-                f"there are no shards at {root!r}: {folder!r} is no folder. Give wds/FOLDER, or wds/URL, where the shards "
-                "and their _info.json are."
+                f"there are no shards at {root!r}: {folder!r} is no folder. Give wds/FOLDER, or wds/URL, "
+                "where the shards and their _info.json are."
             )
     described = (
-        f"A stream must know its length before it starts: describe the split in _info.json beside the shards, as "
-        '{"splits": {"NAME": {"name": "NAME", "num_samples": 2000, "filenames": ["0.tar", "1.tar"], "shard_lengths": '
-        f"[1000, 1000]}}}}}}, or set {option} to shards and their number of images, as `train-{{000..009}}.tar|2000`."
+        "A stream must know its length before it starts: describe the split in _info.json beside the shards, "
+        'as {"splits": {"NAME": {"name": "NAME", "num_samples": 2000, "filenames": ["0.tar", "1.tar"], '
+        f'"shard_lengths": [1000, 1000]}}}}}}, or set data.{role}_split to shards and their number of '
+        "images, as `train-{000..009}.tar|2000`."
     )
     try:
-        reader = ReaderWds(root=folder, **options)
+        reader = ReaderWds(
+            root=folder,
+            split=split,
+            is_training=role == "train",
+            batch_size=batch_size,
+            seed=seed,
+            input_img_mode=pixel_mode(data),
+        )
     except RuntimeError as error:
         raise ValueError(f"cannot stream {root!r}: {error}. {described}") from error
     if not reader.num_samples:
-        raise ValueError(f"cannot stream {root!r}: the split {options['split']!r} has no length. {described}")
+        raise ValueError(f"cannot stream {root!r}: the split {split!r} has no length. {described}")
     missing = [
         name for name in reader.split_info.filenames if not remote and not (Path(folder) / name).is_file()
     ]
     if missing:
         raise FileNotFoundError(
             f"{root!r} should have the shard {missing[0]!r}, and {len(missing)} of its "
-            f"{len(reader.split_info.filenames)} shards are not there. Copy them, or correct _info.json or {option}."
+            f"{len(reader.split_info.filenames)} shards are not there. Copy them, or correct "
+            f"_info.json or data.{role}_split."
         )
     return reader
 
 
-def _is_shards(data: Data, role: Literal["train", "validation"]) -> bool:
+def _is_shards(data: Data, role: Role) -> bool:
     return location(data, role)[0].startswith("wds/")
 
 
@@ -289,8 +315,8 @@ def _class_names(reader: Any) -> tuple[str, ...] | None:
     return tuple(str(name) for name in listed) if listed else None
 
 
-def _useful_workers(reader: Any, data: Data, role: Literal["train", "validation"], processes: int) -> int:
-    """Return how many workers to start: one without a shard would yield nothing, and its share would be missing."""
+def _useful_workers(reader: Any, data: Data, role: Role, processes: int) -> int:
+    """Return how many workers to start: one without a shard would leave its share out."""
     if _is_shards(data, role):
         shards = len(reader.split_info.filenames)
     else:
@@ -300,8 +326,8 @@ def _useful_workers(reader: Any, data: Data, role: Literal["train", "validation"
         processes = 1
     if shards < processes:
         raise ValueError(
-            f"{location(data, role)[0]!r} has {shards} shards for {processes} processes, and each reads its own. Start at "
-            f"most {shards} processes, or pack the images in more shards."
+            f"{location(data, role)[0]!r} has {shards} shards for {processes} processes, and each reads its "
+            f"own. Start at most {shards} processes, or pack the images in more shards."
         )
     return min(data.workers, shards // processes)
 

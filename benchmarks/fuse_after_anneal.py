@@ -1,0 +1,74 @@
+"""Claim: a training step of VanillaNet-6 is at least 1.5 times as fast once its linear pairs are merged.
+
+That is what the technique `FuseAfterAnneal` gains in every epoch after the annealing. Both compute the same
+function: the slope is 1.
+
+    $ python benchmarks/fuse_after_anneal.py
+    $ python benchmarks/fuse_after_anneal.py --device cuda --batch-size 128 --precision bf16 --runs 50
+
+Writes results/fuse_after_anneal.json, or results/fuse_after_anneal_cuda.json on a GPU. Holds when the median
+speed ratio, 95 % sure, is at least 1.5.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+import plainvision as pv
+from plainvision.bench import as_table, comparison, measure_training_step, write_record
+from plainvision.surgery.fuse import merge_pairs
+
+CLAIM = "a training step of VanillaNet-6 is at least 1.5 times as fast once its linear pairs are merged"
+CLAIMED = 1.5
+
+
+def main() -> None:
+    """Measure, print a table, write the record."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--batch-size", type=int, default=8, help="images per step")
+    parser.add_argument("--precision", choices=("no", "bf16", "fp16"), default="no", help="mixed precision")
+    parser.add_argument("--runs", type=int, default=12, help="timed steps of each network")
+    arguments = parser.parse_args()
+
+    torch.manual_seed(0)
+    before = pv.create_model("vanillanet_6")
+    pv.set_slope(before, 1)
+    measured = measure_training_step(
+        {"linear pairs": before, "merged pairs": merge_pairs(before)},
+        batch_size=arguments.batch_size,
+        runs=arguments.runs,
+        device=arguments.device,
+        precision=arguments.precision,
+    )
+    rows = comparison(measured)
+    holds = rows[1]["ratio_low"] >= CLAIMED
+
+    columns = (
+        "name",
+        "parameters",
+        "runs",
+        "p50_ms",
+        "p90_ms",
+        "peak_memory_mb",
+        "speed_ratio",
+        "ratio_low",
+        "ratio_high",
+    )
+    print(as_table([{column: row[column] for column in columns} for row in rows]))
+    print(f"\n{CLAIM}: {'holds' if holds else 'does NOT hold'}")
+    suffix = "" if arguments.device == "cpu" else "_cuda"
+    write_record(
+        Path(__file__).parents[1] / "results" / f"fuse_after_anneal{suffix}.json",
+        CLAIM,
+        {"holds": holds, "rows": rows},
+        f"python benchmarks/fuse_after_anneal.py --device {arguments.device} "
+        f"--batch-size {arguments.batch_size} --precision {arguments.precision} --runs {arguments.runs}",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+import functools
+import http.server
+import threading
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.testing import assert_close
+
+import plainvision as pv
+
+TINY = {"width": 1 / 64, "num_classes": 4}
+
+
+@pytest.fixture
+def model():
+    return pv.create_model("vanillanet_5", **TINY)
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"model": s}, lambda s: {"state_dict": s, "epoch": 3}])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
+def test_plain_wrapped_and_prefixed_state_dicts_load(model, wrap, prefix):
+    state = {prefix + key: value for key, value in model.state_dict().items()}
+    again = pv.load_checkpoint(pv.create_model("vanillanet_5", **TINY), wrap(state))
+    for key, value in again.state_dict().items():
+        assert_close(value, model.state_dict()[key], rtol=0, atol=0)
+
+
+def test_a_url_is_downloaded_once_and_whole(model, tmp_path, monkeypatch):
+    (tmp_path / "www").mkdir()
+    save_file(model.state_dict(), tmp_path / "www" / "weights.safetensors")
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            asked.append(args)
+
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Handler, directory=str(tmp_path / "www"))
+    )
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/weights.safetensors"
+        for _ in range(2):
+            again = pv.load_checkpoint(pv.create_model("vanillanet_5", **TINY), url)
+            assert_close(again.head.first[0].weight, model.head.first[0].weight, rtol=0, atol=0)
+        assert len(asked) == 1
+        with pytest.raises(ValueError, match=r"cannot download http://127.*404.*Check the address"):
+            pv.load_checkpoint(model, url.replace("weights", "nothing"))
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_missing_extra_and_wrongly_shaped_keys_are_named(model):
+    state = model.state_dict()
+    del state["head.first.0.weight"]
+    with pytest.raises(ValueError, match=r"1 missing: head\.first\.0\.weight"):
+        pv.load_checkpoint(model, state)
+    with pytest.raises(ValueError, match=r"1 extra: odd"):
+        pv.load_checkpoint(model, model.state_dict() | {"odd": torch.ones(1)})
+    other = pv.create_model("vanillanet_5", width=1 / 64, num_classes=7)
+    with pytest.raises(ValueError, match=r"head\.first\.0\.weight is \(7, 64, 1, 1\), the network has \(4, 64, 1, 1\).*num_classes"):
+        pv.load_checkpoint(model, other.state_dict())
+
+
+def test_a_checkpoint_that_does_not_fit_changes_nothing(model):
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    state = {key: value + 1 for key, value in model.state_dict().items()}
+    del state["stem.act.conv.weight"]
+    with pytest.raises(ValueError, match="1 missing"):
+        pv.load_checkpoint(model, state)
+    for key, value in model.state_dict().items():
+        assert_close(value, before[key], rtol=0, atol=0)
+
+
+def test_the_wrong_form_is_recognised(model):
+    deployed = pv.create_model("vanillanet_5", **TINY, deployed=True)
+    with pytest.raises(ValueError, match=r"It looks like the deployed form.*deployed=True"):
+        pv.load_checkpoint(model, deployed.state_dict())
+    with pytest.raises(ValueError, match=r"It looks like the training form.*plainvision\.fuse"):
+        pv.load_checkpoint(deployed, model.state_dict())
+
+
+def test_a_missing_file_is_named(model, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*nowhere\.pth"):
+        pv.load_checkpoint(model, tmp_path / "nowhere.pth")
+
+
+class Bomb:
+    def __reduce__(self):
+        return (print, ("code ran",))
+
+
+def test_a_pickle_that_is_not_weights_is_refused_and_not_run(model, tmp_path, capsys):
+    torch.save({"model": Bomb()}, tmp_path / "bomb.pth")
+    with pytest.raises(ValueError, match=r"bomb\.pth is a pickle that holds more than weights.*could run code"):
+        pv.load_checkpoint(model, tmp_path / "bomb.pth")
+    assert "code ran" not in capsys.readouterr().out
+    torch.save({"lr": 0.1}, tmp_path / "numbers.pth")
+    with pytest.raises(ValueError, match=r"numbers\.pth holds no weights"):
+        pv.load_checkpoint(model, tmp_path / "numbers.pth")
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
+def test_a_truncated_file_is_recognised(model, tmp_path, name):
+    path = tmp_path / name
+    if path.suffix == ".safetensors":
+        save_file(model.state_dict(), path)
+    else:
+        torch.save(model.state_dict(), path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=rf"{name} is not a whole .* file.*again"):
+        pv.load_checkpoint(model, path)
