@@ -4,10 +4,11 @@ Both get the same weights and must give the same answer before they are timed. T
 twice, under two names, so that the table shows what the measurement itself cannot tell apart.
 
     $ python benchmarks/vanillanet_fused.py
+    $ python benchmarks/vanillanet_fused.py --threads 1    # on a busy machine
     $ python benchmarks/vanillanet_fused.py --device cuda --runs 300
 
-Writes results/vanillanet_fused.json, or results/vanillanet_fused_cuda.json on a GPU. Holds when the median
-speed ratio, 95 % sure, is at least 0.98 at each batch size.
+Writes results/vanillanet_fused.json, or results/vanillanet_fused_cuda.json on a GPU. Holds when the 95 %
+interval of the median speed ratio lies above 0.98 at each batch size, and does not when one lies below.
 """
 
 import argparse
@@ -24,6 +25,12 @@ from plainvision.bench import as_table, comparison, count_macs, measure, write_r
 CLAIM = "a fused VanillaNet-6 is no slower than the same layers written plainly in torch"
 # Two per cent: what two copies of one network differ by on a busy machine.
 NO_SLOWER = 0.98
+# What the interval of the median ratio says of the claim; None: the machine was too noisy to tell.
+VERDICTS = {
+    True: "holds",
+    False: "does NOT hold",
+    None: "undecided, the machine is too noisy: give more --runs",
+}
 
 
 def plain_vanillanet_6() -> nn.Sequential:
@@ -63,9 +70,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--runs", type=int, default=40, help="rounds at batch 1; a quarter of it at batch 16")
+    parser.add_argument("--runs", type=int, default=40, help="rounds at batch 1; half of it at batch 16")
+    parser.add_argument(
+        "--threads", type=int, default=torch.get_num_threads(), help="CPU threads; 1 is steadier"
+    )
     arguments = parser.parse_args()
 
+    torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     trained = pv.create_model("vanillanet_6")
     pv.set_slope(trained, 1)
@@ -79,9 +90,14 @@ def main() -> None:
     }
 
     rows: list[dict[str, Any]] = []
-    for batch_size, runs in ((1, arguments.runs), (16, max(6, arguments.runs // 4))):
+    for batch_size, runs in ((1, arguments.runs), (16, max(12, arguments.runs // 2))):
         rows += comparison(measure(networks, batch_size=batch_size, runs=runs, device=arguments.device))
-    holds = all(row["ratio_low"] >= NO_SLOWER for row in rows if row["name"] == "fused by plainvision")
+    judged = [row for row in rows if row["name"] == "fused by plainvision"]
+    holds: bool | None = None
+    if all(row["ratio_low"] >= NO_SLOWER for row in judged):
+        holds = True
+    elif any(row["ratio_high"] < NO_SLOWER for row in judged):
+        holds = False
 
     columns = (
         "name",
@@ -95,13 +111,14 @@ def main() -> None:
         "ratio_high",
     )
     print(as_table([{column: row[column] for column in columns} for row in rows]))
-    print(f"\n{CLAIM}: {'holds' if holds else 'does NOT hold'}")
+    print(f"\n{CLAIM}: {VERDICTS[holds]}")
     suffix = "" if arguments.device == "cpu" else "_cuda"
     write_record(
         Path(__file__).parents[1] / "results" / f"vanillanet_fused{suffix}.json",
         CLAIM,
         {"holds": holds, "rows": rows},
-        f"python benchmarks/vanillanet_fused.py --device {arguments.device} --runs {arguments.runs}",
+        f"python benchmarks/vanillanet_fused.py --device {arguments.device} --runs {arguments.runs} "
+        f"--threads {arguments.threads}",
     )
 
 

@@ -51,7 +51,9 @@ def __getattr__(name: str) -> Any:
     elif name in _ROOMS:
         value = importlib.import_module(f"plainvision.{name}")
     else:
-        raise AttributeError(f"module 'plainvision' has no attribute {name!r}; it offers {', '.join(__all__)}.")
+        raise AttributeError(
+            f"module 'plainvision' has no attribute {name!r}; it offers {', '.join(__all__)}."
+        )
     globals()[name] = value
     return value
 

@@ -1,22 +1,12 @@
 """Timing in turns, on networks that take no time; nothing here depends on the machine's speed."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import plainvision as pv
-from plainvision.bench import (
-    Measurement,
-    comparison,
-    measure,
-    measure_training_step,
-    median_interval,
-    ratios,
-    ratios_per_round,
-)
+from plainvision.bench import measure, measure_training_step
 
 
 class Logging(nn.Module):
@@ -36,13 +26,6 @@ def small_network(classes: int = 5) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         nn.Linear(8, classes),
-    )  # fmt: skip
-
-
-def timed(name: str, *times_ms: float) -> Measurement:
-    return Measurement(
-        name=name, parameters=1, macs=1, batch_size=2, image_size=(8, 8), device="cpu", precision="no",
-        channels_last=False, compiled=False, threads=1, times_ms=times_ms, peak_memory_mb=None,
     )  # fmt: skip
 
 
@@ -143,43 +126,6 @@ def test_a_training_step_goes_forward_and_backward_and_updates():
     assert len(steps) >= 6
 
 
-def test_ratios_compare_within_rounds():
-    # The machine was ten times slower in the last round, for both.
-    found = [timed("slow", 2.0, 4.0, 30.0), timed("fast", 1.0, 2.0, 10.0)]
-    assert ratios_per_round(found) == [(1.0, 1.0, 1.0), (2.0, 2.0, 3.0)]
-    assert ratios(found) == [1.0, 2.0]
-    row = comparison(found)[1]
-    assert (row["name"], row["speed_ratio"], row["ratio_low"], row["ratio_high"]) == ("fast", 2.0, 2.0, 3.0)
-
-
-def test_measurements_of_two_calls_are_not_compared():
-    with pytest.raises(ValueError, match=r"\[1, 2\] rounds. Give measurements of one call"):
-        ratios([timed("a", 1.0), timed("b", 1.0, 2.0)])
-    with pytest.raises(ValueError, match="Give measurements of one call"):
-        ratios([])
-
-
-def test_percentiles_follow_the_times():
-    found = timed("a", *map(float, range(1, 102)))
-    assert (found.p50_ms, found.p90_ms, found.runs) == (51, 91, 101)
-    assert found.to_dict()["images_per_second"] == pytest.approx(2000 / 51)
-    assert "times_ms" not in found.to_dict()
-    assert replace(found, times_ms=(3.0,)).p90_ms == 3
-
-
-@pytest.mark.parametrize(
-    ("count", "ranks"), [(3, (1, 3)), (5, (1, 5)), (6, (1, 6)), (10, (2, 9)), (30, (10, 21))]
-)
-def test_the_interval_of_a_median_follows_the_sign_test(count, ranks):
-    # Ranks of the textbooks' table, 95 %, two-sided.
-    assert median_interval([float(value) for value in range(count, 0, -1)]) == ranks
-
-
-def test_an_interval_needs_values():
-    with pytest.raises(ValueError, match="no median of no values"):
-        median_interval([])
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -219,6 +165,11 @@ def test_a_network_with_another_answer_than_the_classes_is_named():
         measure_training_step(small_network(5), image_size=8, batch_size=2, num_classes=7)
     with pytest.raises(ValueError, match="num_classes=0 is nothing to learn"):
         measure_training_step(small_network(5), num_classes=0)
+
+
+def test_a_network_with_nothing_to_train_is_named():
+    with pytest.raises(ValueError, match=r"frozen has no parameter that requires a gradient.*Unfreeze some"):
+        measure_training_step({"frozen": small_network().requires_grad_(False)})
 
 
 def test_networks_on_two_devices_need_one():

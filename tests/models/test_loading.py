@@ -17,7 +17,9 @@ def model():
     return pv.create_model("vanillanet_5", **TINY)
 
 
-@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"model": s}, lambda s: {"state_dict": s, "epoch": 3}])
+@pytest.mark.parametrize(
+    "wrap", [lambda s: s, lambda s: {"model": s}, lambda s: {"state_dict": s, "epoch": 3}]
+)
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
 def test_plain_wrapped_and_prefixed_state_dicts_load(model, wrap, prefix):
     state = {prefix + key: value for key, value in model.state_dict().items()}
@@ -63,7 +65,10 @@ def test_missing_extra_and_wrongly_shaped_keys_are_named(model):
     with pytest.raises(ValueError, match=r"1 extra: odd"):
         pv.load_checkpoint(model, model.state_dict() | {"odd": torch.ones(1)})
     other = pv.create_model("vanillanet_5", width=1 / 64, num_classes=7)
-    with pytest.raises(ValueError, match=r"head\.first\.0\.weight is \(7, 64, 1, 1\), the network has \(4, 64, 1, 1\).*num_classes"):
+    with pytest.raises(
+        ValueError,
+        match=r"head\.first\.0\.weight is \(7, 64, 1, 1\), the network has \(4, 64, 1, 1\).*num_classes",
+    ):
         pv.load_checkpoint(model, other.state_dict())
 
 
@@ -97,7 +102,9 @@ class Bomb:
 
 def test_a_pickle_that_is_not_weights_is_refused_and_not_run(model, tmp_path, capsys):
     torch.save({"model": Bomb()}, tmp_path / "bomb.pth")
-    with pytest.raises(ValueError, match=r"bomb\.pth is a pickle that holds more than weights.*could run code"):
+    with pytest.raises(
+        ValueError, match=r"bomb\.pth is a pickle that holds more than weights.*could run code"
+    ):
         pv.load_checkpoint(model, tmp_path / "bomb.pth")
     assert "code ran" not in capsys.readouterr().out
     torch.save({"lr": 0.1}, tmp_path / "numbers.pth")

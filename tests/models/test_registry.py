@@ -14,7 +14,11 @@ def test_ours_and_timms_networks_are_built_by_name():
 
 @pytest.mark.parametrize(
     ("typo", "hint"),
-    [("vanilanet_6", "vanillanet_6"), ("resnet5", "resnet50|resnet51|resnet15"), ("zzzzz", "plainvision models")],
+    [
+        ("vanilanet_6", "vanillanet_6"),
+        ("resnet5", "resnet50|resnet51|resnet15"),
+        ("zzzzz", "plainvision models"),
+    ],
 )
 def test_a_typo_gets_the_nearest_names(typo, hint):
     with pytest.raises(ValueError, match=rf"unknown model '{typo}'.*({hint})"):
@@ -27,7 +31,9 @@ def test_an_unknown_family_is_refused_with_those_there_are():
 
 
 def test_a_name_that_is_taken_is_refused():
-    with pytest.raises(ValueError, match=r"cannot add the network 'vanillanet_5'.*the family 'vanillanet' has it"):
+    with pytest.raises(
+        ValueError, match=r"cannot add the network 'vanillanet_5'.*the family 'vanillanet' has it"
+    ):
         add_family("other", {"vanillanet_5": Published(None, "")})
 
 

@@ -6,7 +6,14 @@ from plainvision.training import Augment, Data, Machine, Recipe
 from plainvision.training.techniques import EMA, DeepTraining, FuseAfterAnneal
 
 DIGITS = Data(
-    root="digits", channels=1, image_size=32, crop_ratio=1.0, mean=(0.3,), std=(0.37,), workers=0, interpolation="bilinear"
+    root="digits",
+    channels=1,
+    image_size=32,
+    crop_ratio=1.0,
+    mean=(0.3,),
+    std=(0.37,),
+    workers=0,
+    interpolation="bilinear",
 )
 
 EVERYTHING = Recipe(

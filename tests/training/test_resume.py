@@ -84,16 +84,24 @@ KILLED_WHILE_SAVING = """
     ],
 )
 def test_a_killed_run_goes_on_as_if_it_had_not_been(unbroken, tmp_path, death, step):
-    program = """
+    program = (
+        """
     import os, signal, torch
     from plainvision.training import loop, train
     from training.recipes_for_tests import EVERYTHING
-    """ + death.format(step=step) + f"""
+    """
+        + death.format(step=step)
+        + f"""
     train(EVERYTHING, {str(tmp_path / "run")!r})
     """
+    )
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
     ended = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     train(EVERYTHING, tmp_path / "run", resume=True)
@@ -132,7 +140,10 @@ def test_the_command_line_prints_the_command_to_resume(tmp_path, monkeypatch, ca
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 130
-    assert f"plainvision train vanillanet_digits --out '{tmp_path}/a run' --epochs 9 --resume" in capsys.readouterr().err
+    assert (
+        f"plainvision train vanillanet_digits --out '{tmp_path}/a run' --epochs 9 --resume"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_finished_run_can_be_resumed_and_stays_as_it_is(unbroken):

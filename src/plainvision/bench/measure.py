@@ -5,25 +5,29 @@ answer sees, the cost of launching kernels included. On a machine that is shared
 of one call only: there every round times each of them, and `ratios` compares within rounds.
 """
 
-import copy
 import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import numpy
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from plainvision.bench.circumstances import (
+    DTYPES,
+    Circumstances,
+    Precision,
+    floating_dtype,
+    networks_by_name,
+    usable_device,
+)
 from plainvision.bench.counting import checked_image_size, count_macs, count_parameters, eval_mode
 from plainvision.bench.memory import peak_memory_mb
-
-Precision = Literal["no", "bf16", "fp16"]
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -125,14 +129,14 @@ def measure(
     Raises:
         ValueError: no networks, a size below 1, a device that is not there, or a network that cannot run so.
     """
-    networks = _by_name(models)
-    setup = _Setup(
+    networks = networks_by_name(models)
+    setup = Circumstances(
         image_size=checked_image_size(image_size, channels),
         channels=channels,
         batch_size=batch_size,
         runs=runs,
         warmup=warmup,
-        device=_usable_device(device, networks),
+        device=usable_device(device, networks),
         precision=precision,
         channels_last=channels_last,
         compile=compile,
@@ -181,20 +185,26 @@ def measure_training_step(
             warm-up likewise.
 
     Raises:
-        ValueError: what `measure` refuses, or a network that does not return (batch_size, num_classes).
+        ValueError: what `measure` refuses, a network that does not return (batch_size, num_classes), or a
+            frozen one.
     """
     if num_classes < 1:
         raise ValueError(
             f"num_classes={num_classes} is nothing to learn. Give the width of the networks' answer."
         )
-    networks = _by_name(models)
-    setup = _Setup(
+    networks = networks_by_name(models)
+    for name, network in networks.items():
+        if not any(parameter.requires_grad for parameter in network.parameters()):
+            raise ValueError(
+                f"{name} has no parameter that requires a gradient: there is no step to time. Unfreeze some."
+            )
+    setup = Circumstances(
         image_size=checked_image_size(image_size, channels),
         channels=channels,
         batch_size=batch_size,
         runs=runs,
         warmup=warmup,
-        device=_usable_device(device, networks),
+        device=usable_device(device, networks),
         precision=precision,
         channels_last=channels_last,
         compile=compile,
@@ -203,7 +213,7 @@ def measure_training_step(
     placed = {name: setup.copy_of(network, dtype=None).train() for name, network in networks.items()}
     labels = torch.randint(num_classes, (batch_size,), generator=torch.Generator().manual_seed(0))
 
-    def training(setup: "_Setup", network: nn.Module, images: Tensor) -> Callable[[], object]:
+    def training(setup: Circumstances, network: nn.Module, images: Tensor) -> Callable[[], object]:
         return _training(setup, network, images, labels.to(setup.device), num_classes)
 
     return _measure(setup, placed, training)
@@ -270,71 +280,15 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
     return ordered[lowest], ordered[count - 1 - lowest]
 
 
-@dataclass(frozen=True)
-class _Setup:
-    """The circumstances of a measurement, checked."""
-
-    image_size: tuple[int, int]
-    channels: int
-    batch_size: int
-    runs: int
-    warmup: int
-    device: torch.device
-    precision: Precision
-    channels_last: bool
-    compile: bool
-    seconds: float | None
-
-    def __post_init__(self) -> None:
-        for name, value, least in (
-            ("batch_size", self.batch_size, 1),
-            ("runs", self.runs, 1),
-            ("warmup", self.warmup, 0),
-        ):
-            if value < least:
-                raise ValueError(f"{name}={value} is too small. Give {least} or more.")
-        if self.seconds is not None and self.seconds <= 0:
-            raise ValueError(
-                f"seconds={self.seconds} leaves no time to measure. Give more, or None for no limit."
-            )
-        if self.precision not in get_args(Precision):
-            raise ValueError(
-                f"unknown precision {self.precision!r}. Give one of {', '.join(get_args(Precision))}."
-            )
-
-    def place(self, model: nn.Module) -> nn.Module:
-        """Return ``model``, or a copy of it where device, type or memory layout have to change."""
-        moves = any(tensor.device != self.device for tensor in _tensors(model))
-        if not moves and self.precision == "no" and not self.channels_last:
-            return model
-        return self.copy_of(model, _DTYPES.get(self.precision))
-
-    def copy_of(self, model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
-        """Return a copy of ``model`` on the device and in the layout, its weights in ``dtype`` if given."""
-        placed = copy.deepcopy(model).to(self.device, dtype)
-        return placed.to(memory_format=torch.channels_last) if self.channels_last else placed
-
-    def images(self, dtype: torch.dtype) -> Tensor:
-        """Return (B, C, H, W) of uniform noise, the same each time."""
-        shape = (self.batch_size, self.channels, *self.image_size)
-        images = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(self.device, dtype)
-        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
-
-    def synchronize(self) -> None:
-        """Wait until the device has done all its work."""
-        if self.device.type != "cpu":
-            torch.accelerator.synchronize(self.device)
-
-
 def _measure(
-    setup: _Setup,
+    setup: Circumstances,
     networks: dict[str, nn.Module],
-    prepare: Callable[[_Setup, nn.Module, Tensor], Callable[[], object]],
+    prepare: Callable[[Circumstances, nn.Module, Tensor], Callable[[], object]],
 ) -> list[Measurement]:
     macs: dict[str, int] = {}
     works: dict[str, Callable[[], object]] = {}
     for name, network in networks.items():
-        images = setup.images(_floating_dtype(network))
+        images = setup.images(floating_dtype(network))
         _try(setup, name, prepare(setup, network, images))
         macs[name] = count_macs(network, setup.image_size, setup.channels)
         timed = cast(nn.Module, torch.compile(network)) if setup.compile else network
@@ -361,7 +315,9 @@ def _measure(
     ]
 
 
-def _rounds(setup: _Setup, works: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def _rounds(
+    setup: Circumstances, works: dict[str, Callable[[], object]], rounds: int
+) -> dict[str, list[float]]:
     """Return each work's milliseconds per round."""
     names = list(works)
     times: dict[str, list[float]] = {name: [] for name in names}
@@ -378,7 +334,7 @@ def _rounds(setup: _Setup, works: dict[str, Callable[[], object]], rounds: int) 
     return times
 
 
-def _inference(setup: _Setup, network: nn.Module, images: Tensor) -> Callable[[], object]:
+def _inference(setup: Circumstances, network: nn.Module, images: Tensor) -> Callable[[], object]:
     def work() -> None:
         with torch.inference_mode():
             network(images)
@@ -387,11 +343,11 @@ def _inference(setup: _Setup, network: nn.Module, images: Tensor) -> Callable[[]
 
 
 def _training(
-    setup: _Setup, network: nn.Module, images: Tensor, labels: Tensor, num_classes: int
+    setup: Circumstances, network: nn.Module, images: Tensor, labels: Tensor, num_classes: int
 ) -> Callable[[], object]:
     # A learning rate of 0 costs the same arithmetic, and untrained weights cannot run away and overflow.
     optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
-    device, dtype = setup.device.type, _DTYPES.get(setup.precision)
+    device, dtype = setup.device.type, DTYPES.get(setup.precision)
     scaler = torch.amp.GradScaler(device, enabled=setup.precision == "fp16")
 
     def work() -> None:
@@ -411,7 +367,7 @@ def _training(
     return work
 
 
-def _try(setup: _Setup, name: str, work: Callable[[], object]) -> None:
+def _try(setup: Circumstances, name: str, work: Callable[[], object]) -> None:
     """Run ``work`` once and say whose fault it is when it fails."""
     height, width = setup.image_size
     given = f"{name} cannot run on {setup.batch_size}x{setup.channels}x{height}x{width} on {setup.device}"
@@ -426,49 +382,3 @@ def _try(setup: _Setup, name: str, work: Callable[[], object]) -> None:
             f"{given} with precision={setup.precision!r}: {str(error).rstrip('.')}. Give the sizes and "
             "the precision that the network was built for."
         ) from error
-
-
-def _by_name(models: nn.Module | Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-    if isinstance(models, nn.Module):
-        return {type(models).__name__: models}
-    wrong = not isinstance(models, Mapping) or not all(
-        isinstance(model, nn.Module) for model in models.values()
-    )
-    if wrong or not models:
-        raise ValueError(
-            f"cannot measure {models!r}: it holds no networks by name. Give one nn.Module, or a dict such as "
-            "{'resnet18': network}."
-        )
-    return dict(models)
-
-
-def _usable_device(device: torch.device | str | None, networks: dict[str, nn.Module]) -> torch.device:
-    """Return the device to run on, with its index, after making sure that it is there."""
-    if device is None:
-        found = {str(tensor.device) for network in networks.values() for tensor in _tensors(network)}
-        if len(found) > 1:
-            raise ValueError(
-                f"the networks lie on several devices ({', '.join(sorted(found))}). Give device= to measure "
-                "all on one of them."
-            )
-        device = found.pop() if found else "cpu"
-    try:
-        usable = torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:  # torch asserts when it was built without CUDA
-        raise ValueError(
-            f"device={str(device)!r} is not on this machine: {error}. Give 'cpu' or one that is."
-        ) from error
-    if usable.type == "meta":
-        raise ValueError(
-            "a network on the meta device has no weights to compute with. Build it on a real device; "
-            "`count_macs` and `count_parameters` work on meta."
-        )
-    return usable
-
-
-def _tensors(model: nn.Module) -> list[Tensor]:
-    return [*model.parameters(), *model.buffers()]
-
-
-def _floating_dtype(model: nn.Module) -> torch.dtype:
-    return next((tensor.dtype for tensor in _tensors(model) if tensor.is_floating_point()), torch.float32)

@@ -59,7 +59,9 @@ def main(words: list[str]) -> None:
     """Print top-1 and top-5, and top-1 per class."""
     arguments = tyro.cli(Arguments, args=words, prog="plainvision evaluate", description=__doc__)
     if (arguments.source is None) == (arguments.model is None):
-        raise ValueError("give either the folder of a run, or --model with --checkpoint, to say what to evaluate.")
+        raise ValueError(
+            "give either the folder of a run, or --model with --checkpoint, to say what to evaluate."
+        )
 
     import torch
     from rich.console import Console
@@ -83,7 +85,8 @@ def main(words: list[str]) -> None:
         forms["deployed"] = pv.fuse(network)
     batches = EvaluationBatches(data, batch_size=arguments.batch_size, classes=classes)
     results = {
-        form: pv.training.evaluate(model, batches, classes=batches.classes, device=device) for form, model in forms.items()
+        form: pv.training.evaluate(model, batches, classes=batches.classes, device=device)
+        for form, model in forms.items()
     }
 
     table = Table("", *results, caption=f"{next(iter(results.values())).images} images of {data.root}")
@@ -97,12 +100,17 @@ def main(words: list[str]) -> None:
     for name in first.skipped:
         print(f"skipped {name}")
     if arguments.fuse:
-        same = sum(a.predicted == b.predicted for a, b in zip(*(r.predictions for r in results.values()), strict=True))
+        same = sum(
+            a.predicted == b.predicted
+            for a, b in zip(*(r.predictions for r in results.values()), strict=True)
+        )
         print(f"both forms name the same class for {same} of {first.images} images")
     if arguments.csv is not None:
         with arguments.csv.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["image", "label", "predicted", "confidence", "form"])
             for form, result in results.items():
-                writer.writerows([p.name, p.label, p.predicted, f"{p.confidence:.6f}", form] for p in result.predictions)
+                writer.writerows(
+                    [p.name, p.label, p.predicted, f"{p.confidence:.6f}", form] for p in result.predictions
+                )
         print(f"predictions in {arguments.csv}")

@@ -35,7 +35,12 @@ def main(words: list[str]) -> None:
         print(json.dumps([asdict(card) for card in cards], indent=2))
         return
     table = Table(caption="Parameters and multiply-adds (MACs) of the form that the paper counts.")
-    for heading, justify in (("network", "left"), ("params M", "right"), ("MACs G", "right"), ("training MACs G", "right")):
+    for heading, justify in (
+        ("network", "left"),
+        ("params M", "right"),
+        ("MACs G", "right"),
+        ("training MACs G", "right"),
+    ):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     table.add_column("size", justify="right")
     table.add_column("published top-1 %", justify="right")

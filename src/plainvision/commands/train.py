@@ -31,7 +31,9 @@ def main(words: list[str]) -> None:
     if not words or words[0].startswith("-"):
         print(_help())
         if not words or words[0] not in ("-h", "--help"):
-            raise ValueError("the recipe's name comes first, for instance: plainvision train vanillanet_digits --out runs/a")
+            raise ValueError(
+                "the recipe's name comes first, for instance: plainvision train vanillanet_digits --out runs/a"
+            )
         return
     arguments = tyro.cli(
         Arguments,

@@ -42,7 +42,9 @@ class AlexNet(nn.Module):
         global_pool: str = "avg",
     ) -> None:
         super().__init__()
-        c1, c2, c3, c4, c5, hidden = (max(8, round(c * width / 8) * 8) for c in (64, 192, 384, 256, 256, 4096))
+        c1, c2, c3, c4, c5, hidden = (
+            max(8, round(c * width / 8) * 8) for c in (64, 192, 384, 256, 256, 4096)
+        )
         self.num_classes = num_classes
         self.in_chans = in_chans
         self.drop_rate = drop_rate
@@ -111,7 +113,9 @@ class AlexNet(nn.Module):
             ValueError: ``output_fmt`` is not "NCHW".
         """
         if output_fmt != "NCHW":
-            raise ValueError(f"output_fmt={output_fmt!r}: AlexNet's features are NCHW. Permute them yourself.")
+            raise ValueError(
+                f"output_fmt={output_fmt!r}: AlexNet's features are NCHW. Permute them yourself."
+            )
         take, last = feature_take_indices(len(_TAPS), indices)
         intermediates = []
         for i, layer in enumerate(self.features):
@@ -150,7 +154,9 @@ class AlexNet(nn.Module):
         self.num_classes = num_classes
         hidden = self.classifier[4]
         last = nn.Linear(self.head_hidden_size, num_classes) if num_classes else nn.Identity()
-        self.classifier[-1] = last.to(device=hidden.weight.device, dtype=hidden.weight.dtype).train(self.training)
+        self.classifier[-1] = last.to(device=hidden.weight.device, dtype=hidden.weight.dtype).train(
+            self.training
+        )
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute the convolutions in the backward pass instead of keeping their activations."""

@@ -67,7 +67,9 @@ def read_weights(source: str | Path) -> dict[str, Tensor]:
     """
     path = _download(str(source)) if urlparse(str(source)).scheme in ("http", "https") else Path(source)
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}: give the path of a .safetensors or PyTorch file, or a URL.")
+        raise FileNotFoundError(
+            f"no checkpoint at {path}: give the path of a .safetensors or PyTorch file, or a URL."
+        )
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -108,9 +110,13 @@ def _download(url: str) -> Path:
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            torch.hub.download_url_to_file(url, str(path), progress=False)  # moves the file there when it is whole
+            torch.hub.download_url_to_file(
+                url, str(path), progress=False
+            )  # moves the file there when it is whole
         except OSError as error:
-            raise ValueError(f"cannot download {url}: {error}. Check the address, or load the file by path.") from error
+            raise ValueError(
+                f"cannot download {url}: {error}. Check the address, or load the file by path."
+            ) from error
     return path
 
 
@@ -120,7 +126,11 @@ def _unwrap(content: Any, origin: str) -> dict[str, Tensor]:
             if isinstance(content.get(wrapper), Mapping):
                 content = content[wrapper]
                 break
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(v, Tensor) for v in content.values())
+    ):
         raise ValueError(
             f"{origin} holds no weights: expected tensors by name, plain or under one of {', '.join(_WRAPPERS)}. "
             "Give a state dict."

@@ -18,7 +18,9 @@ import torch
 import torch.nn.functional as F
 from timm.layers import DropPath
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models._features import feature_take_indices  # timm's own, so that indices mean what timm's users expect
+from timm.models._features import (
+    feature_take_indices,
+)  # timm's own, so that indices mean what timm's users expect
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -65,7 +67,10 @@ _VARIANTS = {
     **{f"vanillanet_{depth}": _deep(depth - 6) for depth in range(7, 14)},
     "vanillanet_13_x1_5": _deep(7)._replace(width=1.5),
     "vanillanet_13_x1_5_ada_pool": Variant(
-        _deep(7).channels, (None, HALVE_ODD, HALVE, *[None] * 6, HALVE_ODD, None), width=1.5, stem=Pool(4, 3, 1)
+        _deep(7).channels,
+        (None, HALVE_ODD, HALVE, *[None] * 6, HALVE_ODD, None),
+        width=1.5,
+        stem=Pool(4, 3, 1),
     ),
 }
 
@@ -135,9 +140,13 @@ class VanillaNet(OfficialLayout):
     ) -> None:
         super().__init__()
         if width <= 0:
-            raise ValueError(f"width={width} leaves no channels. Give a multiplier above zero, for instance 0.25.")
+            raise ValueError(
+                f"width={width} leaves no channels. Give a multiplier above zero, for instance 0.25."
+            )
         if shortcut not in (None, "before", "after"):
-            raise ValueError(f"unknown shortcut {shortcut!r}: it joins 'before' or 'after' the activation, or is None.")
+            raise ValueError(
+                f"unknown shortcut {shortcut!r}: it joins 'before' or 'after' the activation, or is None."
+            )
         if series < 0:
             raise ValueError(f"series={series}: it is how far a pixel looks, from 1 up; 0 is a plain ReLU.")
         if drop_path_rate > 0 and shortcut is None:
@@ -189,7 +198,13 @@ class VanillaNet(OfficialLayout):
     def form(self) -> Form:
         """The form that the network is in, as its stem shows."""
         conv = self.stem.conv
-        return "pairs" if isinstance(conv, LinearPair) else "deployed" if isinstance(conv, nn.Conv2d) else "single"
+        return (
+            "pairs"
+            if isinstance(conv, LinearPair)
+            else "deployed"
+            if isinstance(conv, nn.Conv2d)
+            else "single"
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
@@ -223,7 +238,9 @@ class VanillaNet(OfficialLayout):
             ValueError: ``output_fmt`` is not "NCHW".
         """
         if output_fmt != "NCHW":
-            raise ValueError(f"output_fmt={output_fmt!r}: VanillaNet's features are NCHW. Permute them yourself.")
+            raise ValueError(
+                f"output_fmt={output_fmt!r}: VanillaNet's features are NCHW. Permute them yourself."
+            )
         take, last = feature_take_indices(len(self.feature_info), indices)
         taps = [info["module"] for info in self.feature_info]
         layers = {"stem.act": self.stem, **{f"stages.{i}": stage for i, stage in enumerate(self.stages)}}
@@ -242,7 +259,9 @@ class VanillaNet(OfficialLayout):
         """Drop what is not needed for the intermediates at ``indices``, as timm does, and return them."""
         take, last = feature_take_indices(len(self.feature_info), indices)
         module = str(self.feature_info[last]["module"])
-        self.stages = self.stages[: int(module.removeprefix("stages.")) + 1 if module.startswith("stages") else 0]
+        self.stages = self.stages[
+            : int(module.removeprefix("stages.")) + 1 if module.startswith("stages") else 0
+        ]
         if prune_head:
             self.reset_classifier(0, "")
         return take
@@ -276,7 +295,9 @@ class VanillaNet(OfficialLayout):
         """Return a state dict of the official code with our keys; it is a finished network, so its slope is 1."""
         if "stem1.0.weight" in state:
             translated = {_rename(key, _OFFICIAL_TRAINING): value for key, value in state.items()}
-            pairs = [key.removesuffix("first.0.weight") for key in translated if key.endswith("first.0.weight")]
+            pairs = [
+                key.removesuffix("first.0.weight") for key in translated if key.endswith("first.0.weight")
+            ]
             return translated | {f"{pair}slope": torch.ones(1) for pair in pairs}
         if "cls.2.weight" in state:
             return {_rename(key, _OFFICIAL_DEPLOYED): value for key, value in state.items()}

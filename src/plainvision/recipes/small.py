@@ -14,7 +14,7 @@ archives are looked for in the working folder; --data.root and --data.validation
 from dataclasses import replace
 
 from plainvision.recipes.registry import recipe
-from plainvision.training.recipe import Augment, Data, Recipe
+from plainvision.training.recipe import Augment, Data, Machine, Recipe
 from plainvision.training.techniques import EMA, DeepTraining
 
 
@@ -40,6 +40,8 @@ def vanillanet_digits() -> Recipe:
         lr=1e-2,
         weight_decay=0.05,
         techniques=(DeepTraining(epochs=8),),
+        # Two threads would spend their time waiting for each other, the more so on a busy machine.
+        machine=Machine(threads=1),
     )
 
 

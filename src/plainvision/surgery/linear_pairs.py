@@ -21,7 +21,9 @@ def linear_pairs(model: nn.Module) -> nn.Module:
         ValueError: there is no convolution to replace.
     """
     model = copy.deepcopy(model)
-    inside = {id(layer) for module in model.modules() if isinstance(module, Fusable) for layer in module.modules()}
+    inside = {
+        id(layer) for module in model.modules() if isinstance(module, Fusable) for layer in module.modules()
+    }
     names = [
         name
         for name, module in model.named_modules()

@@ -64,20 +64,21 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Result:
         OSError: the folder cannot be written.
         TrainingInterrupted: Ctrl-C or SIGTERM came; the state is saved.
     """
-    run = _Run(recipe, out, resume)
-    with _stop_requested() as stop, run.progress:
-        for epoch in range(run.state.step // run.batches.steps_per_epoch, recipe.epochs):
-            run.begin_epoch(epoch)
-            for batch in run.batches.epoch(epoch, run.state.step - epoch * run.batches.steps_per_epoch):
-                run.step(batch)
-                if run.everyone_stops(stop.is_set()):
-                    run.save()
-                    raise TrainingInterrupted(
-                        f"stopped at step {run.state.step} of {run.steps}; everything is saved in {run.folder.path}. Run "
-                        "the same command with --resume to continue."
-                    )
-            run.end_epoch()
-    return run.finish()
+    with _threads(recipe.machine.threads), _stop_requested() as stop:
+        run = _Run(recipe, out, resume)
+        with run.progress:
+            for epoch in range(run.state.step // run.batches.steps_per_epoch, recipe.epochs):
+                run.begin_epoch(epoch)
+                for batch in run.batches.epoch(epoch, run.state.step - epoch * run.batches.steps_per_epoch):
+                    run.step(batch)
+                    if run.everyone_stops(stop.is_set()):
+                        run.save()
+                        raise TrainingInterrupted(
+                            f"stopped at step {run.state.step} of {run.steps}; everything is saved in {run.folder.path}. Run "
+                            "the same command with --resume to continue."
+                        )
+                run.end_epoch()
+        return run.finish()
 
 
 class _Run:
@@ -93,7 +94,10 @@ class _Run:
         self.batches = TrainingBatches(recipe, **share)
         self.classes = self.batches.classes
         self.validation = EvaluationBatches(
-            recipe.data, batch_size=max(1, recipe.batch_size // share["processes"]), classes=self.classes, **share
+            recipe.data,
+            batch_size=max(1, recipe.batch_size // share["processes"]),
+            classes=self.classes,
+            **share,
         )
         _check_fit(recipe, self.classes, share["processes"])
         self.steps = recipe.epochs * self.batches.steps_per_epoch
@@ -116,7 +120,9 @@ class _Run:
             if self.accelerator.is_main_process:
                 self.folder.rewind_metrics(self.state.step)
         self.losses = Losses(self.folder, self.accelerator, recipe.machine.log_steps)
-        self.progress = TrainingProgress(self.steps, self.state.step, visible=self.accelerator.is_main_process)
+        self.progress = TrainingProgress(
+            self.steps, self.state.step, visible=self.accelerator.is_main_process
+        )
         self.progress.say(
             f"{recipe}\n{len(self.classes)} classes, {self.batches.images_per_epoch} images an epoch, {self.steps} steps"
         )
@@ -160,7 +166,12 @@ class _Run:
         self._look()
         self.evaluation = self._evaluate()
         top1 = self.evaluation.top1
-        line = {"epoch": self.state.epoch, "step": self.state.step, "top1": top1, "top5": self.evaluation.top5}
+        line = {
+            "epoch": self.state.epoch,
+            "step": self.state.step,
+            "top1": top1,
+            "top5": self.evaluation.top5,
+        }
         line |= {"validation_loss": self.evaluation.loss, "skipped": len(self.skipped)}
         for technique in self.recipe.techniques:
             line |= technique.metrics(self.state)
@@ -210,7 +221,9 @@ class _Run:
         total = (lambda x: self.accelerator.reduce(x, "sum")) if many else None
         device = self.accelerator.device
         with self.accelerator.autocast():
-            return evaluate(self.state.best_network, self.validation, classes=self.classes, device=device, total=total)
+            return evaluate(
+                self.state.best_network, self.validation, classes=self.classes, device=device, total=total
+            )
 
     def _optimization(self) -> Optimization:
         model = self.state.model.to(self.accelerator.device)
@@ -236,7 +249,9 @@ def _accelerator(recipe: Recipe) -> Accelerator:
             "`torchrun`, or drop machine.fsdp."
         )
     if machine.sync_batch_norm and accelerator.device.type == "cpu":
-        raise ValueError("machine.sync_batch_norm needs a GPU in each process; torch has none for CPUs. Drop it.")
+        raise ValueError(
+            "machine.sync_batch_norm needs a GPU in each process; torch has none for CPUs. Drop it."
+        )
     return accelerator
 
 
@@ -252,6 +267,16 @@ def _check_fit(recipe: Recipe, classes: tuple[str, ...], processes: int) -> None
             f"batch_size={recipe.batch_size} gives each of {processes} processes {passes} images, and Mixup mixes pairs. "
             "Give an even number for each process, or set augment.mixup and augment.cutmix to 0."
         )
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -88,6 +88,8 @@ class Machine:
     """Shard parameters over the processes (FSDP2) instead of copying them to each (DDP)."""
     sync_batch_norm: bool = False
     """Share batch-norm statistics between processes; needs a GPU in each."""
+    threads: int | None = None
+    """CPU threads of each process; None leaves it to torch. Small networks are fastest on one."""
     checkpoint_steps: int | None = None
     """Save the full state every so many steps too, beside the end of each epoch."""
     log_steps: int = 10

@@ -46,9 +46,13 @@ class RunFolder:
         if known.exists():
             self._check_same(json.loads(known.read_text()), resume)
         elif resume:
-            raise ValueError(f"nothing to resume in {self.path}: it holds no recipe.json. Start without --resume.")
+            raise ValueError(
+                f"nothing to resume in {self.path}: it holds no recipe.json. Start without --resume."
+            )
         elif self.path.is_dir() and any(self.path.iterdir()):
-            raise ValueError(f"{self.path} is not empty and holds no run of ours. Give an empty or a new folder.")
+            raise ValueError(
+                f"{self.path} is not empty and holds no run of ours. Give an empty or a new folder."
+            )
 
     def prepare(self) -> None:
         """Create the folder and write the recipe into it.
@@ -76,7 +80,9 @@ class RunFolder:
         text = "".join(json.dumps(line) + "\n" for line in lines)
         write_whole(self.path / "metrics.jsonl", lambda file: file.write_text(text) and None)
 
-    def save_weights(self, kind: str, weights: dict[str, Tensor], classes: tuple[str, ...], epoch: int) -> None:
+    def save_weights(
+        self, kind: str, weights: dict[str, Tensor], classes: tuple[str, ...], epoch: int
+    ) -> None:
         """Write the weights of the network as it is in ``epoch``; ``kind`` is "best" or "last"."""
         save_network(self.path / f"{kind}.safetensors", weights, Origin(self.recipe, classes, epoch))
 
@@ -92,9 +98,13 @@ class RunFolder:
     def _check_same(self, there: dict[str, Any], resume: bool) -> None:
         here = self.recipe.to_dict()
         # How the run uses the hardware may change between two parts of it.
-        changed = sorted(key for key in here.keys() | there.keys() if key != "machine" and here.get(key) != there.get(key))
+        changed = sorted(
+            key for key in here.keys() | there.keys() if key != "machine" and here.get(key) != there.get(key)
+        )
         if changed:
-            what = ", ".join(f"{key} ({there.get(key)!r} there, {here.get(key)!r} given)" for key in changed[:3])
+            what = ", ".join(
+                f"{key} ({there.get(key)!r} there, {here.get(key)!r} given)" for key in changed[:3]
+            )
             raise ValueError(
                 f"{self.path} holds a run of another recipe, {there.get('name')!r}; it differs in {what}. Give another "
                 "folder with --out, or the recipe and the overrides of that run."
@@ -160,7 +170,9 @@ def load_network(source: str | Path, weights: str = "best") -> tuple[nn.Module, 
         folder = path.parent if path.parent.is_dir() else Path()
         near = difflib.get_close_matches(path.name, [item.name for item in folder.iterdir()], n=3)
         raise FileNotFoundError(
-            f"no weights at {path}." + (f" Nearby: {', '.join(near)}." if near else "") + " Give the folder of a run, or a "
+            f"no weights at {path}."
+            + (f" Nearby: {', '.join(near)}." if near else "")
+            + " Give the folder of a run, or a "
             ".safetensors file that plainvision wrote."
         )
     origin = _read_origin(path)

@@ -55,4 +55,3 @@ class Technique(abc.ABC):
         """Return the technique's name and fields as plain values."""
         assert dataclasses.is_dataclass(self), f"{type(self).__name__} must be a dataclass"
         return {"technique": type(self).__name__, **dataclasses.asdict(self)}
-

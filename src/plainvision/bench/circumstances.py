@@ -1,0 +1,124 @@
+"""Under which circumstances networks are measured: sizes, device, precision; wrong ones are refused here."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+Precision = Literal["no", "bf16", "fp16"]
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """The circumstances of a measurement, checked when they are made."""
+
+    image_size: tuple[int, int]
+    channels: int
+    batch_size: int
+    runs: int
+    warmup: int
+    device: torch.device
+    precision: Precision
+    channels_last: bool
+    compile: bool
+    seconds: float | None
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("batch_size", self.batch_size, 1),
+            ("runs", self.runs, 1),
+            ("warmup", self.warmup, 0),
+        ):
+            if value < least:
+                raise ValueError(f"{name}={value} is too small. Give {least} or more.")
+        if self.seconds is not None and self.seconds <= 0:
+            raise ValueError(
+                f"seconds={self.seconds} leaves no time to measure. Give more, or None for no limit."
+            )
+        if self.precision not in get_args(Precision):
+            raise ValueError(
+                f"unknown precision {self.precision!r}. Give one of {', '.join(get_args(Precision))}."
+            )
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """Return ``model``, or a copy of it where device, type or memory layout have to change."""
+        moves = any(tensor.device != self.device for tensor in _tensors(model))
+        if not moves and self.precision == "no" and not self.channels_last:
+            return model
+        return self.copy_of(model, DTYPES.get(self.precision))
+
+    def copy_of(self, model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
+        """Return a copy of ``model`` on the device and in the layout, its weights in ``dtype`` if given."""
+        placed = copy.deepcopy(model).to(self.device, dtype)
+        return placed.to(memory_format=torch.channels_last) if self.channels_last else placed
+
+    def images(self, dtype: torch.dtype) -> Tensor:
+        """Return (B, C, H, W) of uniform noise, the same each time."""
+        shape = (self.batch_size, self.channels, *self.image_size)
+        images = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(self.device, dtype)
+        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all its work."""
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
+
+
+def networks_by_name(models: nn.Module | Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Return networks by name; one alone is called by its class.
+
+    Raises:
+        ValueError: there is none, or something else among them.
+    """
+    if isinstance(models, nn.Module):
+        return {type(models).__name__: models}
+    wrong = not isinstance(models, Mapping) or not all(
+        isinstance(model, nn.Module) for model in models.values()
+    )
+    if wrong or not models:
+        raise ValueError(
+            f"cannot measure {models!r}: it holds no networks by name. Give one nn.Module, or a dict such as "
+            "{'resnet18': network}."
+        )
+    return dict(models)
+
+
+def usable_device(device: torch.device | str | None, networks: dict[str, nn.Module]) -> torch.device:
+    """Return the device to run on, with its index; None means where ``networks`` are.
+
+    Raises:
+        ValueError: it is not there, cannot compute, or is not one.
+    """
+    if device is None:
+        found = {str(tensor.device) for network in networks.values() for tensor in _tensors(network)}
+        if len(found) > 1:
+            raise ValueError(
+                f"the networks lie on several devices ({', '.join(sorted(found))}). Give device= to measure "
+                "all on one of them."
+            )
+        device = found.pop() if found else "cpu"
+    try:
+        usable = torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:  # torch asserts when it was built without CUDA
+        raise ValueError(
+            f"device={str(device)!r} is not on this machine: {error}. Give 'cpu' or one that is."
+        ) from error
+    if usable.type == "meta":
+        raise ValueError(
+            "a network on the meta device has no weights to compute with. Build it on a real device; "
+            "`count_macs` and `count_parameters` work on meta."
+        )
+    return usable
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
+
+
+def floating_dtype(model: nn.Module) -> torch.dtype:
+    """Return the type that ``model`` computes in, so the one its images should have."""
+    return next((tensor.dtype for tensor in _tensors(model) if tensor.is_floating_point()), torch.float32)

@@ -1,0 +1,32 @@
+"""Train a narrow VanillaNet on embedded digits, fuse it, verify it, time it, and explain all of it in one page.
+
+Example: plainvision quickstart --out runs/quickstart
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What `plainvision quickstart` takes."""
+
+    out: Path = Path("runs/quickstart")
+    """Where the run and the report go."""
+
+
+def main(words: list[str]) -> None:
+    """Run it, and say where the report is."""
+    arguments = tyro.cli(Arguments, args=words, prog="plainvision quickstart", description=__doc__)
+
+    from plainvision.quickstart import quickstart
+
+    found = quickstart(arguments.out)
+    print(
+        f"trained in {found.seconds:.0f} s: {found.training_form.top1:.2f} % of the test images are named rightly"
+    )
+    print(f"fused: {found.fusion}")
+    print(f"the deployed form scores {found.deployed_form.top1:.2f} %")
+    print(f"Open {found.page} in a browser.")

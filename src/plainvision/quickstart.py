@@ -1,0 +1,247 @@
+"""The whole path in two minutes: train on embedded digits, fuse, verify, time, and explain it in one page."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+import plainvision as pv
+from plainvision.bench import Measurement, comparison, host_facts, measure
+from plainvision.bench.report import Page
+from plainvision.models.registry import create_model
+from plainvision.recipes import get_recipe
+from plainvision.surgery.fuse import FusionReport, fuse
+from plainvision.training.data import EvaluationBatches
+from plainvision.training.evaluation import Evaluation, Prediction, evaluate
+from plainvision.training.loop import train
+from plainvision.training.recipe import Data
+from plainvision.training.run_folder import Origin, load_network, read_metrics, save_network
+
+RECIPE = "vanillanet_digits"
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """What the quickstart found."""
+
+    page: Path
+    """The report, one HTML file."""
+    training_form: Evaluation
+    """What the trained network scores on the test images."""
+    deployed_form: Evaluation
+    """What it scores once fused."""
+    fusion: FusionReport
+    """How far the answers moved."""
+    seconds: float
+    """How long training took, or the rest of it where an earlier call had begun."""
+
+
+def quickstart(out: str | Path) -> Quickstart:
+    """Train, fuse, verify and time a narrow VanillaNet on the embedded digits, and write ``out``/report.html.
+
+    A quickstart that was stopped goes on where it was.
+
+    Raises:
+        ValueError: the folder holds something else.
+        OSError: the folder cannot be written.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # so small a network is faster on one than on several that wait for each other
+    try:
+        return _quickstart(Path(out))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _quickstart(out: Path) -> Quickstart:
+    recipe = get_recipe(RECIPE)
+    run = out / "run"
+    fresh = not (run / "recipe.json").exists()
+    start = time.perf_counter()
+    train(recipe, run, resume=not fresh)
+    seconds = time.perf_counter() - start
+    spent = f" in {seconds:.0f} s" if fresh else ""
+
+    network, origin = load_network(run, "last")
+    fused = fuse(network, image_size=recipe.data.image_size)
+    save_network(out / "deployed.safetensors", fused.state_dict(), replace(origin, deployed=True))
+    forms = [evaluate(model, recipe.data, classes=origin.classes) for model in (network, fused)]
+    timings = _timings(network, fused, origin)
+    report: FusionReport = fused.report  # type: ignore[assignment]  # fuse attaches it
+
+    page = Page(
+        "A VanillaNet, trained deep and deployed shallow",
+        f"Trained on 1,437 images of handwritten digits{spent}, it names {forms[0].top1:.1f} % of 360 others "
+        "rightly, and its fused form gives the same answers.",
+    )
+    _tell_training(page, run, origin)
+    _tell_fusion(page, report, forms)
+    page.heading("What it gets right and wrong")
+    page.paragraph(
+        "Above, twelve test images that the deployed network names rightly; below, those it gets wrong, with what it says "
+        "and how sure it is."
+    )
+    page.figure(_predictions_figure(recipe.data, forms[1].predictions), "Digits with their predicted classes")
+    _tell_timings(page, timings)
+    facts = host_facts()
+    page.footer(
+        f"plainvision {pv.__version__}, torch {facts['torch']}, timm {facts['timm']}, {facts['cpu']}, "
+        "one thread. The run, its recipe and its metrics are in the folder beside this page."
+    )
+    page.write(out / "report.html")
+    return Quickstart(out / "report.html", forms[0], forms[1], report, seconds)
+
+
+def _timings(network: nn.Module, fused: nn.Module, origin: Origin) -> dict[int, list[Measurement]]:
+    """Return the measurements of both forms and ResNet-18 for one image and for a batch."""
+    data = origin.recipe.data
+    networks = {
+        "ResNet-18": create_model("resnet18", num_classes=len(origin.classes), in_chans=data.channels),
+        "VanillaNet, training form": network,
+        "VanillaNet, deployed form": fused,
+    }
+    return {
+        batch: measure(
+            networks, image_size=data.image_size, channels=data.channels, batch_size=batch, runs=40, seconds=4
+        )
+        for batch in (1, 64)
+    }
+
+
+def _tell_training(page: Page, run: Path, origin: Origin) -> None:
+    deep = next(line for line in read_metrics(run) if line.get("slope") == 1)
+    page.heading("Training")
+    page.paragraph(
+        f"The network is `{origin.recipe.model}`, a sixteenth as wide. Each of its layers is a pair of convolutions with a "
+        "leaky ReLU between them. Its negative slope, drawn below, rises from 0 to 1: at 0 the network is deep enough to "
+        f"learn well, at 1, from epoch {deep['epoch'] + 1} on, each pair is one linear map, and training goes on in the form "
+        "that will be deployed. The loss in training is on augmented images and softened labels, so it ends above the test's."
+    )
+    page.figure(_training_figure(run), "Test accuracy, loss and slope by epoch")
+
+
+def _tell_fusion(page: Page, report: FusionReport, forms: Sequence[Evaluation]) -> None:
+    page.heading("Fusing")
+    same = sum(
+        a.predicted == b.predicted for a, b in zip(forms[0].predictions, forms[1].predictions, strict=True)
+    )
+    page.paragraph(
+        "`plainvision.fuse` folds each pair into one convolution and each batch norm into the convolution before it, in "
+        "float64, then compares both forms on random images. It refuses when they differ by more than rounding explains."
+    )
+    page.table(
+        [
+            {
+                "": "layers with weights",
+                "training form": f"{report.layers_before}",
+                "deployed form": f"{report.layers_after}",
+            },
+            {
+                "": "parameters",
+                "training form": f"{report.parameters_before:,}",
+                "deployed form": f"{report.parameters_after:,}",
+            },
+            {
+                "": "test accuracy",
+                "training form": f"{forms[0].top1:.2f} %",
+                "deployed form": f"{forms[1].top1:.2f} %",
+            },
+        ]
+    )
+    page.paragraph(
+        f"On {report.images} random images the largest difference of a logit is {report.largest_absolute_error:.1e}, "
+        f"{report.largest_relative_error:.1e} of the largest logit; both forms name the same class for "
+        f"{report.argmax_agreement:.0%} of them, and for {same} of {forms[0].images} test images."
+    )
+
+
+def _tell_timings(page: Page, timings: dict[int, list[Measurement]]) -> None:
+    page.heading("Speed")
+    for batch, measurements in timings.items():
+        page.paragraph("One image at a time:" if batch == 1 else f"In batches of {batch}:")
+        page.table(
+            [
+                {
+                    "network": row["name"],
+                    "parameters": f"{row['parameters']:,}",
+                    "multiply-adds": f"{row['macs'] / 1e6:.1f} M",
+                    "p50": f"{row['p50_ms']:.2f} ms",
+                    "p90": f"{row['p90_ms']:.2f} ms",
+                    "images/s": f"{row['images_per_second']:,.0f}",
+                    "peak memory": "" if row["peak_memory_mb"] is None else f"{row['peak_memory_mb']:.1f} MB",
+                    "speed": f"{row['speed_ratio']:.1f} x",
+                }
+                for row in comparison(measurements)
+            ]
+        )
+    page.paragraph(
+        "The three are timed in turns, so that a slow moment of the machine meets all of them; speed is relative to ResNet-18, "
+        "which is far wider: what the table shows is what fusing brings, and that a task this small needs no large network."
+    )
+
+
+def _training_figure(run: Path) -> Figure:
+    lines = read_metrics(run)
+    epochs = [line for line in lines if "top1" in line]
+    steps = [line for line in lines if "loss" in line]
+    per_epoch = epochs[0]["step"]
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    panels = figure.subplots(1, 3)
+    panels[0].plot([e["epoch"] + 1 for e in epochs], [e["top1"] for e in epochs], color="#1f5fa8")
+    panels[0].set(title="test accuracy, %", ylim=(0, 101))
+    panels[1].plot(
+        [s["step"] / per_epoch for s in steps], [s["loss"] for s in steps], color="#b2bfcd", label="training"
+    )
+    panels[1].plot(
+        [e["epoch"] + 1 for e in epochs],
+        [e["validation_loss"] for e in epochs],
+        color="#1f5fa8",
+        label="test",
+    )
+    panels[1].set(title="loss", ylim=(0, None))
+    panels[1].legend(frameon=False, loc="upper right")
+    panels[2].plot(
+        [e["epoch"] + 1 for e in epochs], [e["slope"] for e in epochs], color="#c2571a", drawstyle="steps-mid"
+    )
+    panels[2].set(title="slope: 0 = ReLU, 1 = identity", ylim=(-0.03, 1.05))
+    for panel in panels:
+        panel.set_xlabel("epoch")
+        panel.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _predictions_figure(data: Data, predictions: Sequence[Prediction]) -> Figure:
+    wrong = sorted((p for p in predictions if p.label != p.predicted), key=lambda p: -p.confidence)[:12]
+    right = [p for p in predictions if p.label == p.predicted][:: max(1, len(predictions) // 13)][:12]
+    pictures = _pictures(data, {p.name for p in (*right, *wrong)})
+    figure = Figure(figsize=(9, 2.5), layout="constrained")
+    cells = figure.subplots(2, 12)
+    for row, chosen, color in zip(cells, (right, wrong), ("#2c7a3f", "#b3261e"), strict=True):
+        for cell in row:
+            cell.axis("off")
+        for cell, prediction in zip(row, chosen, strict=False):
+            cell.imshow(pictures[prediction.name], cmap="gray_r", vmin=0, vmax=1)
+            said = (
+                prediction.predicted
+                if color == "#2c7a3f"
+                else f"{prediction.predicted}, is {prediction.label}"
+            )
+            cell.set_title(f"{said}\n{prediction.confidence:.0%}", color=color, fontsize=9)
+    if not wrong:
+        cells[1, 0].text(0, 0.5, "None: every test image is named rightly.", fontsize=10)
+    return figure
+
+
+def _pictures(data: Data, names: set[str]) -> dict[str, np.ndarray]:
+    """Return the named validation images as (H, W) in [0, 1]."""
+    found: dict[str, Tensor] = {}
+    for batch in EvaluationBatches(data, batch_size=64):
+        found |= {name: image for name, image in zip(batch.names, batch.images, strict=True) if name in names}
+    return {
+        name: (image[0] * data.std[0] + data.mean[0]).clamp(0, 1).numpy() for name, image in found.items()
+    }
