@@ -39,9 +39,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="images per step")
     parser.add_argument("--precision", choices=("no", "bf16", "fp16"), default="no", help="mixed precision")
     parser.add_argument("--runs", type=int, default=12, help="timed steps of each network")
-    parser.add_argument(
-        "--threads", type=int, default=torch.get_num_threads(), help="CPU threads; 1 is steadier"
-    )
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads; 1 is steadier")
     arguments = parser.parse_args()
 
     torch.set_num_threads(arguments.threads)

@@ -71,9 +71,7 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--runs", type=int, default=40, help="rounds at batch 1; half of it at batch 16")
-    parser.add_argument(
-        "--threads", type=int, default=torch.get_num_threads(), help="CPU threads; 1 is steadier"
-    )
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads; 1 is steadier")
     arguments = parser.parse_args()
 
     torch.set_num_threads(arguments.threads)

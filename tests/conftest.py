@@ -40,9 +40,7 @@ def trained(model: nn.Module, seed: int = 0) -> nn.Module:
                 module.bias.copy_(0.3 * torch.randn(module.num_features, generator=generator))
             elif isinstance(module, nn.Conv2d):
                 fan_in = module.weight[0].numel()
-                module.weight.copy_(
-                    torch.randn(module.weight.shape, generator=generator) * (2 / fan_in) ** 0.5
-                )
+                module.weight.copy_(torch.randn(module.weight.shape, generator=generator) * (2 / fan_in) ** 0.5)
                 if module.bias is not None:
                     module.bias.copy_(0.3 * torch.randn(module.bias.shape, generator=generator))
     return model.eval()

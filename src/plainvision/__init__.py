@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from plainvision import bench, layers, models, recipes, surgery, training
-    from plainvision.layers.linear_pair import set_slope
     from plainvision.card import Card, card
+    from plainvision.layers.linear_pair import set_slope
     from plainvision.models.loading import load_checkpoint
     from plainvision.models.registry import create_model, list_models
     from plainvision.surgery.fuse import fuse
@@ -51,9 +51,7 @@ def __getattr__(name: str) -> Any:
     elif name in _ROOMS:
         value = importlib.import_module(f"plainvision.{name}")
     else:
-        raise AttributeError(
-            f"module 'plainvision' has no attribute {name!r}; it offers {', '.join(__all__)}."
-        )
+        raise AttributeError(f"module 'plainvision' has no attribute {name!r}; it offers {', '.join(__all__)}.")
     globals()[name] = value
     return value
 

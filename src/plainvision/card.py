@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import nn
@@ -47,7 +48,7 @@ def card(name: str) -> Card:
     paper = published(name)
     training = _on_meta(name, {})
     form = _on_meta(name, paper.form) if paper is not None and paper.form else training
-    size = paper.image_size if paper is not None else training.pretrained_cfg["input_size"][-1]
+    size = paper.image_size if paper is not None else _input_size(training)
     return Card(
         name=name,
         family=family_of(name) or "timm",
@@ -60,6 +61,11 @@ def card(name: str) -> Card:
         source=paper.source if paper is not None else "",
         note=paper.note if paper is not None else "",
     )
+
+
+def _input_size(model: nn.Module) -> int:
+    config: Any = model.pretrained_cfg  # every network that timm builds has one
+    return config["input_size"][-1]
 
 
 def _on_meta(name: str, options: dict) -> nn.Module:

@@ -83,8 +83,8 @@ def _quickstart(out: Path) -> Quickstart:
     _tell_fusion(page, report, forms)
     page.heading("What it gets right and wrong")
     page.paragraph(
-        "Above, twelve test images that the deployed network names rightly; below, those it gets wrong, with what it says "
-        "and how sure it is."
+        "Above, twelve test images that the deployed network names rightly; below, those it gets wrong, with what it "
+        "says and how sure it is."
     )
     page.figure(_predictions_figure(recipe.data, forms[1].predictions), "Digits with their predicted classes")
     _tell_timings(page, timings)
@@ -117,22 +117,22 @@ def _tell_training(page: Page, run: Path, origin: Origin) -> None:
     deep = next(line for line in read_metrics(run) if line.get("slope") == 1)
     page.heading("Training")
     page.paragraph(
-        f"The network is `{origin.recipe.model}`, a sixteenth as wide. Each of its layers is a pair of convolutions with a "
-        "leaky ReLU between them. Its negative slope, drawn below, rises from 0 to 1: at 0 the network is deep enough to "
-        f"learn well, at 1, from epoch {deep['epoch'] + 1} on, each pair is one linear map, and training goes on in the form "
-        "that will be deployed. The loss in training is on augmented images and softened labels, so it ends above the test's."
+        f"The network is `{origin.recipe.model}`, a sixteenth as wide. Each of its layers is a pair of convolutions "
+        "with a leaky ReLU between them. Its negative slope, drawn below, rises from 0 to 1: at 0 the network is deep "
+        f"enough to learn well, at 1, from epoch {deep['epoch'] + 1} on, each pair is one linear map, and training "
+        "goes on in the form that will be deployed. The loss in training is on augmented images and softened labels, "
+        "so it ends above the test's."
     )
     page.figure(_training_figure(run), "Test accuracy, loss and slope by epoch")
 
 
 def _tell_fusion(page: Page, report: FusionReport, forms: Sequence[Evaluation]) -> None:
     page.heading("Fusing")
-    same = sum(
-        a.predicted == b.predicted for a, b in zip(forms[0].predictions, forms[1].predictions, strict=True)
-    )
+    same = sum(a.predicted == b.predicted for a, b in zip(forms[0].predictions, forms[1].predictions, strict=True))
     page.paragraph(
-        "`plainvision.fuse` folds each pair into one convolution and each batch norm into the convolution before it, in "
-        "float64, then compares both forms on random images. It refuses when they differ by more than rounding explains."
+        "`plainvision.fuse` folds each pair into one convolution and each batch norm into the convolution before it, "
+        "in float64, then compares both forms on random images. It refuses when they differ by more than rounding "
+        "explains."
     )
     page.table(
         [
@@ -180,8 +180,9 @@ def _tell_timings(page: Page, timings: dict[int, list[Measurement]]) -> None:
             ]
         )
     page.paragraph(
-        "The three are timed in turns, so that a slow moment of the machine meets all of them; speed is relative to ResNet-18, "
-        "which is far wider: what the table shows is what fusing brings, and that a task this small needs no large network."
+        "The three are timed in turns, so that a slow moment of the machine meets all of them; speed is relative to "
+        "ResNet-18, which is far wider: what the table shows is what fusing brings, and that a task this small needs "
+        "no large network."
     )
 
 
@@ -226,11 +227,7 @@ def _predictions_figure(data: Data, predictions: Sequence[Prediction]) -> Figure
             cell.axis("off")
         for cell, prediction in zip(row, chosen, strict=False):
             cell.imshow(pictures[prediction.name], cmap="gray_r", vmin=0, vmax=1)
-            said = (
-                prediction.predicted
-                if color == "#2c7a3f"
-                else f"{prediction.predicted}, is {prediction.label}"
-            )
+            said = prediction.predicted if color == "#2c7a3f" else f"{prediction.predicted}, is {prediction.label}"
             cell.set_title(f"{said}\n{prediction.confidence:.0%}", color=color, fontsize=9)
     if not wrong:
         cells[1, 0].text(0, 0.5, "None: every test image is named rightly.", fontsize=10)
@@ -242,6 +239,4 @@ def _pictures(data: Data, names: set[str]) -> dict[str, np.ndarray]:
     found: dict[str, Tensor] = {}
     for batch in EvaluationBatches(data, batch_size=64):
         found |= {name: image for name, image in zip(batch.names, batch.images, strict=True) if name in names}
-    return {
-        name: (image[0] * data.std[0] + data.mean[0]).clamp(0, 1).numpy() for name, image in found.items()
-    }
+    return {name: (image[0] * data.std[0] + data.mean[0]).clamp(0, 1).numpy() for name, image in found.items()}

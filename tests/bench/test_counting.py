@@ -62,9 +62,7 @@ def test_known_networks_cost_what_is_published(name, gmacs):
 
 
 def test_counting_prints_nothing_and_leaves_every_mode_as_found(capfd):
-    model = nn.Sequential(
-        nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Sequential(nn.Dropout(), nn.BatchNorm2d(4))
-    )
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Sequential(nn.Dropout(), nn.BatchNorm2d(4)))
     model.train()
     model[1].eval()  # a frozen part of a network in training
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -90,7 +88,5 @@ def test_a_shared_parameter_counts_once():
 
 @pytest.mark.parametrize(("size", "channels"), [(0, 3), ((8, -1), 3), (8, 0)])
 def test_an_image_of_no_size_is_refused(size, channels):
-    with pytest.raises(
-        ValueError, match=r"there is no image of .* Give an image_size and channels above zero"
-    ):
+    with pytest.raises(ValueError, match=r"there is no image of .* Give an image_size and channels above zero"):
         count_macs(nn.ReLU(), size, channels)

@@ -94,9 +94,7 @@ def test_half_precision_and_channels_last_run_on_copies(precision):
 
 def test_peak_memory_grows_with_the_image():
     model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1))
-    small, large = (
-        measure(model, image_size=size, runs=1, warmup=1)[0].peak_memory_mb for size in (128, 384)
-    )
+    small, large = (measure(model, image_size=size, runs=1, warmup=1)[0].peak_memory_mb for size in (128, 384))
     if small is None or large is None:
         pytest.skip("the system does not tell the peak")
     assert large > 3 * small

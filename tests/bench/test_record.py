@@ -28,9 +28,7 @@ def test_the_host_is_described_and_not_named(tmp_path):
     assert facts["cores"] >= 1
     assert facts["threads"] >= 1
     assert facts["plainvision"] == plainvision.__version__
-    write_record(
-        tmp_path / "a.json", "claim", {}, f"python {tmp_path}/a.py --out={tmp_path}/b ./c/d https://e.org/f"
-    )
+    write_record(tmp_path / "a.json", "claim", {}, f"python {tmp_path}/a.py --out={tmp_path}/b ./c/d https://e.org/f")
     text = (tmp_path / "a.json").read_text()
     assert json.loads(text)["command"] == "python a.py --out=b ./c/d https://e.org/f"
     assert str(tmp_path) not in text

@@ -66,9 +66,7 @@ def test_features_only_tells_the_truth_about_channels_and_reduction(build):
 def test_features_only_takes_out_indices(build, images):
     every = build(features_only=True)
     some = build(features_only=True, out_indices=(0, 2))
-    some.load_state_dict(
-        {key: value for key, value in every.state_dict().items() if key in some.state_dict()}
-    )
+    some.load_state_dict({key: value for key, value in every.state_dict().items() if key in some.state_dict()})
     for found, expected in zip(some(images), [every(images)[i] for i in (0, 2)], strict=True):
         assert_close(found, expected, rtol=0, atol=0)
 

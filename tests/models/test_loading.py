@@ -17,9 +17,7 @@ def model():
     return pv.create_model("vanillanet_5", **TINY)
 
 
-@pytest.mark.parametrize(
-    "wrap", [lambda s: s, lambda s: {"model": s}, lambda s: {"state_dict": s, "epoch": 3}]
-)
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"model": s}, lambda s: {"state_dict": s, "epoch": 3}])
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
 def test_plain_wrapped_and_prefixed_state_dicts_load(model, wrap, prefix):
     state = {prefix + key: value for key, value in model.state_dict().items()}
@@ -102,9 +100,7 @@ class Bomb:
 
 def test_a_pickle_that_is_not_weights_is_refused_and_not_run(model, tmp_path, capsys):
     torch.save({"model": Bomb()}, tmp_path / "bomb.pth")
-    with pytest.raises(
-        ValueError, match=r"bomb\.pth is a pickle that holds more than weights.*could run code"
-    ):
+    with pytest.raises(ValueError, match=r"bomb\.pth is a pickle that holds more than weights.*could run code"):
         pv.load_checkpoint(model, tmp_path / "bomb.pth")
     assert "code ran" not in capsys.readouterr().out
     torch.save({"lr": 0.1}, tmp_path / "numbers.pth")

@@ -31,9 +31,7 @@ def test_an_unknown_family_is_refused_with_those_there_are():
 
 
 def test_a_name_that_is_taken_is_refused():
-    with pytest.raises(
-        ValueError, match=r"cannot add the network 'vanillanet_5'.*the family 'vanillanet' has it"
-    ):
+    with pytest.raises(ValueError, match=r"cannot add the network 'vanillanet_5'.*the family 'vanillanet' has it"):
         add_family("other", {"vanillanet_5": Published(None, "")})
 
 

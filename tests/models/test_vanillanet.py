@@ -33,10 +33,7 @@ def test_the_card_equals_the_paper(name):
     card, paper = pv.card(name), TABLES["models"][name]
     assert round(card.params / 1e6, 1) == paper["params_m"]
     # Half a per cent, or the printed digits: 5.2 stands for anything from 5.15 on.
-    assert (
-        card.macs / 1e9 == pytest.approx(paper["macs_g"], rel=5e-3)
-        or round(card.macs / 1e9, 1) == paper["macs_g"]
-    )
+    assert card.macs / 1e9 == pytest.approx(paper["macs_g"], rel=5e-3) or round(card.macs / 1e9, 1) == paper["macs_g"]
     assert card.top1 == paper["top1"]
 
 
@@ -54,9 +51,7 @@ def test_an_official_checkpoint_is_a_finished_network():
     worse = {key: value * 2 for key, value in weights.items()}
     pv.load_checkpoint(model, {"model": worse, "model_ema": weights})
     assert {pair.slope.item() for pair in model.modules() if isinstance(pair, LinearPair)} == {1.0}
-    assert_close(
-        model.stages[0].conv.first[0].weight, weights["stages.0.conv1.0.weight"]
-    )  # the average, not the last
+    assert_close(model.stages[0].conv.first[0].weight, weights["stages.0.conv1.0.weight"])  # the average, not the last
 
 
 def test_timm_loads_an_official_file_by_itself(tmp_path):
@@ -70,9 +65,7 @@ def test_timm_loads_an_official_file_by_itself(tmp_path):
     torch.save({"model": weights}, tmp_path / "plain.pth")
     by_path = timm.create_model("vanillanet_5", checkpoint_path=str(tmp_path / "plain.pth"))
     overlay = {"file": str(tmp_path / "plain.pth")}
-    other_classes = timm.create_model(
-        "vanillanet_5", pretrained=True, pretrained_cfg_overlay=overlay, num_classes=3
-    )
+    other_classes = timm.create_model("vanillanet_5", pretrained=True, pretrained_cfg_overlay=overlay, num_classes=3)
     for model in (by_us, by_path, other_classes):
         assert_close(model.stem.conv.first[0].weight, weights["stem1.0.weight"])
     assert other_classes.get_classifier().second[0].out_channels == 3

@@ -14,9 +14,7 @@ from plainvision.recipes import ablations, describe, get_recipe, list_recipes, r
 from plainvision.training import Recipe
 from plainvision.training.techniques import EMA, DeepTraining, LinearPairs, SeriesActivations
 
-TABLES: dict[str, Any] = json.loads(
-    (Path(__file__).parents[1] / "golden" / "vanillanet_tables.json").read_text()
-)
+TABLES: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "vanillanet_tables.json").read_text())
 TABLE_7 = TABLES["recipe"]
 
 
@@ -134,9 +132,7 @@ def test_the_expected_results_are_the_published_ones():
         for row in TABLES["technique_ablation"]
     }
     keys = {None: "none", "before": "before_activation", "after": "after_activation"}
-    assert {keys[where]: top1 for where, top1 in ablations.TABLE_3.items()} == TABLES[
-        "shortcut_ablation_vanillanet_6"
-    ]
+    assert {keys[where]: top1 for where, top1 in ablations.TABLE_3.items()} == TABLES["shortcut_ablation_vanillanet_6"]
 
 
 def test_a_docstring_tells_the_published_figure():
@@ -174,9 +170,7 @@ def test_table_2_turns_each_technique_on_and_off(case):
 def test_table_3_varies_the_shortcut_alone(where):
     built = get_recipe(f"vanillanet_6_shortcut_{where or 'none'}")
     base = get_recipe("vanillanet_6_imagenet")
-    assert built == dataclasses.replace(
-        base, name=built.name, model_options={"drop_rate": 0.05, "shortcut": where}
-    )
+    assert built == dataclasses.replace(base, name=built.name, model_options={"drop_rate": 0.05, "shortcut": where})
 
 
 def test_resnet18_trains_as_the_vanillanet_that_it_is_compared_with():
@@ -188,9 +182,7 @@ def test_resnet18_trains_as_the_vanillanet_that_it_is_compared_with():
 
 
 def test_an_unknown_name_gets_the_nearest():
-    words = (
-        r"unknown recipe 'vanilanet_digit'\. Did you mean vanillanet_digits.*`plainvision train --help` lists"
-    )
+    words = r"unknown recipe 'vanilanet_digit'\. Did you mean vanillanet_digits.*`plainvision train --help` lists"
     with pytest.raises(ValueError, match=words):
         get_recipe("vanilanet_digit")
 

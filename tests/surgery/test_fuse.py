@@ -32,16 +32,12 @@ def test_fusing_changes_the_form_and_not_the_answer(name, images):
     assert fused.form == "deployed"
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"series": 0}, {"linear_pairs": False}, {"in_chans": 1, "num_classes": 3}]
-)
+@pytest.mark.parametrize("options", [{}, {"series": 0}, {"linear_pairs": False}, {"in_chans": 1, "num_classes": 3}])
 def test_a_fused_network_is_the_network_built_deployed(options, tmp_path):
     fused = pv.fuse(finished(**options))
     built = pv.create_model("vanillanet_8", **{**TINY, **options}, deployed=True).eval()
     layout = {key: (value.shape, value.stride(), value.dtype) for key, value in built.state_dict().items()}
-    assert {
-        key: (value.shape, value.stride(), value.dtype) for key, value in fused.state_dict().items()
-    } == layout
+    assert {key: (value.shape, value.stride(), value.dtype) for key, value in fused.state_dict().items()} == layout
     children = [module for module in fused.modules() if module is not fused]
     assert all(type(module).__module__.startswith("torch.nn.") for module in children)
     torch.save(fused.state_dict(), tmp_path / "fused.pth")
@@ -54,9 +50,7 @@ def test_the_report_says_what_fusing_did():
     report = pv.fuse(finished(), images=5).report
     assert report.images == 5
     assert 0 <= report.largest_relative_error < 1e-5
-    assert (
-        report.largest_absolute_error > 0
-    )  # two different computations: an exact zero would mean no comparison
+    assert report.largest_absolute_error > 0  # two different computations: an exact zero would mean no comparison
     assert report.argmax_agreement == 1
     assert report.layers_after < report.layers_before
     assert report.parameters_after < report.parameters_before
@@ -155,9 +149,7 @@ def test_merging_pairs_keeps_the_answer_and_a_norm_to_train_on(images):
     merged = merge_pairs(model)
     assert_close(merged(images), model(images), rtol=1e-4, atol=1e-4)
     built = pv.create_model("vanillanet_8", **TINY, num_classes=5, linear_pairs=False)
-    assert {k: v.shape for k, v in merged.state_dict().items()} == {
-        k: v.shape for k, v in built.state_dict().items()
-    }
+    assert {k: v.shape for k, v in merged.state_dict().items()} == {k: v.shape for k, v in built.state_dict().items()}
     assert_close(pv.fuse(merged)(images), model(images), rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match=r"no linear pair to merge"):
         merge_pairs(merged)
@@ -177,12 +169,8 @@ def test_layers_fold_alone():
 
 
 def test_a_pair_whose_second_part_is_no_matrix_is_refused():
-    pair = LinearPair(
-        nn.Sequential(nn.Conv2d(4, 4, 1)), nn.Sequential(nn.Conv2d(4, 4, 3, padding=1)), slope=1.0
-    )
-    with pytest.raises(
-        ValueError, match=r"only a 1x1 convolution of stride 1.*Put the KxK convolution first"
-    ):
+    pair = LinearPair(nn.Sequential(nn.Conv2d(4, 4, 1)), nn.Sequential(nn.Conv2d(4, 4, 3, padding=1)), slope=1.0)
+    with pytest.raises(ValueError, match=r"only a 1x1 convolution of stride 1.*Put the KxK convolution first"):
         pair.fuse()
 
 
@@ -193,9 +181,7 @@ def test_the_slope_is_part_of_the_state_and_of_the_average():
     assert pv.set_slope(model, 0.3) == 5
     again = pv.create_model("vanillanet_5", **TINY)
     again.load_state_dict(model.state_dict())
-    assert [pair.slope.item() for pair in again.modules() if isinstance(pair, LinearPair)] == pytest.approx(
-        [0.3] * 5
-    )
+    assert [pair.slope.item() for pair in again.modules() if isinstance(pair, LinearPair)] == pytest.approx([0.3] * 5)
     average = ModelEmaV3(model, decay=0.9)
     average.update(model)
     assert average.module.stem.conv.slope.item() == model.stem.conv.slope.item()

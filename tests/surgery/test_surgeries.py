@@ -40,23 +40,17 @@ def test_both_surgeries_keep_the_trained_function_and_fuse_back(network, images)
     added = sum(isinstance(module, SeriesActivation) for module in series.modules())
     assert added > 0
 
-    changed = trained(
-        series, seed=1
-    )  # what training would do; the identity that surgery starts from proves nothing
+    changed = trained(series, seed=1)  # what training would do; the identity that surgery starts from proves nothing
     fused = pv.fuse(changed, image_size=64, images=2)
     expected = changed(images)
     assert_close(fused(images), expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
     assert convolutions(fused) == convolutions(network) + added
-    assert not any(
-        isinstance(module, nn.BatchNorm2d | LinearPair | SeriesActivation) for module in fused.modules()
-    )
+    assert not any(isinstance(module, nn.BatchNorm2d | LinearPair | SeriesActivation) for module in fused.modules())
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())  # untouched
 
 
 def test_pairs_alone_fuse_back_to_the_original_layer_count(network):
-    assert convolutions(pv.fuse(pv.surgery.linear_pairs(network), image_size=64, images=1)) == convolutions(
-        network
-    )
+    assert convolutions(pv.fuse(pv.surgery.linear_pairs(network), image_size=64, images=1)) == convolutions(network)
 
 
 def test_a_relu_that_serves_several_places_gets_one_series_activation_each():

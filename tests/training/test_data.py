@@ -134,9 +134,7 @@ def test_pixels_are_normalised(folder):
 
 def test_class_folders_without_splits_are_read_where_validation_has_its_own_place(folder):
     expected = list(TrainingBatches(recipe(folder, validation_root=str(folder))).epoch(0))
-    parted = list(
-        TrainingBatches(recipe(folder / "train", validation_root=str(folder / "validation"))).epoch(0)
-    )
+    parted = list(TrainingBatches(recipe(folder / "train", validation_root=str(folder / "validation"))).epoch(0))
     assert [name.partition("/")[2] for name in names(expected)] == names(parted)
     assert torch.equal(expected[0].images, parted[0].images)
     batches = evaluation(folder / "train", validation_root=str(folder / "validation"))
@@ -145,9 +143,7 @@ def test_class_folders_without_splits_are_read_where_validation_has_its_own_plac
 
 def test_class_folders_alone_can_be_evaluated_but_not_trained_on(folder):
     assert len(names(list(evaluation(folder / "validation")))) == 6
-    with pytest.raises(
-        ValueError, match=r"no folder called 'train'.*'coat', 'hat', 'shoe'.*data\.validation_root"
-    ):
+    with pytest.raises(ValueError, match=r"no folder called 'train'.*'coat', 'hat', 'shoe'.*data\.validation_root"):
         TrainingBatches(recipe(folder / "validation"))
 
 
@@ -195,17 +191,13 @@ def test_the_digits_are_split_in_the_same_way_each_time():
     # At its own size and with crop_ratio=1, an image is its pixels.
     from sklearn.datasets import load_digits
 
-    assert torch.allclose(
-        batch.images[0, 0] * 8 + 8, torch.tensor(load_digits().images[21]).float(), atol=0.04
-    )
+    assert torch.allclose(batch.images[0, 0] * 8 + 8, torch.tensor(load_digits().images[21]).float(), atol=0.04)
 
 
 @pytest.mark.parametrize("policy", [None, "rand-m9-mstd0.5-inc1", "original", "3a", "augmix-m5-w4-d2"])
 def test_every_kind_of_policy_works_on_grey_images(folder, policy):
     augment = replace(LIVELY, policy=policy, color_jitter=0.4)
-    for batch in TrainingBatches(recipe(folder, channels=1, mean=(0.5,), std=(0.5,), augment=augment)).epoch(
-        0
-    ):
+    for batch in TrainingBatches(recipe(folder, channels=1, mean=(0.5,), std=(0.5,), augment=augment)).epoch(0):
         assert batch.images.shape == (4, 1, 8, 8)
         assert batch.images.isfinite().all()
 
@@ -285,9 +277,7 @@ def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(member, io.BytesIO(content))
 
 
-def write_shards(
-    place: Path, *, shards: int = 4, each: int = 4, classes: bool = True, damaged: int = -1
-) -> Path:
+def write_shards(place: Path, *, shards: int = 4, each: int = 4, classes: bool = True, damaged: int = -1) -> Path:
     place.mkdir()
     for split in ("train", "validation"):
         for shard in range(shards):
@@ -395,9 +385,7 @@ def test_a_damaged_image_ends_a_hugging_face_stream_with_a_way_out(tmp_path, hub
     rows = [{"image": {"bytes": b"damaged", "path": None}, "label": n % 2} for n in range(4)]
     hub.Dataset.from_list(rows, features=features).to_parquet(place / "validation-00000-of-00001.parquet")
     hub.load_dataset(str(place))  # so that its length is known
-    with pytest.raises(
-        ValueError, match=r"broke off: cannot identify image file.*use hfds/ instead of hfids/"
-    ):
+    with pytest.raises(ValueError, match=r"broke off: cannot identify image file.*use hfds/ instead of hfids/"):
         list(evaluation(f"hfids/{place}"))
 
 
@@ -630,9 +618,7 @@ def test_a_zip_may_be_compressed_in_the_usual_way_and_in_no_other(folder):
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         assert_equal(expected, list(evaluation(zipped(folder, method))))
     zipped(folder, zipfile.ZIP_LZMA)
-    with pytest.raises(
-        ValueError, match=r"packed in another way than `zip` does.*with the usual compression"
-    ):
+    with pytest.raises(ValueError, match=r"packed in another way than `zip` does.*with the usual compression"):
         evaluation(path)
 
 
@@ -652,9 +638,7 @@ def test_a_missing_split_lists_the_folders_that_are_there(folder):
     match = r"no folder called 'val'; the folders there are 'train', 'validation', .*data\.validation_split"
     with pytest.raises(ValueError, match=match):
         evaluation(folder, validation_split="val")
-    with pytest.raises(
-        ValueError, match=match.replace("'train'", "'clothes', 'clothes/train'").split(", 'val")[0]
-    ):
+    with pytest.raises(ValueError, match=match.replace("'train'", "'clothes', 'clothes/train'").split(", 'val")[0]):
         evaluation(zipped(folder), validation_split="val", validation_root=str(zipped(folder)))
 
 
@@ -671,9 +655,7 @@ def test_empty_folders_and_single_classes_are_refused(tmp_path, folder):
     with pytest.raises(ValueError, match=r"no folder called 'train'; there are no folders in it"):
         TrainingBatches(recipe(tmp_path / "empty"))
     (tmp_path / "empty" / "train").mkdir()
-    with pytest.raises(
-        ValueError, match=r"found no class folders with images in 'train'.*train/CLASS/image\.jpg"
-    ):
+    with pytest.raises(ValueError, match=r"found no class folders with images in 'train'.*train/CLASS/image\.jpg"):
         TrainingBatches(recipe(tmp_path / "empty"))
     (tmp_path / "empty" / "train" / "hat").mkdir()
     Image.new("RGB", (4, 4)).save(tmp_path / "empty" / "train" / "hat" / "0.JPG", "JPEG")
@@ -691,9 +673,7 @@ def test_validation_may_lack_a_class_but_not_add_one(folder):
     assert batches.classes == CLASSES  # from the training folders
     assert [label for batch in batches for label in batch.labels.tolist()] == [0, 0, 2, 2]
     (folder.parent / "hat").rename(folder / "validation" / "scarf")
-    with pytest.raises(
-        ValueError, match=r"has the class 'scarf', which training does not have.*'coat', 'hat', 'shoe'"
-    ):
+    with pytest.raises(ValueError, match=r"has the class 'scarf', which training does not have.*'coat', 'hat', 'shoe'"):
         evaluation(folder, classes=CLASSES)
 
 
@@ -718,13 +698,9 @@ def test_broken_and_unknown_archives_are_refused(folder):
 def test_batches_must_fit_the_data_and_the_processes(folder):
     with pytest.raises(ValueError, match=r"batch_size=16 but only 12 images.*Set batch_size to 12 or less"):
         TrainingBatches(recipe(folder, batch_size=16))
-    with pytest.raises(
-        ValueError, match=r"batch_size=5 cannot be shared equally by 2 processes.*Set batch_size=4"
-    ):
+    with pytest.raises(ValueError, match=r"batch_size=5 cannot be shared equally by 2 processes.*Set batch_size=4"):
         TrainingBatches(recipe(folder, batch_size=5), processes=2)
-    with pytest.raises(
-        ValueError, match=r"in 4 passes each \(machine\.accumulate\).*multiple of 8.*batch_size=8"
-    ):
+    with pytest.raises(ValueError, match=r"in 4 passes each \(machine\.accumulate\).*multiple of 8.*batch_size=8"):
         TrainingBatches(replace(recipe(folder), machine=Machine(accumulate=4)), processes=2)
     with pytest.raises(ValueError, match=r"start_step=4 lies outside an epoch of 3 steps"):
         TrainingBatches(recipe(folder)).epoch(0, start_step=4)

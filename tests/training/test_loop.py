@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.testing import assert_close
+from training.recipes_for_tests import EVERYTHING, PLAIN, WITHOUT_BATCH_NORM
 
 import plainvision as pv
 from plainvision.layers import LinearPair
@@ -16,7 +17,6 @@ from plainvision.training import Augment, train
 from plainvision.training.optimization import Optimization
 from plainvision.training.run_folder import load_network, read_metrics
 from plainvision.training.techniques import EMA, DeepTraining, FuseAfterAnneal, LinearPairs, NoEffectWarning
-from training.recipes_for_tests import EVERYTHING, PLAIN, WITHOUT_BATCH_NORM
 
 TESTS = Path(__file__).parent.parent
 
@@ -61,9 +61,7 @@ def test_two_processes_lose_what_one_loses_with_the_same_global_batch(tmp_path):
     assert_close(torch.tensor(two), torch.tensor(one), rtol=0, atol=1e-5)
     assert one[0] - one[-1] > 0.05  # it learned something, so that wrong gradients would show
     for key in ("top1", "top5"):
-        scored = [
-            [line[key] for line in read_metrics(tmp_path / run) if key in line] for run in ("one", "two")
-        ]
+        scored = [[line[key] for line in read_metrics(tmp_path / run) if key in line] for run in ("one", "two")]
         assert scored[0] == scored[1]
     weights = [load_network(tmp_path / run)[0].state_dict() for run in ("one", "two")]
     for key, value in weights[0].items():
@@ -81,9 +79,7 @@ def test_sharded_parameters_lose_what_copied_ones_lose(tmp_path):
     train(PLAIN, tmp_path / "one")
     ended = launch(tmp_path, "PLAIN", ", machine=replace(PLAIN.machine, fsdp=True)")
     assert ended.returncode == 0, ended.stderr
-    assert_close(
-        torch.tensor(losses(tmp_path / "two")), torch.tensor(losses(tmp_path / "one")), rtol=0, atol=1e-5
-    )
+    assert_close(torch.tensor(losses(tmp_path / "two")), torch.tensor(losses(tmp_path / "one")), rtol=0, atol=1e-5)
     model, _ = load_network(tmp_path / "two")
     assert model(torch.randn(1, 1, 32, 32)).shape == (1, 10)
 
@@ -91,9 +87,7 @@ def test_sharded_parameters_lose_what_copied_ones_lose(tmp_path):
 def test_a_batch_in_parts_is_the_batch(tmp_path):
     train(PLAIN, tmp_path / "whole")
     train(replace(PLAIN, machine=replace(PLAIN.machine, accumulate=3)), tmp_path / "parts")
-    assert_close(
-        torch.tensor(losses(tmp_path / "parts")), torch.tensor(losses(tmp_path / "whole")), rtol=0, atol=1e-5
-    )
+    assert_close(torch.tensor(losses(tmp_path / "parts")), torch.tensor(losses(tmp_path / "whole")), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("machine", [{"precision": "bf16"}, {"channels_last": True}])
@@ -101,9 +95,7 @@ def test_other_precision_and_layout_learn_the_same(tmp_path, machine):
     recipe = replace(PLAIN, model="vanillanet_5", model_options={"width": 1 / 64, "in_chans": 1})
     train(recipe, tmp_path / "plain")
     result = train(replace(recipe, machine=replace(recipe.machine, **machine)), tmp_path / "other")
-    assert_close(
-        torch.tensor(losses(tmp_path / "other")), torch.tensor(losses(tmp_path / "plain")), rtol=0, atol=3e-2
-    )
+    assert_close(torch.tensor(losses(tmp_path / "other")), torch.tensor(losses(tmp_path / "plain")), rtol=0, atol=3e-2)
     assert next(result.network.parameters()).dtype == torch.float32
     assert result.network(torch.randn(1, 1, 32, 32)).dtype == torch.float32
 
@@ -137,9 +129,7 @@ def test_a_run_can_be_loaded_by_its_folder(tmp_path):
     assert_close(network(x), result.network(x), rtol=0, atol=0)
     assert origin.recipe == EVERYTHING
     assert origin.classes == result.classes == tuple("0123456789")
-    with pytest.raises(
-        FileNotFoundError, match=r"no weights at .*lost\.safetensors.*Nearby: last\.safetensors"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"no weights at .*lost\.safetensors.*Nearby: last\.safetensors"):
         load_network(tmp_path / "lost.safetensors")
 
 
@@ -163,9 +153,7 @@ def test_surgery_is_a_technique_of_any_network(tmp_path):
     )
     result = train(recipe, tmp_path)
     assert any(isinstance(module, LinearPair) for module in result.network.modules())
-    assert not any(
-        isinstance(m, LinearPair) for m in pv.fuse(result.network, image_size=32, images=1).modules()
-    )
+    assert not any(isinstance(m, LinearPair) for m in pv.fuse(result.network, image_size=32, images=1).modules())
 
 
 def test_a_technique_that_finds_nothing_to_do_says_so(tmp_path):
@@ -221,9 +209,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(t
         step(run, batch)
 
     monkeypatch.setattr(loop._Run, "step", poisoned)
-    with pytest.raises(
-        ValueError, match=r"the loss is nan at step 8: .*is from before and is kept.*lower lr"
-    ):
+    with pytest.raises(ValueError, match=r"the loss is nan at step 8: .*is from before and is kept.*lower lr"):
         train(recipe, tmp_path)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert state["step"] == 5

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from training.recipes_for_tests import EVERYTHING
 
 from plainvision.training import loop, train
 from plainvision.training.loop import TrainingInterrupted
 from plainvision.training.run_folder import read_metrics
-from training.recipes_for_tests import EVERYTHING
 
 HERE = Path(__file__).parent
 
@@ -141,8 +141,7 @@ def test_the_command_line_prints_the_command_to_resume(tmp_path, monkeypatch, ca
         main(words)
     assert ended.value.code == 130
     assert (
-        f"plainvision train vanillanet_digits --out '{tmp_path}/a run' --epochs 9 --resume"
-        in capsys.readouterr().err
+        f"plainvision train vanillanet_digits --out '{tmp_path}/a run' --epochs 9 --resume" in capsys.readouterr().err
     )
 
 

@@ -36,13 +36,9 @@ class Circumstances:
             if value < least:
                 raise ValueError(f"{name}={value} is too small. Give {least} or more.")
         if self.seconds is not None and self.seconds <= 0:
-            raise ValueError(
-                f"seconds={self.seconds} leaves no time to measure. Give more, or None for no limit."
-            )
+            raise ValueError(f"seconds={self.seconds} leaves no time to measure. Give more, or None for no limit.")
         if self.precision not in get_args(Precision):
-            raise ValueError(
-                f"unknown precision {self.precision!r}. Give one of {', '.join(get_args(Precision))}."
-            )
+            raise ValueError(f"unknown precision {self.precision!r}. Give one of {', '.join(get_args(Precision))}.")
 
     def place(self, model: nn.Module) -> nn.Module:
         """Return ``model``, or a copy of it where device, type or memory layout have to change."""
@@ -76,9 +72,7 @@ def networks_by_name(models: nn.Module | Mapping[str, nn.Module]) -> dict[str, n
     """
     if isinstance(models, nn.Module):
         return {type(models).__name__: models}
-    wrong = not isinstance(models, Mapping) or not all(
-        isinstance(model, nn.Module) for model in models.values()
-    )
+    wrong = not isinstance(models, Mapping) or not all(isinstance(model, nn.Module) for model in models.values())
     if wrong or not models:
         raise ValueError(
             f"cannot measure {models!r}: it holds no networks by name. Give one nn.Module, or a dict such as "

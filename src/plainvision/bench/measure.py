@@ -189,9 +189,7 @@ def measure_training_step(
             frozen one.
     """
     if num_classes < 1:
-        raise ValueError(
-            f"num_classes={num_classes} is nothing to learn. Give the width of the networks' answer."
-        )
+        raise ValueError(f"num_classes={num_classes} is nothing to learn. Give the width of the networks' answer.")
     networks = networks_by_name(models)
     for name, network in networks.items():
         if not any(parameter.requires_grad for parameter in network.parameters()):
@@ -315,9 +313,7 @@ def _measure(
     ]
 
 
-def _rounds(
-    setup: Circumstances, works: dict[str, Callable[[], object]], rounds: int
-) -> dict[str, list[float]]:
+def _rounds(setup: Circumstances, works: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Return each work's milliseconds per round."""
     names = list(works)
     times: dict[str, list[float]] = {name: [] for name in names}
@@ -374,9 +370,7 @@ def _try(setup: Circumstances, name: str, work: Callable[[], object]) -> None:
     try:
         work()
     except torch.OutOfMemoryError as error:
-        raise ValueError(
-            f"{given}: the memory does not suffice. Give a smaller batch_size or image_size."
-        ) from error
+        raise ValueError(f"{given}: the memory does not suffice. Give a smaller batch_size or image_size.") from error
     except Exception as error:
         raise ValueError(
             f"{given} with precision={setup.precision!r}: {str(error).rstrip('.')}. Give the sizes and "

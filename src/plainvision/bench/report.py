@@ -49,9 +49,7 @@ class Page:
     def table(self, rows: Sequence[Mapping[str, str]]) -> None:
         """Add a table; the keys of the first row are its head."""
         head = "".join(f"<th>{_text(key)}</th>" for key in rows[0])
-        body = "".join(
-            "<tr>" + "".join(f"<td>{_text(row[key])}</td>" for key in rows[0]) + "</tr>" for row in rows
-        )
+        body = "".join("<tr>" + "".join(f"<td>{_text(row[key])}</td>" for key in rows[0]) + "</tr>" for row in rows)
         self._parts.append(f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>')
 
     def figure(self, figure: Figure, description: str) -> None:

@@ -5,9 +5,12 @@ Example: plainvision bench resnet50 vanillanet_9 vanillanet_9:deployed --batch-s
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,7 @@ def main(words: list[str]) -> None:
     """Print a row for each network."""
     arguments = tyro.cli(Arguments, args=words, prog="plainvision bench", description=__doc__)
     if not arguments.networks:
-        raise ValueError(
-            "no network to time. Name one or more, for instance: plainvision bench resnet18 vanillanet_5"
-        )
+        raise ValueError("no network to time. Name one or more, for instance: plainvision bench resnet18 vanillanet_5")
 
     import shlex
 
@@ -97,10 +98,8 @@ def main(words: list[str]) -> None:
         print(f"record in {arguments.json}")
 
 
-def _network(name: str):  # noqa: ANN202  # torch is not imported here yet
+def _network(name: str) -> "nn.Module":
     """Return a network by name, or the one in a run's folder or a file."""
-    from pathlib import Path
-
     import plainvision as pv
     from plainvision.training.run_folder import load_network
 
@@ -117,6 +116,6 @@ def _network(name: str):  # noqa: ANN202  # torch is not imported here yet
 def _caption(row: dict) -> str:
     height, width = row["image_size"]
     return (
-        f"{row['batch_size']} x {height} x {width} on {row['device']}, {row['threads']} threads, precision {row['precision']}; "
-        "timed in turns, speed relative to the first"
+        f"{row['batch_size']} x {height} x {width} on {row['device']}, {row['threads']} threads, "
+        f"precision {row['precision']}; timed in turns, speed relative to the first"
     )

@@ -59,9 +59,7 @@ def main(words: list[str]) -> None:
     """Print top-1 and top-5, and top-1 per class."""
     arguments = tyro.cli(Arguments, args=words, prog="plainvision evaluate", description=__doc__)
     if (arguments.source is None) == (arguments.model is None):
-        raise ValueError(
-            "give either the folder of a run, or --model with --checkpoint, to say what to evaluate."
-        )
+        raise ValueError("give either the folder of a run, or --model with --checkpoint, to say what to evaluate.")
 
     import torch
     from rich.console import Console
@@ -76,6 +74,7 @@ def main(words: list[str]) -> None:
         network, origin = load_network(arguments.source, arguments.weights)
         data, classes = replace(origin.recipe.data, **changes), origin.classes
     else:
+        assert arguments.model is not None
         network, data, classes = pv.create_model(arguments.model), replace(Data(), **changes), None
         if arguments.checkpoint is not None:
             pv.load_checkpoint(network, arguments.checkpoint)
@@ -100,10 +99,7 @@ def main(words: list[str]) -> None:
     for name in first.skipped:
         print(f"skipped {name}")
     if arguments.fuse:
-        same = sum(
-            a.predicted == b.predicted
-            for a, b in zip(*(r.predictions for r in results.values()), strict=True)
-        )
+        same = sum(a.predicted == b.predicted for a, b in zip(*(r.predictions for r in results.values()), strict=True))
         print(f"both forms name the same class for {same} of {first.images} images")
     if arguments.csv is not None:
         with arguments.csv.open("w", newline="") as file:

@@ -24,9 +24,7 @@ def main(words: list[str]) -> None:
     from plainvision.quickstart import quickstart
 
     found = quickstart(arguments.out)
-    print(
-        f"trained in {found.seconds:.0f} s: {found.training_form.top1:.2f} % of the test images are named rightly"
-    )
+    print(f"trained in {found.seconds:.0f} s: {found.training_form.top1:.2f} % of the test images are named rightly")
     print(f"fused: {found.fusion}")
     print(f"the deployed form scores {found.deployed_form.top1:.2f} %")
     print(f"Open {found.page} in a browser.")

@@ -20,9 +20,7 @@ class SeriesActivation(Fusable):
     def __init__(self, channels: int, n: int = 3) -> None:
         super().__init__()
         if n < 1:
-            raise ValueError(
-                f"a series activation with n={n} has no neighbours to sum. Use nn.ReLU, or n >= 1."
-            )
+            raise ValueError(f"a series activation with n={n} has no neighbours to sum. Use nn.ReLU, or n >= 1.")
         self.act = nn.ReLU()
         self.conv = nn.Conv2d(channels, channels, 2 * n + 1, padding=n, groups=channels, bias=False)
         self.norm = nn.BatchNorm2d(channels, eps=1e-6)

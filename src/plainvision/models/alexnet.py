@@ -8,7 +8,6 @@ Shapes   B batch, H height, W width, K classes
 
 from typing import Any
 
-import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
@@ -42,9 +41,7 @@ class AlexNet(nn.Module):
         global_pool: str = "avg",
     ) -> None:
         super().__init__()
-        c1, c2, c3, c4, c5, hidden = (
-            max(8, round(c * width / 8) * 8) for c in (64, 192, 384, 256, 256, 4096)
-        )
+        c1, c2, c3, c4, c5, hidden = (max(8, round(c * width / 8) * 8) for c in (64, 192, 384, 256, 256, 4096))
         self.num_classes = num_classes
         self.in_chans = in_chans
         self.drop_rate = drop_rate
@@ -88,7 +85,7 @@ class AlexNet(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the features after the last pooling, (B, C, H / 32, W / 32)."""
-        if self.grad_checkpointing and self.training and not torch.jit.is_scripting():
+        if self.grad_checkpointing and self.training:
             return checkpoint_sequential(self.features, 3, x, use_reentrant=False)
         return self.features(x)
 
@@ -113,9 +110,7 @@ class AlexNet(nn.Module):
             ValueError: ``output_fmt`` is not "NCHW".
         """
         if output_fmt != "NCHW":
-            raise ValueError(
-                f"output_fmt={output_fmt!r}: AlexNet's features are NCHW. Permute them yourself."
-            )
+            raise ValueError(f"output_fmt={output_fmt!r}: AlexNet's features are NCHW. Permute them yourself.")
         take, last = feature_take_indices(len(_TAPS), indices)
         intermediates = []
         for i, layer in enumerate(self.features):
@@ -152,11 +147,9 @@ class AlexNet(nn.Module):
                 "`forward_features` for features without it."
             )
         self.num_classes = num_classes
-        hidden = self.classifier[4]
+        parameter = next(self.parameters())
         last = nn.Linear(self.head_hidden_size, num_classes) if num_classes else nn.Identity()
-        self.classifier[-1] = last.to(device=hidden.weight.device, dtype=hidden.weight.dtype).train(
-            self.training
-        )
+        self.classifier[-1] = last.to(device=parameter.device, dtype=parameter.dtype).train(self.training)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute the convolutions in the backward pass instead of keeping their activations."""

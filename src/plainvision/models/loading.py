@@ -67,9 +67,7 @@ def read_weights(source: str | Path) -> dict[str, Tensor]:
     """
     path = _download(str(source)) if urlparse(str(source)).scheme in ("http", "https") else Path(source)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no checkpoint at {path}: give the path of a .safetensors or PyTorch file, or a URL."
-        )
+        raise FileNotFoundError(f"no checkpoint at {path}: give the path of a .safetensors or PyTorch file, or a URL.")
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -110,13 +108,9 @@ def _download(url: str) -> Path:
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            torch.hub.download_url_to_file(
-                url, str(path), progress=False
-            )  # moves the file there when it is whole
+            torch.hub.download_url_to_file(url, str(path), progress=False)  # moves the file there when it is whole
         except OSError as error:
-            raise ValueError(
-                f"cannot download {url}: {error}. Check the address, or load the file by path."
-            ) from error
+            raise ValueError(f"cannot download {url}: {error}. Check the address, or load the file by path.") from error
     return path
 
 
@@ -126,11 +120,7 @@ def _unwrap(content: Any, origin: str) -> dict[str, Tensor]:
             if isinstance(content.get(wrapper), Mapping):
                 content = content[wrapper]
                 break
-    if (
-        not isinstance(content, Mapping)
-        or not content
-        or not all(isinstance(v, Tensor) for v in content.values())
-    ):
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise ValueError(
             f"{origin} holds no weights: expected tensors by name, plain or under one of {', '.join(_WRAPPERS)}. "
             "Give a state dict."
@@ -157,11 +147,13 @@ def _check(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
         return
     if any(key.endswith(".slope") for key in missing):
         advice = (
-            "It looks like the deployed form, or one without linear pairs: build the network with deployed=True, or with "
-            "linear_pairs=False."
+            "It looks like the deployed form, or one without linear pairs: build the network with deployed=True, or "
+            "with linear_pairs=False."
         )
     elif any(key.endswith(".slope") for key in extra):
-        advice = "It looks like the training form: build the network without deployed=True, load, then plainvision.fuse."
+        advice = (
+            "It looks like the training form: build the network without deployed=True, load, then plainvision.fuse."
+        )
     elif shapes and not missing and not extra:
         advice = "Build the network with the options it was trained with: num_classes, in_chans, width."
     else:

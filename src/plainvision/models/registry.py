@@ -76,9 +76,7 @@ def create_model(name: str, **options: Any) -> nn.Module:
     """
     ours = list_models()
     if not timm.is_model(name.split(".")[0]) and ":" not in name:  # "a:b" names a hub, which timm resolves
-        close = difflib.get_close_matches(name, ours, n=3) or difflib.get_close_matches(
-            name, timm.list_models(), n=3
-        )
+        close = difflib.get_close_matches(name, ours, n=3) or difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"Did you mean {' or '.join(close)}?" if close else "`plainvision models` lists ours."
         raise ValueError(f"unknown model {name!r}. {hint}")
     return timm.create_model(name, **options)

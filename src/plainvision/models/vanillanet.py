@@ -33,26 +33,27 @@ Form = Literal["pairs", "single", "deployed"]
 Shortcut = Literal["before", "after"] | None
 
 
-class Pool(NamedTuple):
-    """A max pooling: kernel size, stride, padding."""
+class Window(NamedTuple):
+    """What a convolution or a pooling looks at: kernel size, stride, padding."""
 
     kernel_size: int
     stride: int
     padding: int
 
 
-HALVE = Pool(2, 2, 0)
+POINT = Window(1, 1, 0)
+HALVE = Window(2, 2, 0)
 # What adaptive max pooling to half of an odd size does: 3x3 windows that overlap by one pixel.
-HALVE_ODD = Pool(3, 2, 1)
+HALVE_ODD = Window(3, 2, 1)
 
 
 class Variant(NamedTuple):
     """One network: channels of the stem and of each stage, and each stage's pooling."""
 
     channels: tuple[int, ...]
-    pools: tuple[Pool | None, ...]
+    pools: tuple[Window | None, ...]
     width: float = 1.0
-    stem: Pool = Pool(4, 4, 0)
+    stem: Window = Window(4, 4, 0)
 
 
 def _deep(blocks: int) -> Variant:
@@ -70,7 +71,7 @@ _VARIANTS = {
         _deep(7).channels,
         (None, HALVE_ODD, HALVE, *[None] * 6, HALVE_ODD, None),
         width=1.5,
-        stem=Pool(4, 3, 1),
+        stem=Window(4, 3, 1),
     ),
 }
 
@@ -140,13 +141,9 @@ class VanillaNet(OfficialLayout):
     ) -> None:
         super().__init__()
         if width <= 0:
-            raise ValueError(
-                f"width={width} leaves no channels. Give a multiplier above zero, for instance 0.25."
-            )
+            raise ValueError(f"width={width} leaves no channels. Give a multiplier above zero, for instance 0.25.")
         if shortcut not in (None, "before", "after"):
-            raise ValueError(
-                f"unknown shortcut {shortcut!r}: it joins 'before' or 'after' the activation, or is None."
-            )
+            raise ValueError(f"unknown shortcut {shortcut!r}: it joins 'before' or 'after' the activation, or is None.")
         if series < 0:
             raise ValueError(f"series={series}: it is how far a pixel looks, from 1 up; 0 is a plain ReLU.")
         if drop_path_rate > 0 and shortcut is None:
@@ -198,13 +195,7 @@ class VanillaNet(OfficialLayout):
     def form(self) -> Form:
         """The form that the network is in, as its stem shows."""
         conv = self.stem.conv
-        return (
-            "pairs"
-            if isinstance(conv, LinearPair)
-            else "deployed"
-            if isinstance(conv, nn.Conv2d)
-            else "single"
-        )
+        return "pairs" if isinstance(conv, LinearPair) else "deployed" if isinstance(conv, nn.Conv2d) else "single"
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
@@ -238,9 +229,7 @@ class VanillaNet(OfficialLayout):
             ValueError: ``output_fmt`` is not "NCHW".
         """
         if output_fmt != "NCHW":
-            raise ValueError(
-                f"output_fmt={output_fmt!r}: VanillaNet's features are NCHW. Permute them yourself."
-            )
+            raise ValueError(f"output_fmt={output_fmt!r}: VanillaNet's features are NCHW. Permute them yourself.")
         take, last = feature_take_indices(len(self.feature_info), indices)
         taps = [info["module"] for info in self.feature_info]
         layers = {"stem.act": self.stem, **{f"stages.{i}": stage for i, stage in enumerate(self.stages)}}
@@ -259,9 +248,7 @@ class VanillaNet(OfficialLayout):
         """Drop what is not needed for the intermediates at ``indices``, as timm does, and return them."""
         take, last = feature_take_indices(len(self.feature_info), indices)
         module = str(self.feature_info[last]["module"])
-        self.stages = self.stages[
-            : int(module.removeprefix("stages.")) + 1 if module.startswith("stages") else 0
-        ]
+        self.stages = self.stages[: int(module.removeprefix("stages.")) + 1 if module.startswith("stages") else 0]
         if prune_head:
             self.reset_classifier(0, "")
         return take
@@ -295,21 +282,19 @@ class VanillaNet(OfficialLayout):
         """Return a state dict of the official code with our keys; it is a finished network, so its slope is 1."""
         if "stem1.0.weight" in state:
             translated = {_rename(key, _OFFICIAL_TRAINING): value for key, value in state.items()}
-            pairs = [
-                key.removesuffix("first.0.weight") for key in translated if key.endswith("first.0.weight")
-            ]
+            pairs = [key.removesuffix("first.0.weight") for key in translated if key.endswith("first.0.weight")]
             return translated | {f"{pair}slope": torch.ones(1) for pair in pairs}
         if "cls.2.weight" in state:
             return {_rename(key, _OFFICIAL_DEPLOYED): value for key, value in state.items()}
         return state if isinstance(state, dict) else dict(state)
 
     def _run(self, layer: nn.Module, x: Tensor) -> Tensor:
-        if self.grad_checkpointing and self.training and not torch.jit.is_scripting():
+        if self.grad_checkpointing and self.training:
             return checkpoint(layer, x, use_reentrant=False)
         return layer(x)
 
 
-def _conv(before: int, after: int, form: Form, *, middle: int, window: Pool = Pool(1, 1, 0)) -> nn.Module:
+def _conv(before: int, after: int, form: Form, *, middle: int, window: Window = POINT) -> nn.Module:
     """Return a convolution in one of the forms; ``middle`` is the width between the two of a pair."""
     if form == "deployed":
         return nn.Conv2d(before, after, *window)
@@ -325,9 +310,7 @@ def _activation(channels: int, series: int, form: Form) -> nn.Module:
     if series == 0:
         return nn.ReLU()
     if form == "deployed":
-        return nn.Sequential(
-            nn.ReLU(), nn.Conv2d(channels, channels, 2 * series + 1, padding=series, groups=channels)
-        )
+        return nn.Sequential(nn.ReLU(), nn.Conv2d(channels, channels, 2 * series + 1, padding=series, groups=channels))
     return SeriesActivation(channels, series)
 
 
@@ -439,8 +422,5 @@ _TOP1 = (72.49, 76.36, 77.98, 79.13, 79.87, 80.57, 81.08, 81.55, 82.05, 82.53, 8
 _SOURCE = "arXiv:2305.12972, Table 4, and the official model page"
 add_family(
     "vanillanet",
-    {
-        name: Published(top1, _SOURCE, form={"deployed": True})
-        for name, top1 in zip(_VARIANTS, _TOP1, strict=True)
-    },
+    {name: Published(top1, _SOURCE, form={"deployed": True}) for name, top1 in zip(_VARIANTS, _TOP1, strict=True)},
 )

@@ -88,9 +88,7 @@ def _techniques_of_vanillanet(case: Case) -> Recipe:
         base,
         name=case.name,
         model_options={**base.model_options, **built_in},
-        techniques=tuple(
-            item for item in base.techniques if case.deep_training or not isinstance(item, DeepTraining)
-        ),
+        techniques=tuple(item for item in base.techniques if case.deep_training or not isinstance(item, DeepTraining)),
     )
 
 

@@ -60,9 +60,7 @@ def vanillanet_cifar10() -> Recipe:
             image_size=32,
             crop_ratio=1.0,
         ),
-        augment=Augment(
-            scale=(0.5, 1.0), policy="rand-m5-mstd0.5-inc1", mixup=0.1, cutmix=1.0, mix_probability=0.5
-        ),
+        augment=Augment(scale=(0.5, 1.0), policy="rand-m5-mstd0.5-inc1", mixup=0.1, cutmix=1.0, mix_probability=0.5),
         epochs=60,
         batch_size=256,
         lr=5e-3,
@@ -83,9 +81,7 @@ def vanillanet_clothing() -> Recipe:
         model="vanillanet_6",
         model_options={"width": 1 / 2, "drop_rate": 0.05},
         data=Data(root="clothing.zip", train_split="train", validation_split="validation", image_size=112),
-        augment=Augment(
-            scale=(0.25, 1.0), policy="rand-m7-mstd0.5-inc1", mixup=0.1, cutmix=0.5, mix_probability=0.5
-        ),
+        augment=Augment(scale=(0.25, 1.0), policy="rand-m7-mstd0.5-inc1", mixup=0.1, cutmix=0.5, mix_probability=0.5),
         epochs=100,
         batch_size=128,
         lr=3.5e-3,

@@ -43,10 +43,10 @@ class FusionReport:
 
     def __str__(self) -> str:
         return (
-            f"{self.layers_before} layers with weights -> {self.layers_after}, {self.parameters_before:,} parameters -> "
-            f"{self.parameters_after:,}; on {self.images} random images the largest difference is "
-            f"{self.largest_absolute_error:.2e} ({self.largest_relative_error:.2e} of the largest logit), same class for "
-            f"{self.argmax_agreement:.0%}"
+            f"{self.layers_before} layers with weights -> {self.layers_after}, {self.parameters_before:,} parameters "
+            f"-> {self.parameters_after:,}; on {self.images} random images the largest difference is "
+            f"{self.largest_absolute_error:.2e} ({self.largest_relative_error:.2e} of the largest logit), same class "
+            f"for {self.argmax_agreement:.0%}"
         )
 
 
@@ -96,17 +96,11 @@ def merge_pairs(model: nn.Module) -> nn.Module:
         ValueError: a slope is not 1, or there is no linear pair.
     """
     if not any(isinstance(module, LinearPair) for module in model.modules()):
-        raise ValueError(
-            f"no linear pair to merge in {type(model).__name__}: it was built, or merged, without them."
-        )
-    return _replace(
-        copy.deepcopy(model), lambda m: m.merge().train(m.training) if isinstance(m, LinearPair) else None
-    )
+        raise ValueError(f"no linear pair to merge in {type(model).__name__}: it was built, or merged, without them.")
+    return _replace(copy.deepcopy(model), lambda m: m.merge().train(m.training) if isinstance(m, LinearPair) else None)
 
 
-def compare_forms(
-    before: nn.Module, after: nn.Module, images: Tensor, tolerance: float | None = None
-) -> FusionReport:
+def compare_forms(before: nn.Module, after: nn.Module, images: Tensor, tolerance: float | None = None) -> FusionReport:
     """Return how far the answers of two forms of a network lie apart on ``images`` (B, C, H, W).
 
     Raises:

@@ -21,9 +21,7 @@ def linear_pairs(model: nn.Module) -> nn.Module:
         ValueError: there is no convolution to replace.
     """
     model = copy.deepcopy(model)
-    inside = {
-        id(layer) for module in model.modules() if isinstance(module, Fusable) for layer in module.modules()
-    }
+    inside = {id(layer) for module in model.modules() if isinstance(module, Fusable) for layer in module.modules()}
     names = [
         name
         for name, module in model.named_modules()
@@ -31,7 +29,8 @@ def linear_pairs(model: nn.Module) -> nn.Module:
     ]
     if not names:
         raise ValueError(
-            f"no convolution to replace in {type(model).__name__}: those it has are depthwise or in linear pairs already."
+            f"no convolution to replace in {type(model).__name__}: those it has are depthwise or in linear pairs "
+            "already."
         )
     for name in names:
         conv = model.get_submodule(name)

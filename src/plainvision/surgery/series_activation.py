@@ -9,9 +9,7 @@ from plainvision.layers.series_activation import SeriesActivation
 from plainvision.surgery.tracing import example_input, output_shapes, replace_layer, trace
 
 
-def series_activation(
-    model: nn.Module, n: int = 3, *, image_size: int | tuple[int, int] | None = None
-) -> nn.Module:
+def series_activation(model: nn.Module, n: int = 3, *, image_size: int | tuple[int, int] | None = None) -> nn.Module:
     """Return a new network in which each ReLU on an image-like tensor is a series activation that computes the same.
 
     Where one ReLU layer serves several places, as in torchvision's ResNets, each place gets its own, and the network
@@ -38,8 +36,8 @@ def series_activation(
     shapes = {layer: found for layer, found in shapes.items() if found}
     if not shapes:
         raise ValueError(
-            f"no ReLU layer on an image-like tensor in {type(model).__name__}. A ReLU that is called as a function is not "
-            "a layer; other activations are left alone."
+            f"no ReLU layer on an image-like tensor in {type(model).__name__}. A ReLU that is called as a function is "
+            "not a layer; other activations are left alone."
         )
     names = {module: name for name, module in model.named_modules() if module in shapes}
     if all(len(found) == 1 for found in shapes.values()):
@@ -54,8 +52,8 @@ def _one_per_place(model: nn.Module, channels: dict[str, list[int]], n: int) -> 
     if graph is None:
         shared = next(name for name, found in channels.items() if len(found) > 1)
         raise ValueError(
-            f"the ReLU {shared!r} of {type(model).__name__} serves several places, and its forward pass cannot be traced "
-            "to give each its own. Give the network one ReLU per place."
+            f"the ReLU {shared!r} of {type(model).__name__} serves several places, and its forward pass cannot be "
+            "traced to give each its own. Give the network one ReLU per place."
         )
     calls: Counter[str] = Counter()
     for node in list(graph.graph.nodes):

@@ -1,6 +1,6 @@
 """The state of a run as tensors and plain numbers, whole on the main process however the network is spread."""
 
-from typing import Any
+from typing import Any, cast
 
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ _SPREAD = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
 def whole_weights(model: nn.Module, accelerator: Accelerator) -> dict[str, Tensor]:
     """Return the state dict of ``model`` with whole tensors; every process must call this."""
     if accelerator.is_fsdp2:
-        return get_model_state_dict(model, options=_GATHER)
+        return cast(dict[str, Tensor], get_model_state_dict(model, options=_GATHER))
     return model.state_dict()
 
 

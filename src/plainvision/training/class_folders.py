@@ -97,9 +97,7 @@ class ZipStore(Store):
         # ZipFile would read the directory again in each process: seconds, for a million images.
         member = self._members[path]
         header = self._file.read(member.header_offset, 30)
-        start = (
-            member.header_offset + 30 + sum(struct.unpack("<HH", header[26:]))
-        )  # behind its name and extras
+        start = member.header_offset + 30 + sum(struct.unpack("<HH", header[26:]))  # behind its name and extras
         content = self._file.read(start, member.compress_size)
         if member.compress_type == zipfile.ZIP_DEFLATED:
             content = zlib.decompress(content, wbits=-zlib.MAX_WBITS)
@@ -122,9 +120,7 @@ class TarStore(Store):
         try:
             with tarfile.open(path, "r:") as archive:
                 for member in archive:
-                    name = str(
-                        PurePosixPath(member.name)
-                    )  # drops the leading ./ that `tar -C folder .` writes
+                    name = str(PurePosixPath(member.name))  # drops the leading ./ that `tar -C folder .` writes
                     if member.isdir():
                         self._folders.append(name)
                     elif member.islnk():  # tar writes the second name of one file as a link to the first
@@ -190,9 +186,7 @@ def open_store(root: str, split: str) -> tuple[Store, Listing]:
     path = Path(root).expanduser()
     if not path.exists():
         siblings = (
-            [other.name for other in path.parent.iterdir() if _visible(other.name)]
-            if path.parent.is_dir()
-            else []
+            [other.name for other in path.parent.iterdir() if _visible(other.name)] if path.parent.is_dir() else []
         )
         close = [str(path.parent / name) for name in difflib.get_close_matches(path.name, siblings)]
         close += difflib.get_close_matches(root, ["digits"])
@@ -214,16 +208,12 @@ def open_store(root: str, split: str) -> tuple[Store, Listing]:
             ".tar, or pack the folder as a .zip."
         )
     if not name.endswith((".zip", ".tar")):
-        raise ValueError(
-            f"{root!r} is a file, but neither a .zip nor a .tar. Give one of these, or a folder."
-        )
+        raise ValueError(f"{root!r} is a file, but neither a .zip nor a .tar. Give one of these, or a folder.")
     store = ZipStore(path) if name.endswith(".zip") else TarStore(path)
     return store, store.listing()
 
 
-def find_classes(
-    listing: Listing, split: str, *, where: str, option: str, plain: bool
-) -> dict[str, list[str]]:
+def find_classes(listing: Listing, split: str, *, where: str, option: str, plain: bool) -> dict[str, list[str]]:
     """Return the images of each class of ``split``, sorted: {class: paths}.
 
     The folder called ``split`` may lie at any depth. Where there is none and ``plain`` allows it, the class
@@ -276,8 +266,7 @@ def _split_folder(listing: Listing, split: str, where: str) -> str | None:
     top = [folder for folder in found if folder.count("/") == depth]
     if len(top) > 1:
         raise ValueError(
-            f"{where} holds several folders called {split!r}: {_some(top)}. Give a root that holds one of "
-            "them."
+            f"{where} holds several folders called {split!r}: {_some(top)}. Give a root that holds one of them."
         )
     return top[0]
 
@@ -302,9 +291,7 @@ def _missing_split(listing: Listing, split: str, where: str, option: str, looks_
     there = f"the folders there are {_some(folders)}" if folders else "there are no folders in it"
     text = f"{where} has no folder called {split!r}; {there}. Name the right one in {option}"
     if looks_plain:
-        return (
-            f"{text}; to take these for classes, say in data.validation_root where the validation images are."
-        )
+        return f"{text}; to take these for classes, say in data.validation_root where the validation images are."
     return f"{text}, or put the images in {split}/CLASS/."
 
 

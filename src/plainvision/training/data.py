@@ -54,9 +54,7 @@ class TrainingBatches:
     def __init__(self, recipe: Recipe, *, rank: int = 0, processes: int = 1) -> None:
         _check_shares(recipe, processes)
         stream = is_stream(recipe.data.root)
-        self._epochs: TrainingStream | _Epochs = (TrainingStream if stream else _Epochs)(
-            recipe, rank, processes
-        )
+        self._epochs: TrainingStream | _Epochs = (TrainingStream if stream else _Epochs)(recipe, rank, processes)
         self.classes = self._epochs.classes
         self.images_per_epoch = self._epochs.images_per_epoch
         self.steps_per_epoch = self.images_per_epoch // recipe.batch_size
@@ -136,9 +134,7 @@ class EvaluationBatches:
             TypeError: the images are a stream, whose batches are known only when they have been read.
         """
         if isinstance(self._batches, EvaluationStream):
-            raise TypeError(
-                f"the batches of the stream {self._where[0]!r} cannot be counted before they are read"
-            )
+            raise TypeError(f"the batches of the stream {self._where[0]!r} cannot be counted before they are read")
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -186,9 +182,7 @@ class _Epochs:
             yield opened(batch)
             # Persistent workers serve one iterator; an old one would now steal the new one's batches.
             if turn != self._turn:
-                raise RuntimeError(
-                    f"epoch {epoch} is over: another call of epoch() has begun. Finish one first."
-                )
+                raise RuntimeError(f"epoch {epoch} is over: another call of epoch() has begun. Finish one first.")
 
 
 class _Steps:

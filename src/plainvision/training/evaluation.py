@@ -67,9 +67,7 @@ def evaluate(
     Raises:
         ValueError: the model has another number of classes than the data, or there is no image.
     """
-    batches = (
-        EvaluationBatches(data, batch_size=batch_size, classes=classes) if isinstance(data, Data) else data
-    )
+    batches = EvaluationBatches(data, batch_size=batch_size, classes=classes) if isinstance(data, Data) else data
     names = classes or getattr(batches, "classes", None)
     if names is None:
         raise ValueError("batches without `classes` do not say what the logits mean: give `classes` too.")
@@ -94,9 +92,7 @@ def evaluate(
     first, five, seen = counts.tolist()
     images = int(sum(seen))
     if not images:
-        raise ValueError(
-            "no image to evaluate: every one was skipped, or the split is empty. Check data.root."
-        )
+        raise ValueError("no image to evaluate: every one was skipped, or the split is empty. Check data.root.")
     return Evaluation(
         top1=100 * sum(first) / images,
         top5=100 * sum(five) / images,
@@ -108,9 +104,7 @@ def evaluate(
     )
 
 
-def _score(
-    model: nn.Module, batch: Batch, classes: tuple[str, ...], counts: Tensor, loss: Tensor
-) -> list[Prediction]:
+def _score(model: nn.Module, batch: Batch, classes: tuple[str, ...], counts: Tensor, loss: Tensor) -> list[Prediction]:
     """Add a batch's answers to ``counts`` and ``loss``, and return them one by one."""
     images, labels = batch.images.to(counts.device), batch.labels.to(counts.device)
     logits = model(images).float()

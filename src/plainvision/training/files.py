@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` make a file beside ``path``, then put it in its place: a kill meanwhile leaves the old one.
 
     Raises:
@@ -25,4 +25,4 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as JSON, whole or not at all."""
-    write_whole(path, lambda file: file.write_text(json.dumps(content, indent=2) + "\n") and None)
+    write_whole(path, lambda file: file.write_text(json.dumps(content, indent=2) + "\n"))

@@ -94,8 +94,7 @@ def need(package: str, root: str) -> Any:
         return importlib.import_module(package)
     except ImportError as error:
         raise ImportError(
-            f"{root!r} needs the package `{package}`, which is not installed. pip install "
-            '"plainvision[stream]"'
+            f'{root!r} needs the package `{package}`, which is not installed. pip install "plainvision[stream]"'
         ) from error
 
 
@@ -105,9 +104,7 @@ class _Files(Images):
         self._store: Store
         self._store, listing = open_store(root, split)
         # Class folders without a split are taken only where training and validation stay apart.
-        plain = data.validation_root is not None or (
-            role == "validation" and not has_folder(listing, data.train_split)
-        )
+        plain = data.validation_root is not None or (role == "validation" and not has_folder(listing, data.train_split))
         found = find_classes(listing, split, where=repr(root), option=f"data.{role}_split", plain=plain)
         self.classes = tuple(found)
         self.labels = np.repeat(np.arange(len(found)), [len(paths) for paths in found.values()])

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -74,8 +75,8 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Result:
                     if run.everyone_stops(stop.is_set()):
                         run.save()
                         raise TrainingInterrupted(
-                            f"stopped at step {run.state.step} of {run.steps}; everything is saved in {run.folder.path}. Run "
-                            "the same command with --resume to continue."
+                            f"stopped at step {run.state.step} of {run.steps}; everything is saved in "
+                            f"{run.folder.path}. Run the same command with --resume to continue."
                         )
                 run.end_epoch()
         return run.finish()
@@ -120,11 +121,10 @@ class _Run:
             if self.accelerator.is_main_process:
                 self.folder.rewind_metrics(self.state.step)
         self.losses = Losses(self.folder, self.accelerator, recipe.machine.log_steps)
-        self.progress = TrainingProgress(
-            self.steps, self.state.step, visible=self.accelerator.is_main_process
-        )
+        self.progress = TrainingProgress(self.steps, self.state.step, visible=self.accelerator.is_main_process)
         self.progress.say(
-            f"{recipe}\n{len(self.classes)} classes, {self.batches.images_per_epoch} images an epoch, {self.steps} steps"
+            f"{recipe}\n{len(self.classes)} classes, {self.batches.images_per_epoch} images an epoch, {self.steps} "
+            "steps"
         )
         self.skipped: set[str] = set()
         self.evaluation: Evaluation | None = None
@@ -221,20 +221,16 @@ class _Run:
         total = (lambda x: self.accelerator.reduce(x, "sum")) if many else None
         device = self.accelerator.device
         with self.accelerator.autocast():
-            return evaluate(
-                self.state.best_network, self.validation, classes=self.classes, device=device, total=total
-            )
+            return evaluate(self.state.best_network, self.validation, classes=self.classes, device=device, total=total)
 
     def _optimization(self) -> Optimization:
         model = self.state.model.to(self.accelerator.device)
         if self.recipe.machine.channels_last:
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model = model.to(memory_format=torch.channels_last)
         if self.recipe.machine.sync_batch_norm:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.state.model = model
-        return Optimization(
-            self.recipe, model, self.accelerator, len(self.classes), self.batches.steps_per_epoch
-        )
+        return Optimization(self.recipe, model, self.accelerator, len(self.classes), self.batches.steps_per_epoch)
 
 
 def _accelerator(recipe: Recipe) -> Accelerator:
@@ -249,23 +245,21 @@ def _accelerator(recipe: Recipe) -> Accelerator:
             "`torchrun`, or drop machine.fsdp."
         )
     if machine.sync_batch_norm and accelerator.device.type == "cpu":
-        raise ValueError(
-            "machine.sync_batch_norm needs a GPU in each process; torch has none for CPUs. Drop it."
-        )
+        raise ValueError("machine.sync_batch_norm needs a GPU in each process; torch has none for CPUs. Drop it.")
     return accelerator
 
 
 def _check_fit(recipe: Recipe, classes: tuple[str, ...], processes: int) -> None:
     if recipe.num_classes not in (None, len(classes)):
         raise ValueError(
-            f"num_classes={recipe.num_classes}, but the data has {len(classes)} classes ({', '.join(classes[:5])}, ...). "
-            "Drop num_classes, or give the right data.root."
+            f"num_classes={recipe.num_classes}, but the data has {len(classes)} classes ({', '.join(classes[:5])}, "
+            "...). Drop num_classes, or give the right data.root."
         )
     passes = recipe.batch_size // processes
     if (recipe.augment.mixup or recipe.augment.cutmix) and passes % 2:
         raise ValueError(
-            f"batch_size={recipe.batch_size} gives each of {processes} processes {passes} images, and Mixup mixes pairs. "
-            "Give an even number for each process, or set augment.mixup and augment.cutmix to 0."
+            f"batch_size={recipe.batch_size} gives each of {processes} processes {passes} images, and Mixup mixes "
+            "pairs. Give an even number for each process, or set augment.mixup and augment.cutmix to 0."
         )
 
 
@@ -283,11 +277,11 @@ def _threads(number: int | None) -> Iterator[None]:
 def _stop_requested() -> Iterator[threading.Event]:
     """Turn the first Ctrl-C or SIGTERM into a flag, so that a step is never cut in two; the second acts as usual."""
     stop = threading.Event()
-    before = {}
+    before: dict[signal.Signals, Any] = {}
 
     def note(number: int, _: FrameType | None) -> None:
         stop.set()
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handler
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -91,8 +91,8 @@ class Losses:
     def _stop(self, step: int, loss: float) -> None:
         raise ValueError(
             f"the loss is {loss} at step {step}: training has diverged and was stopped. The last checkpoint of "
-            f"{self.folder.path} is from before and is kept. Start anew with a lower lr, a longer warm-up or clip_grad; "
-            "with precision fp16, try bf16."
+            f"{self.folder.path} is from before and is kept. Start anew with a lower lr, a longer warm-up or "
+            "clip_grad; with precision fp16, try bf16."
         )
 
 

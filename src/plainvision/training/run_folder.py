@@ -35,7 +35,7 @@ class RunFolder:
     """The files of one run; in a distributed run, only the main process writes.
 
     Raises:
-        ValueError: the folder holds another recipe's run, or this one's and ``resume`` is not set, or nothing to resume.
+        ValueError: the folder holds another recipe's run, this one's without ``resume``, or nothing to resume.
         OSError: the folder cannot be written.
     """
 
@@ -46,13 +46,9 @@ class RunFolder:
         if known.exists():
             self._check_same(json.loads(known.read_text()), resume)
         elif resume:
-            raise ValueError(
-                f"nothing to resume in {self.path}: it holds no recipe.json. Start without --resume."
-            )
+            raise ValueError(f"nothing to resume in {self.path}: it holds no recipe.json. Start without --resume.")
         elif self.path.is_dir() and any(self.path.iterdir()):
-            raise ValueError(
-                f"{self.path} is not empty and holds no run of ours. Give an empty or a new folder."
-            )
+            raise ValueError(f"{self.path} is not empty and holds no run of ours. Give an empty or a new folder.")
 
     def prepare(self) -> None:
         """Create the folder and write the recipe into it.
@@ -65,8 +61,8 @@ class RunFolder:
             write_json(self.path / "recipe.json", self.recipe.to_dict())
         except OSError as error:
             raise OSError(
-                f"cannot write the run's folder {self.path}: {error.strerror or error}. Give a folder that you may write, "
-                "on a disk with space, with --out."
+                f"cannot write the run's folder {self.path}: {error.strerror or error}. Give a folder that you may "
+                "write, on a disk with space, with --out."
             ) from error
 
     def log(self, line: dict[str, Any]) -> None:
@@ -78,11 +74,9 @@ class RunFolder:
         """Forget what was logged after ``step``: it will be computed, and logged, again."""
         lines = [line for line in read_metrics(self.path) if line["step"] <= step]
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        write_whole(self.path / "metrics.jsonl", lambda file: file.write_text(text) and None)
+        write_whole(self.path / "metrics.jsonl", lambda file: file.write_text(text))
 
-    def save_weights(
-        self, kind: str, weights: dict[str, Tensor], classes: tuple[str, ...], epoch: int
-    ) -> None:
+    def save_weights(self, kind: str, weights: dict[str, Tensor], classes: tuple[str, ...], epoch: int) -> None:
         """Write the weights of the network as it is in ``epoch``; ``kind`` is "best" or "last"."""
         save_network(self.path / f"{kind}.safetensors", weights, Origin(self.recipe, classes, epoch))
 
@@ -102,17 +96,15 @@ class RunFolder:
             key for key in here.keys() | there.keys() if key != "machine" and here.get(key) != there.get(key)
         )
         if changed:
-            what = ", ".join(
-                f"{key} ({there.get(key)!r} there, {here.get(key)!r} given)" for key in changed[:3]
-            )
+            what = ", ".join(f"{key} ({there.get(key)!r} there, {here.get(key)!r} given)" for key in changed[:3])
             raise ValueError(
                 f"{self.path} holds a run of another recipe, {there.get('name')!r}; it differs in {what}. Give another "
                 "folder with --out, or the recipe and the overrides of that run."
             )
         if not resume:
             raise ValueError(
-                f"{self.path} already holds a run of the recipe {self.recipe.name!r}. Add --resume to continue it, or give "
-                "another folder with --out."
+                f"{self.path} already holds a run of the recipe {self.recipe.name!r}. Add --resume to continue it, or "
+                "give another folder with --out."
             )
 
 
@@ -204,8 +196,8 @@ def _read_origin(path: Path) -> Origin:
     if "plainvision" not in metadata:
         raise ValueError(
             f"{path} does not say which network its weights belong to: plainvision did not write it. Build the network "
-            "with `plainvision.create_model` and use `plainvision.load_checkpoint`, or on the command line name it with "
-            "--model."
+            "with `plainvision.create_model` and use `plainvision.load_checkpoint`, or on the command line name it "
+            "with --model."
         )
     header = json.loads(metadata["plainvision"])
     recipe = Recipe.from_dict(header["recipe"])

@@ -74,11 +74,7 @@ class TrainingStream:
             raise ValueError(
                 f"data.root={recipe.data.root!r} does not say which classes it has. Set num_classes in the "
                 "recipe"
-                + (
-                    ', or list them in its _info.json: "classes": [...].'
-                    if _is_shards(recipe.data, "train")
-                    else "."
-                )
+                + (', or list them in its _info.json: "classes": [...].' if _is_shards(recipe.data, "train") else ".")
             )
         self.classes = names
 
@@ -129,9 +125,7 @@ class EvaluationStream:
             that ``classes`` does not.
     """
 
-    def __init__(
-        self, data: Data, batch_size: int, classes: tuple[str, ...] | None, rank: int, processes: int
-    ) -> None:
+    def __init__(self, data: Data, batch_size: int, classes: tuple[str, ...] | None, rank: int, processes: int) -> None:
         self._data, self._batch_size, self._rank, self._processes = data, batch_size, rank, processes
         own = _class_names(self._reader())
         known = classes or own
@@ -291,9 +285,7 @@ def _open_shards(data: Data, role: Role, batch_size: int, seed: int) -> Any:
         raise ValueError(f"cannot stream {root!r}: {error}. {described}") from error
     if not reader.num_samples:
         raise ValueError(f"cannot stream {root!r}: the split {split!r} has no length. {described}")
-    missing = [
-        name for name in reader.split_info.filenames if not remote and not (Path(folder) / name).is_file()
-    ]
+    missing = [name for name in reader.split_info.filenames if not remote and not (Path(folder) / name).is_file()]
     if missing:
         raise FileNotFoundError(
             f"{root!r} should have the shard {missing[0]!r}, and {len(missing)} of its "
@@ -332,9 +324,7 @@ def _useful_workers(reader: Any, data: Data, role: Role, processes: int) -> int:
     return min(data.workers, shards // processes)
 
 
-def _loader(
-    images: _StreamedImages, batch_size: int, workers: int, *, seed: int
-) -> DataLoader[Sample | Failure]:
+def _loader(images: _StreamedImages, batch_size: int, workers: int, *, seed: int) -> DataLoader[Sample | Failure]:
     images.reader.set_loader_cfg(num_workers=workers)
     return DataLoader(
         images,
@@ -353,9 +343,7 @@ def _heard() -> Iterator[list[str]]:
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            text = (
-                record.getMessage().removeprefix("Handling webdataset error (").removesuffix("). Ignoring.")
-            )
+            text = record.getMessage().removeprefix("Handling webdataset error (").removesuffix("). Ignoring.")
             heard.append(without_address(text))
 
     log, listener = logging.getLogger("timm.data.readers.reader_wds"), Listener(logging.WARNING)

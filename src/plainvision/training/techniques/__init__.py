@@ -8,8 +8,7 @@ from plainvision.training.techniques.series_activations import SeriesActivations
 from plainvision.training.techniques.technique import NoEffectWarning, Technique
 
 TECHNIQUES: dict[str, type[Technique]] = {
-    technique.__name__: technique
-    for technique in (DeepTraining, EMA, FuseAfterAnneal, LinearPairs, SeriesActivations)
+    technique.__name__: technique for technique in (DeepTraining, EMA, FuseAfterAnneal, LinearPairs, SeriesActivations)
 }
 
 __all__ = [

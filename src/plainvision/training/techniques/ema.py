@@ -22,9 +22,7 @@ class EMA(Technique):
     def check(self, recipe: "Recipe") -> None:
         """Refuse FSDP, under which no process holds the weights that are averaged."""
         if recipe.machine.fsdp:
-            raise ValueError(
-                f"{self} does not work with machine.fsdp: no process holds whole weights. Drop one."
-            )
+            raise ValueError(f"{self} does not work with machine.fsdp: no process holds whole weights. Drop one.")
 
     def start(self, state: "State") -> None:
         """Begin the average at the weights as they are."""

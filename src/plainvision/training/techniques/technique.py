@@ -1,6 +1,5 @@
 """What a technique may do, and when."""
 
-import abc
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ class NoEffectWarning(UserWarning):
     """A technique found nothing to do."""
 
 
-class Technique(abc.ABC):
+class Technique:
     """A frozen dataclass that acts at the moments named below; what it does not define, it does not do.
 
     The loop calls, for each technique in the recipe's order::
