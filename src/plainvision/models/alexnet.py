@@ -13,6 +13,7 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint_sequential
 
+from plainvision.models.intermediates import run_with_intermediates
 from plainvision.models.registry import Published, add_family
 
 # The last layer of each resolution's block, in `features`.
@@ -109,17 +110,16 @@ class AlexNet(nn.Module):
         Raises:
             ValueError: ``output_fmt`` is not "NCHW".
         """
-        if output_fmt != "NCHW":
-            raise ValueError(f"output_fmt={output_fmt!r}: AlexNet's features are NCHW. Permute them yourself.")
-        take, last = feature_take_indices(len(_TAPS), indices)
-        intermediates = []
-        for i, layer in enumerate(self.features):
-            x = layer(x)
-            if i in _TAPS and _TAPS.index(i) in take:
-                intermediates.append(x)
-            if stop_early and i == _TAPS[last]:
-                break
-        return intermediates if intermediates_only else (x, intermediates)
+        layers = {f"features.{i}": layer for i, layer in enumerate(self.features)}
+        return run_with_intermediates(
+            x,
+            layers,
+            [str(info["module"]) for info in self.feature_info],
+            indices=indices,
+            stop_early=stop_early,
+            output_fmt=output_fmt,
+            intermediates_only=intermediates_only,
+        )
 
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True

@@ -12,6 +12,7 @@ import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -26,6 +27,7 @@ from torch.utils.checkpoint import checkpoint
 
 from plainvision.layers.linear_pair import LinearPair
 from plainvision.layers.series_activation import SeriesActivation
+from plainvision.models.intermediates import run_with_intermediates
 from plainvision.models.loading import OfficialLayout
 from plainvision.models.registry import Published, add_family
 
@@ -228,19 +230,17 @@ class VanillaNet(OfficialLayout):
         Raises:
             ValueError: ``output_fmt`` is not "NCHW".
         """
-        if output_fmt != "NCHW":
-            raise ValueError(f"output_fmt={output_fmt!r}: VanillaNet's features are NCHW. Permute them yourself.")
-        take, last = feature_take_indices(len(self.feature_info), indices)
-        taps = [info["module"] for info in self.feature_info]
-        layers = {"stem.act": self.stem, **{f"stages.{i}": stage for i, stage in enumerate(self.stages)}}
-        intermediates = []
-        for name, layer in layers.items():
-            x = self._run(layer, x)
-            if name in taps and taps.index(name) in take:
-                intermediates.append(x)
-            if stop_early and name == taps[last]:
-                break
-        return intermediates if intermediates_only else (x, intermediates)
+        layers = {"stem.act": partial(self._run, self.stem)}
+        layers |= {f"stages.{i}": partial(self._run, stage) for i, stage in enumerate(self.stages)}
+        return run_with_intermediates(
+            x,
+            layers,
+            [str(info["module"]) for info in self.feature_info],
+            indices=indices,
+            stop_early=stop_early,
+            output_fmt=output_fmt,
+            intermediates_only=intermediates_only,
+        )
 
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
