@@ -10,8 +10,6 @@ from typing import Annotated, Literal
 
 import tyro
 
-from plainvision.training.recipe import Data
-
 
 @dataclass(frozen=True)
 class Overrides:
@@ -67,6 +65,7 @@ def main(words: list[str]) -> None:
 
     import plainvision as pv
     from plainvision.training.data import EvaluationBatches
+    from plainvision.training.evaluation import data_of
     from plainvision.training.run_folder import load_network
 
     changes = {name: value for name, value in vars(arguments.data).items() if value is not None}
@@ -75,7 +74,8 @@ def main(words: list[str]) -> None:
         data, classes = replace(origin.recipe.data, **changes), origin.classes
     else:
         assert arguments.model is not None
-        network, data, classes = pv.create_model(arguments.model), replace(Data(), **changes), None
+        network, classes = pv.create_model(arguments.model), None
+        data = replace(data_of(network), **changes)
         if arguments.checkpoint is not None:
             pv.load_checkpoint(network, arguments.checkpoint)
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -101,6 +102,26 @@ def evaluate(
         per_class={name: 100 * f / s for name, f, s in zip(names, first, seen, strict=True) if s},
         predictions=tuple(predictions),
         skipped=tuple(skipped),
+    )
+
+
+def data_of(model: nn.Module) -> Data:
+    """Return how a network's ``pretrained_cfg`` (timm's convention) wants its images prepared.
+
+    Raises:
+        ValueError: it has none.
+    """
+    config: Any = getattr(model, "pretrained_cfg", None)
+    if not config:
+        raise ValueError(f"{type(model).__name__} does not say how its images are prepared. Give a `Data` yourself.")
+    channels, size, _ = config["input_size"]
+    return Data(
+        image_size=size,
+        channels=channels,
+        crop_ratio=config["crop_pct"],
+        interpolation="bilinear" if config["interpolation"] == "bilinear" else "bicubic",
+        mean=config["mean"],
+        std=config["std"],
     )
 
 

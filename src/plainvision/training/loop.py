@@ -17,6 +17,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import FullyShardedDataParallelPlugin
+from rich.pretty import pretty_repr
 from torch import nn
 
 from plainvision.models.loading import load_checkpoint
@@ -123,7 +124,7 @@ class _Run:
         self.losses = Losses(self.folder, self.accelerator, recipe.machine.log_steps)
         self.progress = TrainingProgress(self.steps, self.state.step, visible=self.accelerator.is_main_process)
         self.progress.say(
-            f"{recipe}\n{len(self.classes)} classes, {self.batches.images_per_epoch} images an epoch, {self.steps} "
+            f"{pretty_repr(recipe)}\n{len(self.classes)} classes, {self.batches.images_per_epoch} images an epoch, {self.steps} "
             "steps"
         )
         self.skipped: set[str] = set()
