@@ -124,8 +124,8 @@ class _Run:
         self.losses = Losses(self.folder, self.accelerator, recipe.machine.log_steps)
         self.progress = TrainingProgress(self.steps, self.state.step, visible=self.accelerator.is_main_process)
         self.progress.say(
-            f"{pretty_repr(recipe)}\n{len(self.classes)} classes, {self.batches.images_per_epoch} images an epoch, {self.steps} "
-            "steps"
+            f"{pretty_repr(recipe)}\n"
+            f"{len(self.classes)} classes, {self.batches.images_per_epoch} images an epoch, {self.steps} steps"
         )
         self.skipped: set[str] = set()
         self.evaluation: Evaluation | None = None

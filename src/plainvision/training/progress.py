@@ -18,7 +18,7 @@ class TrainingProgress:
         self.console = Console()
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=12),  # the figures have to fit beside it, in 80 columns
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
@@ -37,7 +37,7 @@ class TrainingProgress:
 
     def advance(self, epoch: int, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
         """Move the bar to ``step``."""
-        figures = f"loss {loss:.3f}  train {accuracy:.1f} %  {images_per_second:.0f} images/s"
+        figures = f"loss {loss:.3f}  train {accuracy:.1f} %  {images_per_second:.0f} images/s "
         self._bar.update(self._task, description=f"epoch {epoch + 1}", completed=step, figures=figures)
 
     def say(self, text: str) -> None:
