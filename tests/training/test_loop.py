@@ -122,6 +122,19 @@ def test_deep_training_ends_with_merged_pairs_that_fuse(tmp_path):
     assert_close(fused(x), result.network(x), rtol=1e-3, atol=1e-3)
 
 
+def test_the_best_weights_are_the_best_that_fuse(tmp_path, monkeypatch):
+    from plainvision.training import loop
+
+    scores = iter([90.0, 80.0, 20.0, 10.0])  # deep training ends before the third epoch
+    evaluate = loop.evaluate
+    monkeypatch.setattr(loop, "evaluate", lambda *given, **named: replace(evaluate(*given, **named), top1=next(scores)))
+    result = train(EVERYTHING, tmp_path)
+    network, origin = load_network(tmp_path, "best")
+    assert result.best_top1 == 20.0
+    assert origin.epoch == 2
+    assert pv.fuse(network, image_size=32).report.argmax_agreement == 1
+
+
 def test_a_run_can_be_loaded_by_its_folder(tmp_path):
     result = train(EVERYTHING, tmp_path)
     network, origin = load_network(tmp_path, "last")

@@ -55,7 +55,7 @@ def evaluate(
     device: str | torch.device | None = None,
     total: Callable[[Tensor], Tensor] | None = None,
 ) -> Evaluation:
-    """Return what ``model`` scores; it is left on its device and in the mode it was found in.
+    """Return what ``model`` scores; it is left on its device, and each part in the mode it was found in.
 
     Args:
         model: images (B, C, H, W) -> logits (B, K).
@@ -72,13 +72,15 @@ def evaluate(
     names = classes or getattr(batches, "classes", None)
     if names is None:
         raise ValueError("batches without `classes` do not say what the logits mean: give `classes` too.")
-    device = torch.device(device) if device is not None else next(model.parameters()).device
+    home = next(model.parameters()).device
+    device = torch.device(device) if device is not None else home
+    exact = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
     # Rows: right at first, right among five, seen; one column per class. The loss is one more number.
-    counts = torch.zeros(3, len(names), dtype=torch.float64, device=device)
-    loss = torch.zeros(1, dtype=torch.float64, device=device)
+    counts = torch.zeros(3, len(names), dtype=exact, device=device)
+    loss = torch.zeros(1, dtype=exact, device=device)
     predictions: list[Prediction] = []
     skipped: list[str] = []
-    training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval().to(device)
     try:
         with torch.inference_mode():
@@ -87,7 +89,9 @@ def evaluate(
                 if len(batch.labels):
                     predictions += _score(model, batch, names, counts, loss)
     finally:
-        model.train(training)
+        model.to(home)
+        for module, training in modes:  # not model.train(): it would wake frozen parts
+            module.training = training
     if total is not None:
         counts, loss = total(counts), total(loss)
     first, five, seen = counts.tolist()
@@ -130,17 +134,18 @@ def _score(model: nn.Module, batch: Batch, classes: tuple[str, ...], counts: Ten
     images, labels = batch.images.to(counts.device), batch.labels.to(counts.device)
     logits = model(images).float()
     if logits.shape[1] != len(classes):
+        some = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
         raise ValueError(
-            f"the network has {logits.shape[1]} classes and the data {len(classes)} ({', '.join(classes[:5])}, ...): "
+            f"the network has {logits.shape[1]} classes and the data {len(classes)} ({some}): "
             "they do not belong together. Evaluate on the data it was trained for, or train it on this data."
         )
     ranked = logits.topk(min(5, len(classes))).indices
     hits = ranked == labels[:, None]
-    seen = F.one_hot(labels, len(classes)).double()
+    seen = F.one_hot(labels, len(classes)).to(counts.dtype)
     counts[0] += (seen * hits[:, :1]).sum(0)
     counts[1] += (seen * hits.any(1, keepdim=True)).sum(0)
     counts[2] += seen.sum(0)
-    loss += F.cross_entropy(logits, labels, reduction="sum").double()
+    loss += F.cross_entropy(logits, labels, reduction="sum").to(loss.dtype)
     confidence = logits.softmax(1).amax(1).tolist()
     return [
         Prediction(name, classes[label], classes[answer], value)

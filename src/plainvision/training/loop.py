@@ -48,7 +48,7 @@ class Result:
     classes: tuple[str, ...]
     """Names of the classes, in the order of the logits."""
     best_top1: float
-    """Highest validation top-1 of any epoch, per cent."""
+    """Highest validation top-1 of an epoch in the network's final form, per cent."""
     last: Evaluation
     """What the network scores."""
 
@@ -141,6 +141,8 @@ class _Run:
         if model is not self.state.model:
             self.state.model = model
             self.optimization = self._optimization()
+        if epoch > 0 and self._settled(epoch) and not self._settled(epoch - 1):
+            self.state.best_top1 = -1.0  # what scored well in another form is not what will be deployed
         self.losses.restart_clock()
 
     def step(self, batch: Batch) -> None:
@@ -211,6 +213,9 @@ class _Run:
         evaluation = self.evaluation or self._evaluate()
         network = self.state.best_network.eval()
         return Result(self.folder.path, network, self.classes, self.state.best_top1, evaluation)
+
+    def _settled(self, epoch: int) -> bool:
+        return all(technique.settled(epoch) for technique in self.recipe.techniques)
 
     def _look(self) -> None:
         figures = self.losses.look(self.state.step, self.optimization.learning_rate)

@@ -2,7 +2,8 @@
 
     recipe.json          what was asked for
     metrics.jsonl        one line per look at the loss and one per epoch
-    best.safetensors     the best network so far by validation top-1, the average where the recipe keeps one
+    best.safetensors     the best network so far by validation top-1, the average where the recipe keeps one; once
+                         deep training has ended, the best that fuses
     last.safetensors     the newest
     state.pt             everything that a restart needs
     tensorboard/         where TensorBoard is installed

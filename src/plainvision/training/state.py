@@ -19,7 +19,7 @@ class State:
     step: int = 0
     """Optimizer steps taken since the run began."""
     best_top1: float = -1.0
-    """Highest validation top-1 so far, per cent; -1 before the first."""
+    """Highest validation top-1 so far in the network's present form, per cent; -1 before the first."""
 
     @property
     def best_network(self) -> nn.Module:

@@ -57,6 +57,10 @@ class DeepTraining(Technique):
         set_slope(model, self.slope(epoch))
         return model
 
+    def settled(self, epoch: int) -> bool:
+        """Return whether the slope is 1: weights from before may score better, but do not fuse."""
+        return self.slope(epoch) == 1
+
     def metrics(self, state: "State") -> dict[str, float]:
         """Return the slope of the running epoch."""
         return {"slope": self.slope(state.epoch)}

@@ -23,6 +23,7 @@ class Technique:
         model = build(model)                 once, on the new network
         start(state)                         once, when the optimizer exists
         model = reshape(model, epoch)        as each epoch begins, on the network and on its average alike
+        settled(epoch)                       as each epoch begins
         step_end(state)                      after each optimizer step
 
     A technique keeps no state of its own: what must survive a restart is in the network, in the `State`, or a
@@ -42,6 +43,10 @@ class Technique:
     def reshape(self, model: "nn.Module", epoch: int) -> "nn.Module":
         """Return the network in the form that it has in ``epoch``; another object gets a new optimizer."""
         return model
+
+    def settled(self, epoch: int) -> bool:
+        """Return whether the network has its final form in ``epoch``; the best weights are sought from then on."""
+        return True
 
     def step_end(self, state: "State") -> None:
         """Act after an optimizer step."""
