@@ -10,7 +10,6 @@ choice depends on, and writes results/clothing.json. A run that was stopped goes
 import shlex
 import statistics
 import sys
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,19 +63,19 @@ def shortened(recipe: Recipe) -> Recipe:
 
 def run(recipe: Recipe, folder: Path) -> dict[str, Any]:
     """Train once and return what the last network scores on validation and test, and how long it took."""
-    start = time.perf_counter()
     result = train(recipe, folder, resume=(folder / "recipe.json").exists())
-    seconds = time.perf_counter() - start
     test = evaluate(result.network, replace(recipe.data, validation_split="test"), classes=result.classes)
-    # A resumed run's own clock is too short: the metrics know how fast the steps went.
-    speed = [line["images_per_second"] for line in read_metrics(folder) if "images_per_second" in line]
+    # A resumed run's own clock is too short: the metrics know how long the steps took, between one look and the next.
+    looks = [line for line in read_metrics(folder) if "images_per_second" in line]
+    steps = [look["step"] - before for look, before in zip(looks, [0, *(look["step"] for look in looks)], strict=False)]
+    seconds = [n * recipe.batch_size / look["images_per_second"] for n, look in zip(steps, looks, strict=True)]
     return {
         "seed": recipe.seed,
         "validation_top1": result.last.top1,
         "test_top1": test.top1,
         "test_images": test.images,
-        "training_images_per_second": statistics.median(speed),
-        "seconds": seconds,
+        "training_seconds": sum(seconds),
+        "training_images_per_second": looks[-1]["step"] * recipe.batch_size / sum(seconds),
     }
 
 

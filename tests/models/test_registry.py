@@ -18,11 +18,17 @@ def test_ours_and_timms_networks_are_built_by_name():
         ("vanilanet_6", "vanillanet_6"),
         ("resnet5", "resnet50|resnet51|resnet15"),
         ("zzzzz", "plainvision models"),
+        ("vanillanet_5:deployd", "vanillanet_5"),
     ],
 )
 def test_a_typo_gets_the_nearest_names(typo, hint):
     with pytest.raises(ValueError, match=rf"unknown model '{typo}'.*({hint})"):
         pv.create_model(typo)
+
+
+def test_an_unknown_option_is_named():
+    with pytest.raises(ValueError, match=r"resnet18 has no option 'width'"):
+        pv.create_model("resnet18", width=0.5)
 
 
 def test_an_unknown_family_is_refused_with_those_there_are():

@@ -46,7 +46,6 @@ def launch(tmp_path: Path, recipe: str, changes: str = "") -> subprocess.Complet
     environment = {
         **os.environ,
         "PYTHONPATH": str(TESTS),
-        "ACCELERATE_USE_CPU": "true",
         "OMP_NUM_THREADS": "1",
     }
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
@@ -241,6 +240,8 @@ def test_the_folder_holds_what_it_promises(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "epoch 1/1  top-1" in out
     assert "\x1b" not in out  # no terminal, no bar
+    modes = {path.stat().st_mode & 0o777 for path in tmp_path.iterdir() if path.is_file()}
+    assert len(modes) == 1  # who may read one file of a run may read all
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path):
@@ -251,6 +252,9 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
         ValueError, match=r"a run of another recipe, 'plain'; it differs in epochs \(1 there, 2 given\)"
     ):
         train(replace(PLAIN, epochs=2), tmp_path / "run", resume=True)
+    moved = replace(PLAIN, data=replace(PLAIN.data, root="elsewhere"))
+    with pytest.raises(ValueError, match=r"differs in data\.root \('digits' there, 'elsewhere' given\)"):
+        train(moved, tmp_path / "run", resume=True)
     with pytest.raises(ValueError, match=r"nothing to resume in .*new"):
         train(PLAIN, tmp_path / "new", resume=True)
     (tmp_path / "mine").mkdir()

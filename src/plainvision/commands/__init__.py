@@ -6,6 +6,11 @@ No torch here, nor in the verbs before they act: help must not wait for it.
 import difflib
 import importlib
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 VERBS = {
     "models": "list the networks and what they cost",
@@ -41,6 +46,29 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stderr.close()
     except (ValueError, OSError, ImportError) as error:
         _fail(str(error))
+
+
+def check_writable(path: Path, option: str) -> None:
+    """Make the folder of ``path``; the verbs ask before the work, whose result would otherwise be lost.
+
+    Raises:
+        OSError: the file could not be written.
+    """
+    there = path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}. Give another file with {option}.") from error
+    if not there:
+        path.unlink()
+
+
+def show(table: "Table") -> None:
+    """Print a table, in a file or a pipe at its full width: rich would cut names off at 80 columns."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def _help() -> str:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from plainvision.commands import check_writable, show
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -46,11 +48,13 @@ def main(words: list[str]) -> None:
     import shlex
 
     import torch
-    from rich.console import Console
+    from rich import box
     from rich.table import Table
 
     from plainvision.bench import comparison, measure, write_record
 
+    if arguments.json is not None:
+        check_writable(arguments.json, "--json")
     networks = {name: _network(name) for name in arguments.networks}
     rows = comparison(
         measure(
@@ -65,33 +69,24 @@ def main(words: list[str]) -> None:
             compile=arguments.compile,
         )
     )
-    heads = (
-        "network",
-        "params M",
-        "MACs G",
-        "p50 ms",
-        "p90 ms",
-        "images/s",
-        "peak MB",
-        "speed",
-        "95 % interval",
-    )
-    table = Table(*heads, caption=_caption(rows[0]))
-    for column in table.columns[1:]:
-        column.justify = "right"
+    # Narrow enough for 80 columns; a long name is folded, never cut.
+    table = Table(caption=_caption(rows[0]), box=box.SIMPLE_HEAD, padding=0)
+    table.add_column("network", overflow="fold")
+    for head in ("params\nM", "MACs\nG", "p50\nms", "p90\nms", "images\nper s", "peak\nMB", "speed", "95 %\ninterval"):
+        table.add_column(head, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             row["name"],
-            f"{row['parameters'] / 1e6:.1f}",
-            f"{row['macs'] / 1e9:.2f}",
-            f"{row['p50_ms']:.2f}",
-            f"{row['p90_ms']:.2f}",
-            f"{row['images_per_second']:.1f}",
-            "" if row["peak_memory_mb"] is None else f"{row['peak_memory_mb']:.1f}",
+            _figure(row["parameters"] / 1e6),
+            _figure(row["macs"] / 1e9),
+            _figure(row["p50_ms"]),
+            _figure(row["p90_ms"]),
+            _figure(row["images_per_second"]),
+            "" if row["peak_memory_mb"] is None else _figure(row["peak_memory_mb"]),
             f"{row['speed_ratio']:.2f} x",
-            f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}",
+            f"{row['ratio_low']:.2f}–{row['ratio_high']:.2f}",
         )
-    Console().print(table)
+    show(table)
     if arguments.json is not None:
         command = f"plainvision bench {shlex.join(words)}"
         write_record(arguments.json, "timed side by side", {"rows": rows}, command)
@@ -103,7 +98,7 @@ def _network(name: str) -> "nn.Module":
     import plainvision as pv
     from plainvision.training.run_folder import load_network
 
-    if Path(name).exists():
+    if Path(name).exists() or name.endswith(".safetensors"):
         return load_network(name)[0]
     base, _, form = name.partition(":")
     if form == "deployed":
@@ -113,9 +108,15 @@ def _network(name: str) -> "nn.Module":
     return pv.create_model(name)
 
 
+def _figure(value: float) -> str:
+    """Return three digits or more, so that a small network does not cost 0.0."""
+    return f"{value:.0f}" if value >= 99.95 else f"{value:.3g}"
+
+
 def _caption(row: dict) -> str:
     height, width = row["image_size"]
+    threads = f"{row['threads']} thread{'' if row['threads'] == 1 else 's'}"
     return (
-        f"{row['batch_size']} x {height} x {width} on {row['device']}, {row['threads']} threads, "
+        f"{row['batch_size']} x {height} x {width} on {row['device']}, {threads}, "
         f"precision {row['precision']}; timed in turns, speed relative to the first"
     )

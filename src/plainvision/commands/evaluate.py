@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from plainvision.commands import check_writable, show
+
 
 @dataclass(frozen=True)
 class Overrides:
@@ -58,44 +60,49 @@ def main(words: list[str]) -> None:
     arguments = tyro.cli(Arguments, args=words, prog="plainvision evaluate", description=__doc__)
     if (arguments.source is None) == (arguments.model is None):
         raise ValueError("give either the folder of a run, or --model with --checkpoint, to say what to evaluate.")
+    if (arguments.checkpoint is None) != (arguments.model is None):
+        raise ValueError("--model and --checkpoint belong together: the name of a network, and its weights.")
 
     import torch
-    from rich.console import Console
     from rich.table import Table
 
     import plainvision as pv
+    from plainvision.bench.circumstances import usable_device
     from plainvision.training.data import EvaluationBatches
     from plainvision.training.evaluation import data_of
     from plainvision.training.run_folder import load_network
 
+    device = usable_device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"), {})
+    if arguments.csv is not None:
+        check_writable(arguments.csv, "--csv")
     changes = {name: value for name, value in vars(arguments.data).items() if value is not None}
     if arguments.source is not None:
         network, origin = load_network(arguments.source, arguments.weights)
         data, classes = replace(origin.recipe.data, **changes), origin.classes
     else:
         assert arguments.model is not None
+        assert arguments.checkpoint is not None
         network, classes = pv.create_model(arguments.model), None
         data = replace(data_of(network), **changes)
-        if arguments.checkpoint is not None:
-            pv.load_checkpoint(network, arguments.checkpoint)
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        pv.load_checkpoint(network, arguments.checkpoint)
     forms = {"as it is": network}
     if arguments.fuse:
-        forms["deployed"] = pv.fuse(network)
+        forms["deployed"] = pv.fuse(network, image_size=data.image_size)
     batches = EvaluationBatches(data, batch_size=arguments.batch_size, classes=classes)
     results = {
         form: pv.training.evaluate(model, batches, classes=batches.classes, device=device)
         for form, model in forms.items()
     }
 
-    table = Table("", *results, caption=f"{next(iter(results.values())).images} images of {data.root}")
+    table = Table("", *results)
     table.add_row("top-1 %", *(f"{result.top1:.2f}" for result in results.values()))
     table.add_row("top-5 %", *(f"{result.top5:.2f}" for result in results.values()))
     table.add_row("loss", *(f"{result.loss:.4f}" for result in results.values()), end_section=True)
     for name in next(iter(results.values())).per_class:
         table.add_row(name, *(f"{result.per_class[name]:.2f}" for result in results.values()))
-    Console().print(table)
+    show(table)
     first = next(iter(results.values()))
+    print(f"{first.images} images of {data.validation_root or data.root}")
     for name in first.skipped:
         print(f"skipped {name}")
     if arguments.fuse:

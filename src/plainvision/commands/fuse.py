@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from plainvision.commands import check_writable
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -33,6 +35,7 @@ def main(words: list[str]) -> None:
     fused = pv.fuse(network, image_size=origin.recipe.data.image_size)
     folder = arguments.source if arguments.source.is_dir() else arguments.source.parent
     out = arguments.out or folder / "deployed.safetensors"
+    check_writable(out, "--out")
     save_network(out, fused.state_dict(), replace(origin, deployed=True))
     print(fused.report)
     print(f"deployed form in {out}")

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import tyro
 
+from plainvision.commands import show
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -25,7 +27,6 @@ def main(words: list[str]) -> None:
 
     import json
 
-    from rich.console import Console
     from rich.table import Table
 
     import plainvision as pv
@@ -35,15 +36,10 @@ def main(words: list[str]) -> None:
         print(json.dumps([asdict(card) for card in cards], indent=2))
         return
     table = Table(caption="Parameters and multiply-adds (MACs) of the form that the paper counts.")
-    for heading, justify in (
-        ("network", "left"),
-        ("params M", "right"),
-        ("MACs G", "right"),
-        ("training MACs G", "right"),
-    ):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
-    table.add_column("size", justify="right")
-    table.add_column("published top-1 %", justify="right")
+    table.add_column("network", no_wrap=True)
+    # Narrow enough for 80 columns, where rich would cut names off.
+    for heading in ("params\nM", "MACs\nG", "training\nMACs G", "size", "published\ntop-1 %"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for card in cards:
         table.add_row(
             card.name,
@@ -53,4 +49,4 @@ def main(words: list[str]) -> None:
             str(card.image_size),
             "" if card.top1 is None else f"{card.top1:.2f}",
         )
-    Console().print(table)
+    show(table)

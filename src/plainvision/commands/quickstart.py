@@ -22,8 +22,14 @@ def main(words: list[str]) -> None:
     arguments = tyro.cli(Arguments, args=words, prog="plainvision quickstart", description=__doc__)
 
     from plainvision.quickstart import quickstart
+    from plainvision.training.loop import TrainingInterrupted
 
-    found = quickstart(arguments.out)
+    try:
+        found = quickstart(arguments.out)
+    except TrainingInterrupted:
+        # Training would advise --resume, which a quickstart needs not be told.
+        again = "everything so far is saved; run the same command again to continue"
+        raise TrainingInterrupted(f"stopped: {again}.") from None
     print(f"trained in {found.seconds:.0f} s: {found.training_form.top1:.2f} % of the test images are named rightly")
     print(f"fused: {found.fusion}")
     print(f"the deployed form scores {found.deployed_form.top1:.2f} %")

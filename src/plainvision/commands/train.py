@@ -43,6 +43,8 @@ def main(words: list[str]) -> None:
         description=__doc__,
     )
 
+    from accelerate import PartialState
+
     from plainvision.training.loop import TrainingInterrupted, train
 
     try:
@@ -50,6 +52,8 @@ def main(words: list[str]) -> None:
     except TrainingInterrupted as error:
         again = shlex.join([*words, *([] if arguments.resume else ["--resume"])])
         raise TrainingInterrupted(f"{error}\n  plainvision train {again}") from None
+    if not PartialState().is_main_process:
+        return
     print(f"top-1 {result.last.top1:.2f} %, best {result.best_top1:.2f} %; weights in {result.folder}")
     print(f"Next: plainvision fuse {result.folder}")
 

@@ -1,6 +1,7 @@
 """Names of networks: ours by family, and every one of timm's."""
 
 import difflib
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,11 +73,19 @@ def create_model(name: str, **options: Any) -> nn.Module:
     """Build the network called ``name``, ours or any of timm's; ``options`` are its own keyword arguments.
 
     Raises:
-        ValueError: there is no such network.
+        ValueError: there is no such network, or it has no such option.
     """
     ours = list_models()
-    if not timm.is_model(name.split(".")[0]) and ":" not in name:  # "a:b" names a hub, which timm resolves
+    if not timm.is_model(name.split(".")[0]) and not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
         close = difflib.get_close_matches(name, ours, n=3) or difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"Did you mean {' or '.join(close)}?" if close else "`plainvision models` lists ours."
         raise ValueError(f"unknown model {name!r}. {hint}")
-    return timm.create_model(name, **options)
+    try:
+        return timm.create_model(name, **options)
+    except TypeError as error:
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if unknown is None:
+            raise
+        raise ValueError(
+            f"{name} has no option {unknown[1]!r}. Leave it out; the signature of its class lists those it has."
+        ) from error

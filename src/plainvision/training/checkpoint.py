@@ -57,5 +57,5 @@ def load_training_state(saved: dict[str, Any], state: State, optimization: Optim
         optimizer.load_state_dict(saved["optimizer"])
     if state.average is not None:
         state.average.module.load_state_dict(saved["average"])
-    if accelerator.scaler is not None:
+    if accelerator.scaler is not None and saved["scaler"] is not None:  # None: the first part ran without fp16
         accelerator.scaler.load_state_dict(saved["scaler"])

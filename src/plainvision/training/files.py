@@ -18,6 +18,9 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         write(unfinished)
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
+        mask = os.umask(0)  # there is no other way to read it
+        os.umask(mask)
+        unfinished.chmod(0o666 & ~mask)  # safetensors lets only the owner read what it writes
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

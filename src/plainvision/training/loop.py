@@ -244,7 +244,9 @@ def _accelerator(recipe: Recipe) -> Accelerator:
     plugin = FullyShardedDataParallelPlugin(fsdp_version=2) if machine.fsdp else None
     # Accelerate remembers the settings of the process's first run, and would refuse others; the process group stays.
     AcceleratorState._reset_state()
-    accelerator = Accelerator(mixed_precision=machine.precision, fsdp_plugin=plugin)
+    # Without a word about CPUs, processes that torchrun starts on a machine with nothing else would each train alone.
+    cpu = not torch.accelerator.is_available()
+    accelerator = Accelerator(cpu=cpu, mixed_precision=machine.precision, fsdp_plugin=plugin)
     if machine.fsdp and accelerator.num_processes == 1:
         raise ValueError(
             "machine.fsdp shards parameters over processes, and there is only one. Start with `accelerate launch` or "

@@ -91,10 +91,12 @@ class RunFolder:
         return torch.load(file, map_location="cpu", weights_only=True) if file.exists() else None
 
     def _check_same(self, there: dict[str, Any], resume: bool) -> None:
-        here = self.recipe.to_dict()
+        here, there = _flat(self.recipe.to_dict()), _flat(there)
         # How the run uses the hardware may change between two parts of it.
         changed = sorted(
-            key for key in here.keys() | there.keys() if key != "machine" and here.get(key) != there.get(key)
+            key
+            for key in here.keys() | there.keys()
+            if not key.startswith("machine.") and key != "data.workers" and here.get(key) != there.get(key)
         )
         if changed:
             what = ", ".join(f"{key} ({there.get(key)!r} there, {here.get(key)!r} given)" for key in changed[:3])
@@ -186,6 +188,14 @@ def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return lines
+
+
+def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested fields under the dotted names that the command line has for them."""
+    flat: dict[str, Any] = {}
+    for key, value in plain.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _read_origin(path: Path) -> Origin:

@@ -1,0 +1,167 @@
+"""Write what the documentation generates: the networks in README.md, the results in docs/results.md.
+
+Run: python docs/generate.py            (rewrites the files that are out of date)
+     python docs/generate.py --check    (names them, and ends with exit status 1 when there are any)
+
+The networks come from the cards, the results from the records in results/. What lies outside the markers in the two
+files is written by hand and stays as it is.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import plainvision as pv
+from plainvision.bench import as_table
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# A figure that all rows share and that describes the measurement goes below the table, not into it.
+CIRCUMSTANCES = (
+    *("batch_size", "image_size", "device", "precision", "channels_last", "compiled", "threads", "runs", "epochs"),
+)
+VERDICTS = {
+    True: "The claim holds.",
+    False: "The claim does not hold.",
+    None: "Undecided: the machine was too noisy to tell.",
+}
+# Parts of a figure's key whose words in a table are others, with their unit.
+WORDS = {"macs": "MACs G", "parameters": "params M", "top1": "top-1 %", "mb": "MB"}
+SCALES = {"macs": 1e9, "parameters": 1e6}
+
+
+def main() -> None:
+    """Write the files, or say which are out of date."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 when a file is out of date")
+    arguments = parser.parse_args()
+    stale = {path: text for path, text in generated().items() if text != path.read_text(encoding="utf-8")}
+    for path, text in stale.items():
+        if not arguments.check:
+            path.write_text(text, encoding="utf-8")
+        print(f"{'out of date' if arguments.check else 'written'}: {path.relative_to(ROOT)}")
+    sys.exit(1 if arguments.check and stale else 0)
+
+
+def generated() -> dict[Path, str]:
+    """Return the whole text that each file with generated parts should have."""
+    parts = {ROOT / "README.md": ("models", models()), ROOT / "docs" / "results.md": ("results", results())}
+    return {path: between(path.read_text(encoding="utf-8"), *part) for path, part in parts.items()}
+
+
+def between(text: str, name: str, content: str) -> str:
+    """Return ``text`` with ``content`` between its markers called ``name``.
+
+    Raises:
+        ValueError: the markers are not there.
+    """
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"no place for the generated part {name!r}: put {begin} and {end} around it.")
+    return f"{before}{begin}\n{content.strip()}\n{end}{after}"
+
+
+def models() -> str:
+    """Return the table of our networks, and where their accuracies are published."""
+    cards = [pv.card(name) for name in pv.list_models()]
+    rows = [
+        {
+            "network": f"`{card.name}`",
+            "params M": card.params / 1e6,
+            "MACs G": card.macs / 1e9,
+            "image": card.image_size,
+            "top-1 %": card.top1,
+        }
+        for card in cards
+    ]
+    sources: dict[str, str] = {}
+    for card in cards:
+        note = f" ({card.note})" if card.note else ""
+        sources.setdefault(card.family, f"for {card.family} in {card.source}{note}")
+    return f"{as_table(rows)}\n\nTop-1 on ImageNet-1k is published {'; '.join(sources.values())}."
+
+
+def results() -> str:
+    """Return a section for each record in results/."""
+    records = sorted((ROOT / "results").glob("*.json"))
+    return "\n\n".join(section(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in records)
+
+
+def section(name: str, record: Mapping[str, Any]) -> str:
+    """Return a record as text: its claim, what became of it, its figures, and how and where they were got."""
+    figures, host = record["figures"], record["host"]
+    claim = record["claim"][0].upper() + record["claim"][1:].rstrip(".") + "."
+    verdict = f" {VERDICTS[figures['holds']]}" if "holds" in figures else ""
+    threads = host["threads"]
+    where = [
+        f"{host['cpu']}, {threads} thread{'s' if threads != 1 else ''}",
+        *([host["gpu"]] if host["gpu"] else []),
+        f"Python {host['python']}, torch {host['torch']}, timm {host['timm']}, plainvision {host['plainvision']}",
+        *([f"commit {host['commit']}"] if host["commit"] else []),
+    ]
+    return "\n\n".join(
+        [
+            f"## {name.replace('_', ' ').capitalize()}",
+            f"{claim}{verdict}",
+            *(table(rows) for rows in tables(figures)),
+            f"`{record['command']}`, {record['date']}; {'; '.join(where)}. Record: "
+            f"[results/{name}.json](../results/{name}.json)",
+        ]
+    )
+
+
+def tables(figures: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
+    """Return the rows of each table that figures make.
+
+    Figures may be lists of rows, rows by name, or single values; ``holds`` is the verdict and no figure.
+    """
+    figures = {key: value for key, value in figures.items() if key != "holds"}
+    if figures and all(isinstance(value, Mapping) for value in figures.values()):
+        return [[{"name": name, **row} for name, row in figures.items()]]
+    lists = {key: value for key, value in figures.items() if _is_rows(value)}
+    single = [{"figure": heading(key), "value": plain(key, figures[key])} for key in figures if key not in lists]
+    return [*lists.values(), *([single] if single else [])]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return rows as a Markdown table, and below it the circumstances that they share."""
+    rows = [{key: len(value) if _is_rows(value) else value for key, value in row.items()} for row in rows]
+    shared = {key: rows[0][key] for key in CIRCUMSTANCES if key in rows[0] and len(rows) > 1}
+    shared = {key: value for key, value in shared.items() if all(row.get(key, ...) == value for row in rows)}
+    kept = [{heading(key): plain(key, value) for key, value in row.items() if key not in shared} for row in rows]
+    # What is off or left as it is says nothing: precision "no", no channels_last, no compiler.
+    said = [f"{heading(key)} {plain(key, value)}" for key, value in shared.items() if value not in (False, "no")]
+    return as_table(kept) + (f"\n\nAll rows: {', '.join(said)}." if said else "")
+
+
+def heading(key: str) -> str:
+    """Return what a figure is called in a table: `p50_ms` is "p50 ms", `training_macs` "training MACs G"."""
+    return " ".join(WORDS.get(part, part) for part in key.split("_"))
+
+
+def plain(key: str, value: Any) -> Any:
+    """Return a figure in the unit of its heading; of a list or dict, words."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        scale = next((scale for part, scale in SCALES.items() if part in key.split("_")), None)
+        return value if scale is None else value / scale
+    if isinstance(value, Mapping):
+        return ", ".join(f"{heading(inner)} {plain(inner, one)}" for inner, one in value.items())
+    if isinstance(value, list):
+        return (" x " if re.search("size|shape", key) else ", ").join(str(one) for one in value)
+    return value
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, Mapping) for row in value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""The documentation keeps its word: tables are those of the records, links lead somewhere, examples run."""
+
+import contextlib
+import importlib
+import importlib.util
+import itertools
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import tyro
+
+from plainvision.commands import VERBS, main
+from plainvision.training.techniques import TECHNIQUES
+
+ROOT = Path(__file__).parents[1]
+PAGES = {page.relative_to(ROOT).as_posix(): page for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
+
+# What makes a command of the README cheap enough for a test.
+CHEAPER = {
+    "train": "--epochs 1 --warmup-epochs 0 --techniques.0.epochs 0",
+    "bench": "--runs 3",
+}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def lines(page: Path) -> list[list[str]]:
+    """Return the words of each line of the page's shell blocks."""
+    text = "".join(blocks(page, "sh")).replace("\\\n", " ")
+    return [words for words in (shlex.split(line, comments=True) for line in text.splitlines()) if words]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Return the words behind `plainvision`, or behind a launcher's `-m plainvision`, of each such line."""
+    found = []
+    for words in lines(page):
+        launched = ("-m", "plainvision") in itertools.pairwise(words)
+        if launched or words[0] == "plainvision":
+            found.append(words[words.index("plainvision") + 1 :])
+    return found
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that the page's headings get on GitHub."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.fixture(scope="module")
+def generate():
+    spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def _techniques_put_back():
+    before = dict(TECHNIQUES)
+    yield
+    TECHNIQUES.clear()
+    TECHNIQUES.update(before)
+
+
+def test_the_generated_parts_are_up_to_date(generate):
+    stale = [path.name for path, text in generate.generated().items() if path.read_text() != text]
+    assert not stale, "run `python docs/generate.py`"
+
+
+def test_every_record_is_in_the_results():
+    text = PAGES["docs/results.md"].read_text()
+    assert [file.name for file in ROOT.glob("results/*.json") if f"../results/{file.name}" not in text] == []
+
+
+def test_figures_by_name_become_rows_and_their_runs_a_count(generate):
+    one = {"epochs": 10, "image_size": 64, "training_macs": 2.5e9, "test_top1_mean": 61.5, "test_top1_std": None}
+    rows = {name: one | {"runs": [{"seed": 0}, {"seed": 1}]} for name in ("vanillanet_clothing", "resnet18_clothing")}
+    host = json.loads((ROOT / "results" / "start_up.json").read_text())["host"] | {"gpu": "a GPU", "commit": None}
+    record = {"claim": "one is better", "date": "2020-01-01", "command": "python x.py", "figures": rows, "host": host}
+    text = generate.section("clothing", record)
+    assert text.startswith("## Clothing\n\nOne is better.\n\n| name ")
+    assert "| training MACs G | test top-1 % mean | test top-1 % std |" in text
+    assert re.search(r"\| vanillanet_clothing \| +2\.5 \| +61\.5 \| +n/a \|", text)
+    assert "All rows: image size 64, runs 2, epochs 10." in text
+    assert "commit" not in text
+    assert "; a GPU; " in text
+
+
+def test_single_figures_become_a_table_beside_the_rows(generate):
+    tables = generate.tables({"holds": None, "rows": [{"a": 1}], "p50_ms": 2.0, "image_size": [224, 224]})
+    assert tables == [
+        [{"a": 1}],
+        [{"figure": "p50 ms", "value": 2.0}, {"figure": "image size", "value": "224 x 224"}],
+    ]
+
+
+def test_a_page_without_the_markers_is_refused(generate):
+    with pytest.raises(ValueError, match=r"no place for the generated part 'models'.*<!-- models:begin -->"):
+        generate.between("text", "models", "table")
+
+
+def test_the_readme_is_short():
+    assert len(PAGES["README.md"].read_text().splitlines()) < 120
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_link_leads_somewhere(name):
+    page = PAGES[name]
+    text = re.sub(r"^```.*?^```$|`[^`\n]*`", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.is_relative_to(ROOT) or not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.usefixtures("_techniques_put_back")
+@pytest.mark.parametrize("name", [name for name, page in PAGES.items() if blocks(page, "python")])
+def test_the_python_examples_run(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "example"}
+    for block in blocks(PAGES[name], "python"):
+        exec(compile(block, name, "exec"), namespace)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_commands_of_the_readme_run_in_their_order(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    ran = []
+    for words in commands(PAGES["README.md"]):
+        main([*words, *shlex.split(CHEAPER.get(words[0], ""))])
+        ran.append(words[0])
+    assert ran == ["models", "train", "evaluate", "fuse", "bench"]
+    said = capsys.readouterr().out
+    assert "both forms name the same class for 360 of 360 images" in said
+    assert "deployed form in runs/digits/deployed.safetensors" in said
+    assert "timed in turns" in said
+
+
+class _Parsed(Exception):
+    """The words were understood, and the work would begin."""
+
+
+@pytest.mark.parametrize(
+    "words", [words for page in PAGES.values() for words in commands(page)], ids=lambda words: " ".join(words)
+)
+def test_every_command_is_understood(words, monkeypatch):
+    def begin(*_, **__):
+        raise _Parsed
+
+    verb, *rest = words
+    if verb == "train":
+        monkeypatch.setattr("plainvision.training.loop.train", begin)
+        with pytest.raises(_Parsed):
+            main(words)
+    else:
+        tyro.cli(importlib.import_module(f"plainvision.commands.{verb}").Arguments, args=rest)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_command_has_help_with_an_example(verb, capsys):
+    with contextlib.suppress(SystemExit):
+        main([verb, "--help"])
+    shown = capsys.readouterr()
+    assert f"Example: plainvision {verb}" in shown.out
+    assert shown.err == ""
+
+
+def test_targets_and_scripts_that_are_named_exist():
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES.values():
+        text = page.read_text()
+        named = {words[1] for words in lines(page) if words[0] == "make"} | set(re.findall(r"`make (\w+)`", text))
+        assert named <= targets
+        assert all((ROOT / script).is_file() for script in re.findall(r"python ((?:docs|benchmarks)/\w+\.py)", text))

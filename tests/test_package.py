@@ -1,0 +1,81 @@
+"""The package as `import plainvision` shows it."""
+
+import importlib.metadata
+import subprocess
+import sys
+
+import pytest
+
+import plainvision as pv
+
+
+def python(*words: str) -> str:
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_importing_it_imports_nothing_heavy_and_takes_no_time():
+    found = python(
+        "-c",
+        "import sys, time; start = time.process_time(); import plainvision; spent = time.process_time() - start\n"
+        "print([name for name in ('torch', 'timm', 'torchvision', 'numpy', 'PIL', 'rich') if name in sys.modules])\n"
+        "print(spent < 0.1 or spent)",
+    )
+    assert found.splitlines() == ["[]", "True"]
+
+
+# A process of its own for each, because what a name leads to may depend on what was used before it.
+@pytest.mark.parametrize(
+    "order",
+    [
+        pytest.param(
+            "",
+            marks=pytest.mark.xfail(
+                strict=True,
+                reason="pv.Card loads plainvision/card.py, which then takes the place of the function pv.card",
+            ),
+        ),
+        "reversed",
+    ],
+)
+def test_every_name_resolves_in_any_order(order):
+    found = python(
+        "-c",
+        f"import plainvision as pv\nfor name in {order}(pv.__all__): getattr(pv, name)\n"
+        "import plainvision.surgery.fuse, plainvision.surgery.linear_pairs, plainvision.bench.measure\n"
+        "rooms = {name: getattr(pv, name) for name in pv.__all__ if isinstance(getattr(pv, name), type(pv))}\n"
+        "print(*rooms)\n"
+        "print(*map(callable, (pv.surgery.fuse, pv.surgery.linear_pairs, pv.bench.measure)))\n"
+        "print(set(pv.__all__) == set(dir(pv)))",
+    )
+    assert found.splitlines() == ["bench layers models recipes surgery training", "True True True", "True"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("list_models", "create_model", "card", "load_checkpoint", "set_slope", "fuse"),
+        *("surgery.linear_pairs", "surgery.series_activation"),
+        *("training.Recipe", "training.train", "training.evaluate"),
+        "bench.measure",
+    ],
+)
+def test_the_names_that_the_documentation_uses_can_be_called(name):
+    found = pv
+    for part in name.split("."):
+        found = getattr(found, part)
+    assert callable(found)
+
+
+def test_an_unknown_name_is_told_what_there_is():
+    with pytest.raises(
+        AttributeError, match=r"'plainvision' has no attribute 'fusee'; it offers .*create_model, fuse,"
+    ):
+        pv.fusee  # noqa: B018
+    with pytest.raises(AttributeError, match=r"'plainvision\.training' has no attribute 'fit'"):
+        pv.training.fit  # noqa: B018
+    assert not hasattr(pv, "nothing")
+
+
+def test_the_version_is_one():
+    assert python("-m", "plainvision", "--version") == f"plainvision {pv.__version__}"
+    assert importlib.metadata.version("plainvision") == pv.__version__
