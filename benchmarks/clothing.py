@@ -95,6 +95,7 @@ def main() -> None:
             form = pv.fuse(model, images=1)
         scores = [one["test_top1"] for one in runs]
         figures[name] = {
+            "network": ", ".join([recipe.model, *(f"{key} {value:g}" for key, value in recipe.model_options.items())]),
             "epochs": recipe.epochs,
             "image_size": recipe.data.image_size,
             "training_macs": count_macs(model, recipe.data.image_size),

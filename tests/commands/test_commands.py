@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -164,6 +165,27 @@ def test_python_m_is_the_command_and_no_traceback_reaches_the_user(tmp_path):
     assert done.stderr.startswith("plainvision: recipe 'vanillanet_digits': 5 warm-up epochs leave nothing of 3 epochs")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["train", "vanillanet_digits", "--help"]])
+def test_a_reader_that_leaves_early_is_no_error(words):
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "plainvision", *words], stdout=write, stderr=subprocess.PIPE, text=True, check=False
+        )
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_interrupted_command_says_so(monkeypatch):
+    def interrupted(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("plainvision.commands.models.main", interrupted)
+    assert plainvision("models") == Ended(130, "", "plainvision: stopped.\n")
 
 
 def test_an_unknown_verb_gets_a_suggestion():

@@ -5,6 +5,7 @@ No torch here, nor in the verbs before they act: help must not wait for it.
 
 import difflib
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,26 +25,15 @@ VERBS = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Run ``plainvision VERB ...``; bad input ends with a message and exit status 2, Ctrl-C with 130."""
-    words = sys.argv[1:] if arguments is None else arguments
-    if not words or words[0] in ("-h", "--help"):
-        print(_help())
-        return
-    if words[0] == "--version":
-        from plainvision import __version__
-
-        print(f"plainvision {__version__}")
-        return
-    verb, *rest = words
-    if verb not in VERBS:
-        close = difflib.get_close_matches(verb, VERBS, n=2)
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
-        _fail(f"unknown command {verb!r}.{hint} `plainvision --help` lists them.")
     try:
-        importlib.import_module(f"plainvision.commands.{verb}").main(rest)
+        try:
+            _run(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            sys.stdout.flush()  # while a reader that is gone can still be excused
     except KeyboardInterrupt as error:
         _fail(str(error) or "stopped.", 130)
     except BrokenPipeError:  # the reader, `head` for one, has seen enough
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
     except (ValueError, OSError, ImportError) as error:
         _fail(str(error))
 
@@ -69,6 +59,23 @@ def show(table: "Table") -> None:
     from rich.console import Console
 
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _run(words: list[str]) -> None:
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return
+    if words[0] == "--version":
+        from plainvision import __version__
+
+        print(f"plainvision {__version__}")
+        return
+    verb, *rest = words
+    if verb not in VERBS:
+        close = difflib.get_close_matches(verb, VERBS, n=2)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise ValueError(f"unknown command {verb!r}.{hint} `plainvision --help` lists them.")
+    importlib.import_module(f"plainvision.commands.{verb}").main(rest)
 
 
 def _help() -> str:
