@@ -13,27 +13,16 @@ def python(*words: str) -> str:
     return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_importing_it_imports_nothing_heavy_and_takes_no_time():
-    found = python(
-        "-c",
-        "import sys, time; start = time.process_time(); import plainvision; spent = time.process_time() - start\n"
-        "print([name for name in ('torch', 'timm', 'torchvision', 'numpy', 'PIL', 'rich') if name in sys.modules])\n"
-        "print(spent < 0.1 or spent)",
-    )
-    assert found.splitlines() == ["[]", "True"]
+def test_importing_it_imports_nothing_heavy():
+    heavy = ("torch", "timm", "torchvision", "numpy", "PIL", "rich")
+    assert python("-c", f"import sys, plainvision; print([name for name in {heavy} if name in sys.modules])") == "[]"
 
 
 # A process of its own for each, because what a name leads to may depend on what was used before it.
 @pytest.mark.parametrize(
     "order",
     [
-        pytest.param(
-            "",
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="pv.Card loads plainvision/card.py, which then takes the place of the function pv.card",
-            ),
-        ),
+        "",
         "reversed",
     ],
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from plainvision import bench, layers, models, recipes, surgery, training
-    from plainvision.card import Card, card
+    from plainvision.cards import Card, card
     from plainvision.layers.linear_pair import set_slope
     from plainvision.models.loading import load_checkpoint
     from plainvision.models.registry import create_model, list_models
@@ -34,8 +34,8 @@ __all__ = [
 ]
 
 _WHERE = {
-    "Card": "plainvision.card",
-    "card": "plainvision.card",
+    "Card": "plainvision.cards",
+    "card": "plainvision.cards",
     "create_model": "plainvision.models.registry",
     "fuse": "plainvision.surgery.fuse",
     "list_models": "plainvision.models.registry",

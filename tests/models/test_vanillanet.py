@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, official_weights, trained
+from networks_for_tests import GOLDEN, official_weights, trained
 from torch import nn
 from torch.testing import assert_close
 
@@ -20,7 +20,7 @@ RECORDED = ("vanillanet_5", "vanillanet_6", "vanillanet_9", "vanillanet_13_x1_5_
 def test_it_answers_like_the_official_code(name):
     with np.load(GOLDEN / "vanillanet_logits.npz") as golden:
         expected = torch.from_numpy(golden[f"{name}/seed0/224"])
-    from conftest import golden_fill
+    from networks_for_tests import golden_fill
 
     model = pv.load_checkpoint(pv.create_model(name), {"model": official_weights(name), "epoch": 299}).eval()
     with torch.no_grad():

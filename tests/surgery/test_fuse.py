@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from conftest import trained
+from networks_for_tests import trained
 from torch import nn
 from torch.testing import assert_close
 

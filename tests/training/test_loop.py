@@ -278,13 +278,40 @@ def test_a_folder_that_cannot_be_written_is_named_before_training(tmp_path):
         ({"model": "vanillanet_55"}, r"unknown model 'vanillanet_55'.*vanillanet_5"),
         ({"machine": replace(PLAIN.machine, fsdp=True)}, r"machine\.fsdp shards parameters over processes"),
         ({"machine": replace(PLAIN.machine, sync_batch_norm=True)}, r"sync_batch_norm needs a GPU"),
+        ({"data": replace(PLAIN.data, image_size=7), "model": "resnet18"}, r"has no option 'img_size'"),
+        (
+            {"data": replace(PLAIN.data, image_size=7), "model": "vanillanet_5", "model_options": {"in_chans": 1}},
+            r"vanillanet_5 cannot take images of 1x7x7",
+        ),
+        ({"model": "vanillanet_5", "model_options": {}}, r"cannot take images of 1x32x32.*in_chans"),
+        ({"model_options": {**PLAIN.model_options, "num_classes": 3}}, r"returns \(3,\) .* the data has 10 classes"),
+        ({"augment": Augment(policy="nonsense")}, r"does not know the augment\.policy 'nonsense'.*rand-m7"),
         ({"start_from": "nowhere.safetensors"}, r"no checkpoint at nowhere\.safetensors"),
     ],
 )
 def test_what_does_not_fit_is_an_error_before_the_first_step(tmp_path, changes, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         train(replace(PLAIN, **changes), tmp_path / "run")
-    assert not (tmp_path / "run" / "state.pt").exists()
+    assert not (tmp_path / "run").exists()  # so that the corrected command may use the folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"warmup_epochs": -1}, r"warmup_epochs=-1 must not be negative"),
+        ({"augment": Augment(scale=(2.0, 3.0))}, r"augment\.scale=\(2\.0, 3\.0\) must be"),
+        ({"machine": replace(PLAIN.machine, threads=-1)}, r"machine\.threads=-1 must be above zero"),
+        ({"epochs": 0}, r"epochs=0 must be above zero"),
+    ],
+)
+def test_a_recipe_checks_itself(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(PLAIN, **changes)
+
+
+def test_deep_training_of_negative_length_is_refused():
+    with pytest.raises(ValueError, match=r"epochs=-1 is negative"):
+        DeepTraining(epochs=-1)
 
 
 def test_an_average_of_sharded_parameters_is_refused(tmp_path):

@@ -85,21 +85,27 @@ def pixel_mode(data: Data) -> str:
 
 def training_transform(data: Data, augment: Augment) -> Any:
     """Return timm's random transform: a PIL image -> (C, image_size, image_size)."""
-    return timm.data.create_transform(
-        input_size=(data.channels, data.image_size, data.image_size),
-        is_training=True,
-        scale=augment.scale,
-        ratio=augment.ratio,
-        hflip=augment.flip,
-        # timm would keep the jitter beside some policies (`3a`); a recipe says that a policy replaces it.
-        color_jitter=None if augment.policy else augment.color_jitter or None,
-        auto_augment=augment.policy,
-        interpolation=data.interpolation,
-        mean=data.mean,
-        std=data.std,
-        re_prob=augment.random_erasing,
-        re_mode="pixel",  # noise rather than one colour, as in the published recipes that erase
-    )
+    try:
+        return timm.data.create_transform(
+            input_size=(data.channels, data.image_size, data.image_size),
+            is_training=True,
+            scale=augment.scale,
+            ratio=augment.ratio,
+            hflip=augment.flip,
+            # timm would keep the jitter beside some policies (`3a`); a recipe says that a policy replaces it.
+            color_jitter=None if augment.policy else augment.color_jitter or None,
+            auto_augment=augment.policy,
+            interpolation=data.interpolation,
+            mean=data.mean,
+            std=data.std,
+            re_prob=augment.random_erasing,
+            re_mode="pixel",  # noise rather than one colour, as in the published recipes that erase
+        )
+    except (AssertionError, ValueError) as error:  # timm asserts that it knows the policy
+        raise ValueError(
+            f"timm does not know the augment.policy {augment.policy!r} ({error or 'unknown'}). Give one of its own, "
+            "for instance rand-m7-mstd0.5-inc1, augmix-m5-w4-d2 or original."
+        ) from error
 
 
 def evaluation_transform(data: Data) -> Any:

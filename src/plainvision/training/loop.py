@@ -103,10 +103,6 @@ class _Run:
         )
         _check_fit(recipe, self.classes, share["processes"])
         self.steps = recipe.epochs * self.batches.steps_per_epoch
-        if self.accelerator.is_main_process:
-            self.folder.prepare()
-        self.accelerator.wait_for_everyone()
-
         saved = self.folder.load_state() if resume else None
         seed_everything(recipe.seed)
         # The saved network has the form of the epoch of its last step; `begin_epoch` gives it the next one's.
@@ -114,9 +110,13 @@ class _Run:
         self.state = State(build_network(recipe, len(self.classes), epoch).to(self.accelerator.device))
         if recipe.start_from is not None:
             load_checkpoint(self.state.model, recipe.start_from)
+        _check_network(self.state.model, recipe, len(self.classes))
         self.optimization = self._optimization()
         for technique in recipe.techniques:
             technique.start(self.state)
+        if self.accelerator.is_main_process:
+            self.folder.prepare()
+        self.accelerator.wait_for_everyone()
         if saved is not None:
             load_training_state(saved, self.state, self.optimization)
             if self.accelerator.is_main_process:
@@ -268,6 +268,25 @@ def _check_fit(recipe: Recipe, classes: tuple[str, ...], processes: int) -> None
         raise ValueError(
             f"batch_size={recipe.batch_size} gives each of {processes} processes {passes} images, and Mixup mixes "
             "pairs. Give an even number for each process, or set augment.mixup and augment.cutmix to 0."
+        )
+
+
+def _check_network(model: nn.Module, recipe: Recipe, classes: int) -> None:
+    """Pass one image through, so that what cannot work is an error before the run's folder exists."""
+    data = recipe.data
+    image = torch.zeros(1, data.channels, data.image_size, data.image_size, device=next(model.parameters()).device)
+    try:
+        with torch.no_grad():
+            logits = model.eval()(image)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"{recipe.model} cannot take images of {data.channels}x{data.image_size}x{data.image_size}: {error}. Give "
+            "another data.image_size, or the network's own option for channels, in_chans."
+        ) from error
+    if logits.shape != (1, classes):
+        raise ValueError(
+            f"{recipe.model} returns {tuple(logits.shape[1:])} for an image, and the data has {classes} classes. Drop "
+            "the model options that change its classifier."
         )
 
 

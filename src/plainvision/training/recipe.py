@@ -164,10 +164,30 @@ class Recipe:
             "augment.repeats": self.augment.repeats,
             "machine.accumulate": self.machine.accumulate,
             "machine.log_steps": self.machine.log_steps,
+            "machine.threads": self.machine.threads or 1,
+            "machine.checkpoint_steps": self.machine.checkpoint_steps or 1,
+            "decay_epochs": self.decay_epochs,
+            "data.crop_ratio": self.data.crop_ratio,
         }
         for name, value in positive.items():
             if value <= 0:
                 raise ValueError(f"recipe {self.name!r}: {name}={value} must be above zero.")
+        not_negative = {
+            "warmup_epochs": self.warmup_epochs,
+            "weight_decay": self.weight_decay,
+            "data.workers": self.data.workers,
+            "augment.mixup": self.augment.mixup,
+            "augment.cutmix": self.augment.cutmix,
+        }
+        for name, value in not_negative.items():
+            if value < 0:
+                raise ValueError(f"recipe {self.name!r}: {name}={value} must not be negative.")
+        least, most = self.augment.scale
+        if not 0 < least <= most <= 1:
+            raise ValueError(
+                f"recipe {self.name!r}: augment.scale={self.augment.scale} must be the least and the largest share of "
+                "an image's area, above 0 and up to 1."
+            )
         if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
             raise ValueError(
                 f"recipe {self.name!r}: {self.warmup_epochs} warm-up epochs leave nothing of {self.epochs} epochs for "

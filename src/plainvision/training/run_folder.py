@@ -144,7 +144,10 @@ def save_network(path: Path, weights: dict[str, Tensor], origin: Origin) -> None
         "deployed": origin.deployed,
     }
     tensors = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
-    write_whole(path, lambda file: save_file(tensors, file, metadata={"plainvision": json.dumps(header)}))
+    try:
+        write_whole(path, lambda file: save_file(tensors, file, metadata={"plainvision": json.dumps(header)}))
+    except SafetensorError as error:
+        raise OSError(f"cannot write {path}: {error}. Look for space on the disk; the file before is kept.") from error
 
 
 def load_network(source: str | Path, weights: str = "best") -> tuple[nn.Module, Origin]:

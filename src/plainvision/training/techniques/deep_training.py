@@ -23,6 +23,10 @@ class DeepTraining(Technique):
     anneal: Literal["linear", "cosine"] = "linear"
     """Shape of the rise from 0 to 1."""
 
+    def __post_init__(self) -> None:
+        if self.epochs < 0:
+            raise ValueError(f"DeepTraining: epochs={self.epochs} is negative. Give the epochs until the slope is 1.")
+
     def slope(self, epoch: int) -> float:
         """Return the slope of ``epoch``, in [0, 1]."""
         share = min(epoch / self.epochs, 1.0) if self.epochs > 0 else 1.0
