@@ -33,7 +33,7 @@ EVERYTHING = Recipe(
     warmup_epochs=1,
     clip_grad=5.0,
     techniques=(DeepTraining(epochs=2), FuseAfterAnneal(), EMA(decay=0.8)),
-    machine=Machine(log_steps=2, checkpoint_steps=2),
+    machine=Machine(threads=1, log_steps=2, checkpoint_steps=2),
 )
 
 # No batch norm, whose statistics are each process's own, and no Mixup, which pairs images within a process.
@@ -49,7 +49,7 @@ WITHOUT_BATCH_NORM = Recipe(
     lr=0.02,
     schedule="constant",
     warmup_epochs=0,
-    machine=Machine(log_steps=1),
+    machine=Machine(threads=1, log_steps=1),
 )
 
 PLAIN = replace(WITHOUT_BATCH_NORM, name="plain", epochs=1)
