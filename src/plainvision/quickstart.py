@@ -180,9 +180,9 @@ def _tell_timings(page: Page, timings: dict[int, list[Measurement]]) -> None:
             ]
         )
     page.paragraph(
-        "The three are timed in turns, so that a slow moment of the machine meets all of them; speed is relative to "
-        "ResNet-18, which is far wider: what the table shows is what fusing brings, and that a task this small needs "
-        "no large network."
+        "The three are timed in turns, so that a slow moment of the machine meets all of them. Speed is relative to "
+        "ResNet-18, which is far wider: a task this small needs no large network. What fusing brings is the difference "
+        "of the two forms."
     )
 
 
