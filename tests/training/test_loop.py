@@ -13,7 +13,7 @@ from training.recipes_for_tests import EVERYTHING, PLAIN, WITHOUT_BATCH_NORM
 
 import plainvision as pv
 from plainvision.layers import LinearPair
-from plainvision.training import Augment, train
+from plainvision.training import Augment, evaluate, train
 from plainvision.training.optimization import Optimization
 from plainvision.training.run_folder import load_network, read_metrics
 from plainvision.training.techniques import EMA, DeepTraining, FuseAfterAnneal, LinearPairs, NoEffectWarning
@@ -71,7 +71,10 @@ def test_two_processes_train_with_every_technique(tmp_path):
     ended = launch(tmp_path, "EVERYTHING")
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("epoch 4/4") == 1  # only the main process speaks
-    assert len([line for line in read_metrics(tmp_path / "two") if "top1" in line]) == 4
+    scores = [line for line in read_metrics(tmp_path / "two") if "top1" in line]
+    assert len(scores) == 4
+    network, origin = load_network(tmp_path / "two", "last")  # both processes scored the network that was saved
+    assert evaluate(network, origin.recipe.data).loss == pytest.approx(scores[-1]["validation_loss"], rel=1e-5)
 
 
 def test_sharded_parameters_lose_what_copied_ones_lose(tmp_path):

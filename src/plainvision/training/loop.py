@@ -4,6 +4,7 @@ Nothing random is remembered between steps: order, augmentation, mixing and drop
 and the position in the run. What a restart needs is therefore the weights, the optimizer and the number of steps.
 """
 
+import atexit
 import signal
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import FullyShardedDataParallelPlugin
 from rich.pretty import pretty_repr
+from timm.utils import distribute_bn
 from torch import nn
 
 from plainvision.models.loading import load_checkpoint
@@ -167,6 +169,10 @@ class _Run:
     def end_epoch(self) -> None:
         """Evaluate, and save the weights and the state."""
         self._look()
+        if self.accelerator.num_processes > 1:
+            # Each process has its own batch-norm statistics; what is scored and saved has their mean.
+            for network in {self.state.model, self.state.best_network}:
+                distribute_bn(network, self.accelerator.num_processes, reduce=True)
         self.evaluation = self._evaluate()
         top1 = self.evaluation.top1
         line = {
@@ -247,6 +253,7 @@ def _accelerator(recipe: Recipe) -> Accelerator:
     # Without a word about CPUs, processes that torchrun starts on a machine with nothing else would each train alone.
     cpu = not torch.accelerator.is_available()
     accelerator = Accelerator(cpu=cpu, mixed_precision=machine.precision, fsdp_plugin=plugin)
+    atexit.register(_leave_processes)
     if machine.fsdp and accelerator.num_processes == 1:
         raise ValueError(
             "machine.fsdp shards parameters over processes, and there is only one. Start with `accelerate launch` or "
@@ -255,6 +262,12 @@ def _accelerator(recipe: Recipe) -> Accelerator:
     if machine.sync_batch_norm and accelerator.device.type == "cpu":
         raise ValueError("machine.sync_batch_norm needs a GPU in each process; torch has none for CPUs. Drop it.")
     return accelerator
+
+
+def _leave_processes() -> None:
+    """Leave the group of processes: one that just ends while its threads still talk to the others can crash."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _check_fit(recipe: Recipe, classes: tuple[str, ...], processes: int) -> None:
