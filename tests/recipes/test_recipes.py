@@ -68,7 +68,8 @@ def test_the_network_of_a_recipe_takes_its_options(name):
 
     built = get_recipe(name)
     with torch.device("meta"):
-        create_model(built.model, num_classes=10, **built.model_options)
+        model = create_model(built.model, num_classes=10, **built.model_options)
+    assert model.num_classes == 10
 
 
 @pytest.mark.parametrize("depth", range(5, 14))

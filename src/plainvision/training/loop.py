@@ -170,8 +170,9 @@ class _Run:
         """Evaluate, and save the weights and the state."""
         self._look()
         if self.accelerator.num_processes > 1:
-            # Each process has its own batch-norm statistics; what is scored and saved has their mean.
-            for network in {self.state.model, self.state.best_network}:
+            # Each process has its own batch-norm statistics; what is scored and saved has their mean. The order is the
+            # same in all of them, as an exchange needs it; that of a set would not be.
+            for network in (self.state.model, *([self.state.average.module] if self.state.average else [])):
                 distribute_bn(network, self.accelerator.num_processes, reduce=True)
         self.evaluation = self._evaluate()
         top1 = self.evaluation.top1
