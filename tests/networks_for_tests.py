@@ -2,11 +2,15 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import torch
+from timm.layers import LayerScale2d
 from torch import nn
+
+from plainvision.layers.attention_pool import AttentionPool
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -19,9 +23,20 @@ def golden_fill():
     return module
 
 
-def official_weights(name: str) -> dict[str, torch.Tensor]:
-    shapes = json.loads((GOLDEN / "vanillanet_shapes.json").read_text())[name]
-    return {key: torch.from_numpy(np.asarray(value)) for key, value in golden_fill().fill(shapes).items()}
+def official_weights(name: str, family: str = "vanillanet") -> dict[str, torch.Tensor]:
+    """Return the state dict that the official code's logits were recorded with; ``name`` is the official one."""
+    shapes = json.loads((GOLDEN / f"{family}_shapes.json").read_text())[name]
+    return {key: torch.from_numpy(np.asarray(value)) for key, value in golden_fill().fill(unfold(shapes)).items()}
+
+
+def unfold(shapes: dict[str, list[int]]) -> dict[str, list[int]]:
+    """Write out each key with a ``*60``, which stands for the numbers 0 to 59."""
+    whole = {}
+    for key, shape in shapes.items():
+        repeated = re.search(r"\*(\d+)", key)
+        for i in range(int(repeated[1]) if repeated else 1):
+            whole[re.sub(r"\*\d+", str(i), key)] = shape
+    return whole
 
 
 def trained(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -34,6 +49,16 @@ def trained(model: nn.Module, seed: int = 0) -> nn.Module:
                 module.running_var.copy_(0.5 + torch.rand(module.num_features, generator=generator))
                 module.weight.copy_(0.5 + torch.rand(module.num_features, generator=generator))
                 module.bias.copy_(0.3 * torch.randn(module.num_features, generator=generator))
+            elif isinstance(module, AttentionPool):
+                nn.init.normal_(module.token, generator=generator)
+                for scale in (module.scale1, module.scale2):
+                    nn.init.uniform_(scale, 0.5, 1.5, generator=generator)
+            elif isinstance(module, LayerScale2d):
+                nn.init.uniform_(module.gamma, 0.5, 1.5, generator=generator)
+            elif isinstance(module, nn.LayerNorm | nn.Linear):
+                nn.init.normal_(module.bias, std=0.3, generator=generator)
+                if isinstance(module, nn.Linear):
+                    nn.init.normal_(module.weight, std=module.in_features**-0.5, generator=generator)
             elif isinstance(module, nn.Conv2d):
                 fan_in = module.weight[0].numel()
                 module.weight.copy_(torch.randn(module.weight.shape, generator=generator) * (2 / fan_in) ** 0.5)

@@ -73,6 +73,24 @@ def fold_batch_norm(conv: nn.Conv2d, norm: BatchNorm) -> nn.Conv2d:
     return new_conv(conv, conv.weight.double() * scale.reshape(-1, 1, 1, 1), bias)
 
 
+def fold_batch_norm_before(norm: BatchNorm, conv: nn.Conv2d) -> nn.Conv2d:
+    """Return one convolution that computes ``conv(norm(x))`` with the norm's running statistics, for a 1x1 ``conv``.
+
+    Raises:
+        ValueError: ``conv`` is not 1x1 on all channels, or the norm keeps no running statistics.
+    """
+    if conv.kernel_size != (1, 1) or conv.groups != 1:
+        raise ValueError(
+            f"cannot fold a batch norm into {conv} behind it: at the border that sees padding, which the norm has not "
+            "shifted. Only a 1x1 convolution on all channels can take it."
+        )
+    point = nn.Conv2d(norm.num_features, norm.num_features, 1, device=conv.weight.device, dtype=conv.weight.dtype)
+    with torch.no_grad():
+        nn.init.dirac_(point.weight)
+        nn.init.zeros_(point.bias)  # type: ignore[arg-type]  # it has one
+    return compose_pointwise(fold_batch_norm(point, norm), conv)
+
+
 def compose_pointwise(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
     """Return one convolution that computes ``second(first(x))``, for a 1x1 ``second`` with the groups of ``first``.
 
