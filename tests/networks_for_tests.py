@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from timm.layers import LayerScale2d
 from torch import nn
 
 from plainvision.layers.attention_pool import AttentionPool
+from plainvision.models.patchconvnet import ColumnBlock
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -53,8 +53,8 @@ def trained(model: nn.Module, seed: int = 0) -> nn.Module:
                 nn.init.normal_(module.token, generator=generator)
                 for scale in (module.scale1, module.scale2):
                     nn.init.uniform_(scale, 0.5, 1.5, generator=generator)
-            elif isinstance(module, LayerScale2d):
-                nn.init.uniform_(module.gamma, 0.5, 1.5, generator=generator)
+            elif isinstance(module, ColumnBlock):
+                nn.init.uniform_(module.scale, 0.5, 1.5, generator=generator)
             elif isinstance(module, nn.LayerNorm | nn.Linear):
                 nn.init.normal_(module.bias, std=0.3, generator=generator)
                 if isinstance(module, nn.Linear):

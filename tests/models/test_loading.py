@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from torch.testing import assert_close
 
 import plainvision as pv
+from plainvision.models.loading import load_backbone
 
 TINY = {"width": 1 / 64, "num_classes": 4}
 
@@ -78,6 +79,76 @@ def test_a_checkpoint_that_does_not_fit_changes_nothing(model):
         pv.load_checkpoint(model, state)
     for key, value in model.state_dict().items():
         assert_close(value, before[key], rtol=0, atol=0)
+
+
+def taken(loaded, source) -> dict[str, bool]:
+    """Return, by key, whether the loaded network has the value of ``source``."""
+    return {
+        key: value.shape == source[key].shape and bool((value == source[key]).all()) for key, value in loaded.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "classifier"),
+    [
+        ("vanillanet_5", {"width": 1 / 64}, "head."),
+        ("vanillanet_5", {"width": 1 / 64, "deployed": True}, "head."),
+        ("resnet18", {}, "fc."),
+        ("alexnet", {}, "classifier.6."),
+        ("deit_tiny_distilled_patch16_224", {"depth": 1}, ("head.", "head_dist.")),
+        ("patchconvnet_s20", {"embed_dim": 16, "depth": 1}, "head."),
+    ],
+)
+def test_a_backbone_loads_without_the_classifier_of_other_classes(name, options, classifier):
+    source = {key: value + 1 for key, value in pv.create_model(name, num_classes=7, **options).state_dict().items()}
+    model = pv.create_model(name, num_classes=4, **options)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    after = load_backbone(model, {"model": source}).state_dict()
+    assert taken(after, source) == {key: not key.startswith(classifier) for key in after}
+    assert {key for key, same in taken(after, before).items() if same} == {
+        key for key in after if key.startswith(classifier)
+    }
+
+
+def test_a_backbone_loads_from_the_official_layout_and_without_any_classifier(model):
+    from networks_for_tests import official_weights
+
+    official = official_weights("vanillanet_5")
+    wide = pv.create_model("vanillanet_5", num_classes=3)
+    load_backbone(wide, official)
+    assert_close(wide.stem.act.conv.weight, official["stem2.2.weight"], rtol=0, atol=0)
+    headless = {key: value + 1 for key, value in model.state_dict().items() if not key.startswith("head.")}
+    load_backbone(model, headless)
+    assert_close(model.stem.act.conv.weight, headless["stem.act.conv.weight"], rtol=0, atol=0)
+
+
+def test_one_class_token_starts_the_tokens_of_other_classes():
+    options = {"embed_dim": 16, "depth": 1}
+    single = pv.create_model("patchconvnet_s20", num_classes=7, **options)
+    many = load_backbone(
+        pv.create_model("patchconvnet_s20", num_classes=4, per_class=True, **options), single.state_dict()
+    )
+    assert_close(many.pool.token, single.pool.token.expand(4, -1), rtol=0, atol=0)
+
+
+def test_a_backbone_loads_strictly(model):
+    state = model.state_dict()
+    del state["stem.act.conv.weight"]
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(
+        ValueError, match=r"does not fit this VanillaNet; 1 missing: stem\.act\.conv\.weight; 1 extra: odd"
+    ):
+        load_backbone(model, state | {"odd": torch.ones(1)})
+    assert all(taken(model.state_dict(), before).values())
+    with pytest.raises(
+        ValueError, match=r"wrong shape: stem\.conv.*num_classes, in_chans, width\. To learn other classes"
+    ):
+        load_backbone(pv.create_model("vanillanet_5", width=1 / 32), model.state_dict())
+
+
+def test_a_network_that_does_not_name_its_classifier_is_refused():
+    with pytest.raises(ValueError, match=r"classifier of Linear out: it has no get_classifier.*load_checkpoint"):
+        load_backbone(torch.nn.Linear(2, 2), {"weight": torch.ones(2, 2)})
 
 
 def test_the_wrong_form_is_recognised(model):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.testing import assert_close
 from training.recipes_for_tests import EVERYTHING, PLAIN, WITHOUT_BATCH_NORM
 
@@ -272,6 +273,24 @@ def test_a_folder_that_cannot_be_written_is_named_before_training(tmp_path):
         train(PLAIN, tmp_path / "file" / "run")
 
 
+def test_a_run_starts_from_weights_of_other_classes_with_a_new_classifier(tmp_path):
+    source = pv.create_model(PLAIN.model, num_classes=7, **PLAIN.model_options).state_dict()
+    save_file(source, tmp_path / "seven.safetensors")
+    recipe = replace(PLAIN, lr=1e-9, start_from=str(tmp_path / "seven.safetensors"))
+    with pytest.raises(
+        ValueError, match=r"head\.weight is \(7, 64\), the network has \(10, 64\).*new_classifier in a rec"
+    ):
+        train(recipe, tmp_path / "run")
+    result = train(replace(recipe, new_classifier=True), tmp_path / "run")
+    found = result.network.state_dict()
+    assert {key for key in found if found[key].shape != source[key].shape} == {"head.weight", "head.bias"}
+    backbone = [key for key in found if not key.startswith("head.")]
+    assert_close([found[key] for key in backbone], [source[key] for key in backbone], rtol=0, atol=1e-6)
+    again, origin = load_network(tmp_path / "run")
+    assert origin.recipe.new_classifier
+    assert_close(again.head.weight, result.network.head.weight, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -305,6 +324,7 @@ def test_what_does_not_fit_is_an_error_before_the_first_step(tmp_path, changes, 
         ({"augment": Augment(scale=(2.0, 3.0))}, r"augment\.scale=\(2\.0, 3\.0\) must be"),
         ({"machine": replace(PLAIN.machine, threads=-1)}, r"machine\.threads=-1 must be above zero"),
         ({"epochs": 0}, r"epochs=0 must be above zero"),
+        ({"new_classifier": True}, r"new_classifier=True .* start_from is None.*Give the weights"),
     ],
 )
 def test_a_recipe_checks_itself(changes, message):

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from training.recipes_for_tests import EVERYTHING
 
+from plainvision.models import create_model
 from plainvision.training import loop, train
 from plainvision.training.loop import TrainingInterrupted
 from plainvision.training.run_folder import read_metrics
@@ -150,6 +152,28 @@ def test_a_finished_run_can_be_resumed_and_stays_as_it_is(unbroken):
     result = train(EVERYTHING, unbroken, resume=True)
     assert result.best_top1 == max(line["top1"] for line in read_metrics(unbroken) if line.get("slope") == 1)
     assert (unbroken / "state.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("breaks_at", [1, 13], ids=["before the first checkpoint", "after the pairs were merged"])
+def test_a_fine_tuning_that_is_resumed_goes_on_from_its_own_weights(tmp_path, monkeypatch, breaks_at):
+    start = tmp_path / "start.safetensors"
+    save_file(create_model(EVERYTHING.model, num_classes=7, **EVERYTHING.model_options).state_dict(), start)
+    recipe = replace(EVERYTHING, start_from=str(start), new_classifier=True)
+    train(recipe, tmp_path / "unbroken")
+    step = loop._Run.step
+
+    def broken(run, batch):
+        assert run.state.step != breaks_at
+        step(run, batch)
+
+    monkeypatch.setattr(loop._Run, "step", broken)
+    with pytest.raises(AssertionError):
+        train(recipe, tmp_path / "run")
+    monkeypatch.undo()
+    if breaks_at > 1:
+        start.unlink()  # nothing is left to ask it
+    train(recipe, tmp_path / "run", resume=True)
+    assert_same_run(tmp_path / "run", tmp_path / "unbroken")
 
 
 def test_a_resumed_run_may_use_the_hardware_differently(unbroken, tmp_path):

@@ -1,9 +1,10 @@
-"""What a network costs: parameters, multiply-adds, time and memory, and records of it.
+"""What a network costs: parameters, multiply-adds, time and memory, how these grow, and records of it.
 
 The functions load together with the room, because one of them shares its name with its file.
 """
 
 from plainvision.bench.counting import count_macs, count_parameters
+from plainvision.bench.growth import growth_exponents, growth_figure
 from plainvision.bench.measure import (
     Measurement,
     comparison,
@@ -21,6 +22,8 @@ __all__ = [
     "comparison",
     "count_macs",
     "count_parameters",
+    "growth_exponents",
+    "growth_figure",
     "host_facts",
     "measure",
     "measure_training_step",

@@ -1,8 +1,9 @@
 """Time networks side by side, ours, timm's and trained ones; speeds are relative to the first.
 
-Example: plainvision bench resnet50 vanillanet_9 vanillanet_9:deployed --batch-size 1
+Example: plainvision bench resnet50 vanillanet_9 vanillanet_9:deployed --sizes 224 320 448 --plot growth.png
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,7 +13,10 @@ import tyro
 from plainvision.commands import check_writable, show
 
 if TYPE_CHECKING:
+    from rich.table import Table
     from torch import nn
+
+_FORMATS = (".png", ".pdf", ".svg")
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,10 @@ class Arguments:
 
     networks: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Names of networks, folders of runs or .safetensors files; NAME:deployed is the fused form."""
-    image_size: int = 224
-    """Side of the images, in pixels."""
+    image_size: int | None = None
+    """Side of the images, in pixels; 224 by default."""
+    sizes: tuple[int, ...] = ()
+    """Several sides instead, in pixels: shows how time and memory grow."""
     batch_size: int = 1
     """Images per pass."""
     runs: int = 30
@@ -35,6 +41,8 @@ class Arguments:
     """Use the channels_last memory layout."""
     compile: bool = False
     """Compile with torch.compile."""
+    plot: Path | None = None
+    """Draw how time and memory grow with --sizes into this .png, .pdf or .svg file."""
     json: Path | None = None
     """Write a record to this file: figures, command, machine and versions."""
 
@@ -44,23 +52,26 @@ def main(words: list[str]) -> None:
     arguments = tyro.cli(Arguments, args=words, prog="plainvision bench", description=__doc__)
     if not arguments.networks:
         raise ValueError("no network to time. Name one or more, for instance: plainvision bench resnet18 vanillanet_5")
+    sizes = _sizes(arguments)
 
     import shlex
 
     import torch
-    from rich import box
-    from rich.table import Table
 
-    from plainvision.bench import comparison, measure, write_record
+    from plainvision.bench import comparison, growth_exponents, growth_figure, measure, write_record
 
-    if arguments.json is not None:
-        check_writable(arguments.json, "--json")
-    networks = {name: _network(name) for name in arguments.networks}
-    rows = comparison(
-        measure(
+    for path, option in ((arguments.plot, "--plot"), (arguments.json, "--json")):
+        if path is not None:
+            check_writable(path, option)
+    networks, channels = _networks(arguments.networks)
+    rows = []
+    for size in sizes:
+        if arguments.compile:
+            torch.compiler.reset()  # or the second size is compiled for any size, and slower than the first for it
+        measurements = measure(
             networks,
-            image_size=arguments.image_size,
-            channels=getattr(next(iter(networks.values())), "in_chans", 3),
+            image_size=size,
+            channels=channels,
             batch_size=arguments.batch_size,
             runs=arguments.runs,
             device=arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"),
@@ -68,15 +79,92 @@ def main(words: list[str]) -> None:
             channels_last=arguments.channels_last,
             compile=arguments.compile,
         )
-    )
+        rows += comparison(measurements)
+    show(_table(rows))
+    figures = {"rows": rows}
+    if len(sizes) > 1:
+        figures["growth"] = growth_exponents(rows)
+        show(_growth_table(figures["growth"]))
+        print("Exponents of growth with the image's surface: 1 is in proportion to it.")
+    if arguments.plot is not None:
+        growth_figure(rows).savefig(arguments.plot, dpi=200, bbox_inches="tight")
+        print(f"figure in {arguments.plot}")
+    if arguments.json is not None:
+        command = f"plainvision bench {shlex.join(words)}"
+        write_record(arguments.json, "timed side by side", figures, command)
+        print(f"record in {arguments.json}")
+
+
+def _sizes(arguments: Arguments) -> tuple[int, ...]:
+    """Return the sides to measure at, or say what does not go together."""
+    if arguments.sizes and arguments.image_size is not None:
+        raise ValueError(
+            f"--image-size {arguments.image_size} and --sizes {' '.join(map(str, arguments.sizes))} are two answers "
+            "to one question. Give --image-size for one side, or --sizes for several."
+        )
+    sizes = arguments.sizes or (224 if arguments.image_size is None else arguments.image_size,)
+    if len(set(sizes)) < len(sizes):
+        raise ValueError(f"--sizes {' '.join(map(str, sizes))} names a side twice. Give each one once.")
+    if arguments.plot is not None:
+        if len(sizes) < 2:
+            raise ValueError(
+                "--plot draws how time and memory grow, and one image size shows no growth. Give two or more, for "
+                "instance: --sizes 224 288 384"
+            )
+        if arguments.plot.suffix.lower() not in _FORMATS:
+            raise ValueError(
+                f"cannot tell from {arguments.plot} which kind of figure to draw. Give --plot a file that ends in "
+                f"{', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}."
+            )
+    return sizes
+
+
+def _networks(names: Sequence[str]) -> "tuple[dict[str, nn.Module], int]":
+    """Return the networks by name, and the channels of the images that all of them take."""
+    found = {name: _network(name) for name in names}
+    channels = {name: channels for name, (_, channels) in found.items()}
+    if len(set(channels.values())) > 1:
+        raise ValueError(
+            "the networks take images of different channels: "
+            f"{', '.join(f'{name} {count}' for name, count in channels.items())}. Networks of one call are timed on "
+            "the same images; time these in several calls."
+        )
+    return {name: network for name, (network, _) in found.items()}, channels[names[0]]
+
+
+def _network(name: str) -> "tuple[nn.Module, int]":
+    """Return a network by name, or the one in a run's folder or a file, and the channels of its images."""
+    import plainvision as pv
+    from plainvision.training.run_folder import load_network
+
+    if Path(name).exists() or name.endswith(".safetensors"):
+        network, origin = load_network(name)
+        return network, int(origin.recipe.model_options.get("in_chans") or 3)
+    base, _, form = name.partition(":")
+    if form == "deployed":
+        model = pv.create_model(base)
+        pv.set_slope(model, 1)
+        return pv.fuse(model, images=1), 3
+    return pv.create_model(name), 3
+
+
+def _table(rows: list[dict]) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    several = len({row["image_size"][0] for row in rows}) > 1
     # Narrow enough for 80 columns; a long name is folded, never cut.
-    table = Table(caption=_caption(rows[0]), box=box.SIMPLE_HEAD, padding=0)
+    table = Table(caption=_caption(rows[0], several), box=box.SIMPLE_HEAD, padding=0)
     table.add_column("network", overflow="fold")
-    for head in ("params\nM", "MACs\nG", "p50\nms", "p90\nms", "images\nper s", "peak\nMB", "speed", "95 %\ninterval"):
+    for head in (
+        *(["side\npx"] if several else []),
+        *("params\nM", "MACs\nG", "p50\nms", "p90\nms", "images\nper s", "peak\nMB", "speed", "95 %\ninterval"),
+    ):
         table.add_column(head, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             row["name"],
+            *([str(row["image_size"][0])] if several else []),
             _figure(row["parameters"] / 1e6),
             _figure(row["macs"] / 1e9),
             _figure(row["p50_ms"]),
@@ -86,26 +174,21 @@ def main(words: list[str]) -> None:
             f"{row['speed_ratio']:.2f} x",
             f"{row['ratio_low']:.2f}–{row['ratio_high']:.2f}",
         )
-    show(table)
-    if arguments.json is not None:
-        command = f"plainvision bench {shlex.join(words)}"
-        write_record(arguments.json, "timed side by side", {"rows": rows}, command)
-        print(f"record in {arguments.json}")
+    return table
 
 
-def _network(name: str) -> "nn.Module":
-    """Return a network by name, or the one in a run's folder or a file."""
-    import plainvision as pv
-    from plainvision.training.run_folder import load_network
+def _growth_table(rows: list[dict]) -> "Table":
+    from rich import box
+    from rich.table import Table
 
-    if Path(name).exists() or name.endswith(".safetensors"):
-        return load_network(name)[0]
-    base, _, form = name.partition(":")
-    if form == "deployed":
-        model = pv.create_model(base)
-        pv.set_slope(model, 1)
-        return pv.fuse(model, images=1)
-    return pv.create_model(name)
+    table = Table(box=box.SIMPLE_HEAD, padding=0)
+    table.add_column("network", overflow="fold")
+    for head in ("peak memory", "time"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for row in rows:
+        exponents = (row["memory_exponent"], row["time_exponent"])
+        table.add_row(row["name"], *("" if exponent is None else f"{exponent:.2f}" for exponent in exponents))
+    return table
 
 
 def _figure(value: float) -> str:
@@ -113,10 +196,11 @@ def _figure(value: float) -> str:
     return f"{value:.0f}" if value >= 99.95 else f"{value:.3g}"
 
 
-def _caption(row: dict) -> str:
+def _caption(row: dict, several: bool) -> str:
     height, width = row["image_size"]
+    images = f"batch of {row['batch_size']}" if several else f"{row['batch_size']} x {height} x {width}"
     threads = f"{row['threads']} thread{'' if row['threads'] == 1 else 's'}"
     return (
-        f"{row['batch_size']} x {height} x {width} on {row['device']}, {threads}, "
-        f"precision {row['precision']}; timed in turns, speed relative to the first"
+        f"{images} on {row['device']}, {threads}, precision {row['precision']}; timed in turns, speed relative to the "
+        f"first{' at the same side' if several else ''}"
     )

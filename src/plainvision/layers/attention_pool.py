@@ -76,36 +76,84 @@ class AttentionPool(Fusable, Pooling):
 
     def forward(self, x: Tensor) -> Tensor:
         keys = self._keys(x)
-        attention = self._scores(keys).softmax(-1)  # (B, heads, T, N), one more than N with a single token
-        pooled = attention @ _split(self.v(keys), self.heads)
-        pooled = self.proj(pooled.transpose(1, 2).flatten(2))
-        token = self.token + self.scale1 * pooled
+        pooled = self._scores(keys).softmax(-1) @ _split(self.v(keys), self.heads)
+        token = self.token + self.scale1 * self.proj(_join(pooled))
         token = token + self.scale2 * self.mlp(self.norm2(token))
         return self.norm(token) if self.classes else self.norm(token)[:, 0]
 
     def attend(self, x: Tensor) -> Tensor:
-        scores = self._scores(self._keys(x))
-        return _as_maps(scores if self.classes else scores[..., 1:], x)
+        return _maps(self._scores(self._keys(x)), x)
 
     def fuse(self) -> nn.Module:
-        """Return the deployed form, in which no class token needs a linear layer of its own.
+        """Return the deployed form, in which keys and values need no layer of their own.
 
-        The query does not depend on the image, so that the keys' layer folds into it, and since shares sum to 1, the
-        values' layer folds into the one behind; both LayerScales fold too.
+        The query does not depend on the image, so that the keys' layer folds into it; since shares sum to 1, the
+        values' layer folds into the one behind; both LayerScales fold too. The keys' bias adds the same to every score
+        of a token, which softmax does not see.
         """
-        return DeployedAttentionPool(self)
+        exact = copy.deepcopy(self).double()
+        with torch.no_grad():
+            keys, values = (layer.weight.unflatten(0, (self.heads, -1)) for layer in (exact.k, exact.v))
+            out = exact.proj.weight.unflatten(1, (self.heads, -1)).transpose(0, 1)
+            query = (exact._query()[0] @ keys).flatten(0, 1)
+            weight = exact.scale1[:, None] * torch.cat([*(out @ values)], dim=1)
+            bias = exact.scale1 * exact.proj(exact.v.bias)
+            last = exact.mlp[2]
+            assert isinstance(last, nn.Linear)
+            last.weight.mul_(exact.scale2[:, None])
+            last.bias.mul_(exact.scale2)
+        deployed = DeployedAttentionPool(query, exact.token, weight, bias, exact.mlp, self.classes)
+        for name in ("norm1", "norm2", "norm"):
+            setattr(deployed, name, getattr(exact, name))
+        return deployed.to(device=self.token.device, dtype=self.token.dtype).train(self.training)
 
     def _keys(self, x: Tensor) -> Tensor:
-        """Return what is attended to, normalised: (B, N, C), or (B, 1 + N, C) with the single token in front."""
-        patches = x.flatten(2).transpose(1, 2)
-        if self.classes is None:
-            patches = torch.cat([self.token.to(x.dtype).expand(len(x), -1, -1), patches], dim=1)
-        return self.norm1(patches)
+        return self.norm1(_patches(x, None if self.classes else self.token))
+
+    def _query(self) -> Tensor:
+        """Return the queries (1, heads, T, C / heads), which are the same for every image."""
+        query = _split(self.q(self.norm1(self.token))[None], self.heads)
+        return query * query.shape[-1] ** -0.5
 
     def _scores(self, keys: Tensor) -> Tensor:
-        query = _split(self.q(self.norm1(self.token))[None], self.heads)  # the same for every image: computed once
-        query = query * query.shape[-1] ** -0.5
-        return query @ _split(self.k(keys), self.heads).transpose(2, 3)
+        return self._query() @ _split(self.k(keys), self.heads).transpose(2, 3)
+
+
+class DeployedAttentionPool(Pooling):
+    """What `AttentionPool.fuse` returns: (B, C, H, W) -> (B, C), or (B, K, C) per class."""
+
+    def __init__(
+        self, query: Tensor, token: Tensor, weight: Tensor, bias: Tensor, mlp: nn.Module, classes: int | None
+    ) -> None:
+        super().__init__()
+        channels = token.shape[1]
+        self.classes = classes
+        self.heads = len(query) // len(token)
+        self.norm1 = nn.LayerNorm(channels, eps=1e-6)
+        self.query = nn.Parameter(query)
+        self.token = nn.Parameter(token)
+        self.values = nn.Linear(weight.shape[1], channels)
+        self.values.weight = nn.Parameter(weight)
+        self.values.bias = nn.Parameter(bias)
+        self.norm2 = nn.LayerNorm(channels, eps=1e-6)
+        self.mlp = mlp
+        self.norm = nn.LayerNorm(channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        keys = self._keys(x)
+        pooled = self._scores(keys).softmax(-1) @ keys[:, None]
+        token = self.token + self.values(_join(pooled))
+        token = token + self.mlp(self.norm2(token))
+        return self.norm(token) if self.classes else self.norm(token)[:, 0]
+
+    def attend(self, x: Tensor) -> Tensor:
+        return _maps(self._scores(self._keys(x)), x)
+
+    def _keys(self, x: Tensor) -> Tensor:
+        return self.norm1(_patches(x, None if self.classes else self.token))
+
+    def _scores(self, keys: Tensor) -> Tensor:
+        return (self.query @ keys.transpose(1, 2)).unflatten(1, (self.heads, -1))
 
 
 class ClassTokenLogits(nn.Module):
@@ -124,74 +172,24 @@ class ClassTokenLogits(nn.Module):
         return (x * self.weight).sum(-1) + self.bias
 
 
-class DeployedAttentionPool(Pooling):
-    """The folded form of a trained `AttentionPool`: (B, C, H, W) -> (B, C), or (B, K, C) per class."""
-
-    def __init__(self, trained: AttentionPool) -> None:
-        super().__init__()
-        tokens, channels = trained.token.shape
-        self.classes = trained.classes
-        self.heads = trained.heads
-        self.norm1 = copy.deepcopy(trained.norm1)
-        self.norm2 = copy.deepcopy(trained.norm2)
-        self.norm = copy.deepcopy(trained.norm)
-        place = {"device": trained.token.device, "dtype": trained.token.dtype}
-        self.query = nn.Parameter(torch.empty(self.heads * tokens, channels, **place))
-        self.token = nn.Parameter(torch.empty(tokens, channels, **place))
-        self.values = nn.Linear(self.heads * channels, channels, **place)
-        self.mlp = copy.deepcopy(trained.mlp)
-        with torch.no_grad():
-            self._fold(copy.deepcopy(trained).double())
-
-    def forward(self, x: Tensor) -> Tensor:
-        keys = self._keys(x)
-        attention = self._scores(keys).softmax(-1)
-        pooled = (attention.flatten(1, 2) @ keys).unflatten(1, (self.heads, -1))
-        token = self.token + self.values(pooled.transpose(1, 2).flatten(2))
-        token = token + self.mlp(self.norm2(token))
-        return self.norm(token) if self.classes else self.norm(token)[:, 0]
-
-    def attend(self, x: Tensor) -> Tensor:
-        scores = self._scores(self._keys(x))
-        return _as_maps(scores if self.classes else scores[..., 1:], x)
-
-    def _keys(self, x: Tensor) -> Tensor:
-        patches = x.flatten(2).transpose(1, 2)
-        if self.classes is None:
-            patches = torch.cat([self.token.to(x.dtype).expand(len(x), -1, -1), patches], dim=1)
-        return self.norm1(patches)
-
-    def _scores(self, keys: Tensor) -> Tensor:
-        return (self.query @ keys.transpose(1, 2)).unflatten(1, (self.heads, -1))
-
-    def _fold(self, trained: AttentionPool) -> None:
-        """Fold in float64. The keys' bias adds the same to every score of a token, which softmax does not see."""
-        channels = trained.token.shape[1]
-        part = channels // self.heads
-        query = trained.q(trained.norm1(trained.token)) * part**-0.5
-        queries = [
-            query[:, head] @ trained.k.weight[head] for head in _parts(channels, self.heads)
-        ]  # of each head: (T, C)
-        values = [trained.proj.weight[:, head] @ trained.v.weight[head] for head in _parts(channels, self.heads)]
-        self.query.copy_(torch.cat(queries))
-        self.token.copy_(trained.token)
-        self.values.weight.copy_(trained.scale1[:, None] * torch.cat(values, dim=1))
-        self.values.bias.copy_(trained.scale1 * (trained.proj(trained.v.bias)))
-        last, scaled = trained.mlp[2], self.mlp[2]
-        scaled.weight.copy_(trained.scale2[:, None] * last.weight)
-        scaled.bias.copy_(trained.scale2 * last.bias)
+def _patches(x: Tensor, token: Tensor | None) -> Tensor:
+    """Return features (B, C, H, W) as patches (B, N, C), behind the single class token where there is one."""
+    patches = x.flatten(2).transpose(1, 2)  # in the channels_last layout a view, nothing is copied
+    return patches if token is None else torch.cat([token.to(x.dtype).expand(len(x), -1, -1), patches], dim=1)
 
 
 def _split(x: Tensor, heads: int) -> Tensor:
-    """Return the heads' parts apart: (B, N, C) -> (B, heads, N, C / heads)."""
+    """Return the heads' parts of the channels: (B, N, C) -> (B, heads, N, C / heads)."""
     return x.unflatten(2, (heads, -1)).transpose(1, 2)
 
 
-def _parts(channels: int, heads: int) -> list[slice]:
-    part = channels // heads
-    return [slice(head * part, (head + 1) * part) for head in range(heads)]
+def _join(x: Tensor) -> Tensor:
+    """Undo `_split`."""
+    return x.transpose(1, 2).flatten(2)
 
 
-def _as_maps(scores: Tensor, x: Tensor) -> Tensor:
-    """Return the shares of patches by their scores (B, heads, T, N): (B, T, H, W)."""
-    return scores.softmax(-1).mean(1).unflatten(2, x.shape[2:])
+def _maps(scores: Tensor, x: Tensor) -> Tensor:
+    """Return the shares (B, T, H, W) by the scores (B, heads, T, N), in front of which the class token's may be."""
+    height, width = x.shape[2:]
+    shares = scores[..., -height * width :].softmax(-1)
+    return shares.mean(1).unflatten(2, (height, width))

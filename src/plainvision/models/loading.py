@@ -1,4 +1,7 @@
-"""Load weights into a network: ours or the official layout, from a path, a URL or a state dict, always strictly."""
+"""Load weights into a network: ours or the official layout, from a path, a URL or a state dict, always strictly.
+
+`load_checkpoint` loads all of them; `load_backbone` leaves the classifier out, to learn other classes.
+"""
 
 import abc
 import argparse
@@ -47,14 +50,33 @@ def load_checkpoint(model: nn.Module, source: str | Path | Mapping[str, Any]) ->
         FileNotFoundError: there is no such file.
         ValueError: the file holds no weights, or weights with missing, extra or wrongly shaped keys.
     """
-    if isinstance(source, Mapping):
-        state, origin = _unwrap(source, "the given state dict"), "the given state dict"
-    else:
-        state, origin = read_weights(source), str(source)
-    if isinstance(model, OfficialLayout):
-        state = model.from_official(state)
+    state, origin = _read(model, source)
     _check(model, state, origin)
     model.load_state_dict(state)
+    return model
+
+
+def load_backbone(model: nn.Module, source: str | Path | Mapping[str, Any]) -> nn.Module:
+    """Load weights strictly into ``model``, except those of its classifier, and return it.
+
+    The classifier, what timm's `get_classifier` returns, keeps the weights that it has; in ``source`` it may have
+    other classes, or be missing.
+
+    Args:
+        model: the network, in the form (training or deployed) that the weights have.
+        source: as for `load_checkpoint`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the network does not say what its classifier is, the file holds no weights, or weights whose
+            other keys are missing, extra or wrongly shaped.
+    """
+    state, origin = _read(model, source)
+    prefixes = _classifier_prefixes(model)
+    backbone = {key: value for key, value in state.items() if not key.startswith(prefixes)}
+    classifier = {key: value for key, value in model.state_dict().items() if key.startswith(prefixes)}
+    _check(model, backbone | classifier, origin)
+    model.load_state_dict(backbone | classifier)
     return model
 
 
@@ -90,6 +112,28 @@ def read_weights(source: str | Path) -> dict[str, Tensor]:
             f"{path} is not a whole PyTorch file ({str(error).splitlines()[0]}). Copy or download it again."
         ) from error
     return _unwrap(content, str(path))
+
+
+def _read(model: nn.Module, source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
+    """Return a source's weights with the network's own keys, and what to call the source in errors."""
+    if isinstance(source, Mapping):
+        state, origin = _unwrap(source, "the given state dict"), "the given state dict"
+    else:
+        state, origin = read_weights(source), str(source)
+    return model.from_official(state) if isinstance(model, OfficialLayout) else state, origin
+
+
+def _classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
+    """Return what the keys of the classifier start with: of one layer, or of several, as distilled networks have."""
+    get_classifier = getattr(model, "get_classifier", None)
+    if get_classifier is None:
+        raise ValueError(
+            f"cannot leave the classifier of {type(model).__name__} out: it has no get_classifier() to say which "
+            "layers those are. Give it one, or load weights of the same classes with load_checkpoint."
+        )
+    found = get_classifier()
+    classifiers = {id(layer) for layer in (found if isinstance(found, tuple | list) else [found])}
+    return tuple(f"{name}." for name, module in model.named_modules() if id(module) in classifiers)
 
 
 def _translate(model: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -155,7 +199,10 @@ def _check(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
             "It looks like the training form: build the network without deployed=True, load, then plainvision.fuse."
         )
     elif shapes and not missing and not extra:
-        advice = "Build the network with the options it was trained with: num_classes, in_chans, width."
+        advice = (
+            "Build the network with the options it was trained with: num_classes, in_chans, width. To learn other "
+            "classes, load_backbone, or new_classifier in a recipe, leaves the classifier out."
+        )
     else:
         advice = f"It looks like the weights of another network than this {type(model).__name__}."
     raise ValueError(f"{origin} does not fit this {type(model).__name__}; {'; '.join(said)}. {advice}")

@@ -16,7 +16,8 @@ from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import torch
-from timm.layers import DropPath, LayerNorm2d, LayerScale2d, SqueezeExcite
+import torch.nn.functional as F
+from timm.layers import DropPath, LayerNorm2d, SqueezeExcite
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices  # timm's own, so that indices mean what its users expect
 from torch import Tensor, nn
@@ -66,6 +67,13 @@ _VARIANTS = {
 }
 
 
+class PatchGELU(nn.Module):
+    """GELU on features (B, C, H, W) in channels_last layout: torch's fast CPU kernel wants it to look contiguous."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class ColumnBlock(Fusable):
     """A block of the column, a residual branch: (B, C, H, W) -> (B, C, H, W) (section 3.1 and Figure 3)."""
 
@@ -75,18 +83,19 @@ class ColumnBlock(Fusable):
             OrderedDict(
                 norm=LayerNorm2d(channels, eps=1e-6) if norm == "layer" else nn.BatchNorm2d(channels),
                 point1=nn.Conv2d(channels, channels, 1),
-                act1=nn.GELU(),
+                act1=PatchGELU(),
                 depthwise=nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
-                act2=nn.GELU(),
+                act2=PatchGELU(),
                 squeeze=SqueezeExcite(channels, rd_channels=max(1, channels // 4)),
                 point2=nn.Conv2d(channels, channels, 1),
             )
         )
-        self.scale = LayerScale2d(channels, layer_scale)
+        self.scale = nn.Parameter(torch.full((channels,), layer_scale))
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.drop_path(self.scale(self.branch(x)))
+        # x + scale * branch, in one pass over memory.
+        return torch.addcmul(x, self.scale[:, None, None], self.drop_path(self.branch(x)))
 
     def fuse(self) -> nn.Module:
         """Return the block with LayerScale, and the norm where it is a batch norm, inside its 1x1 convolutions."""
@@ -98,8 +107,8 @@ class ColumnBlock(Fusable):
         if isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm):
             del layers["norm"]
             layers["point1"] = fold_batch_norm_before(norm, first)
-        gamma = self.scale.gamma.double()
-        layers["point2"] = new_conv(last, gamma[:, None, None, None] * last.weight.double(), gamma * last.bias.double())
+        scale = self.scale.double()
+        layers["point2"] = new_conv(last, scale[:, None, None, None] * last.weight.double(), scale * last.bias.double())
         return Residual(nn.Sequential(layers))
 
 
@@ -176,7 +185,8 @@ class PatchConvNet(OfficialLayout):
             )
         )
         self.head_drop = nn.Dropout(drop_rate)
-        self.pooling = None
+        self.pooling = ""
+        self.pool: nn.Module = nn.Identity()
         self._set_head(num_classes, _pooling(pooling if global_pool is None else global_pool))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -325,7 +335,7 @@ def _conv_stem(in_chans: int, channels: int) -> nn.Sequential:
     widths = [in_chans, channels // 8, channels // 4, channels // 2, channels]
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
-        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.GELU()]
+        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), PatchGELU()]
     return nn.Sequential(*layers[:-1])
 
 
@@ -352,7 +362,7 @@ def _classifier(features: int, classes: int, per_class: bool) -> nn.Module:
 _OFFICIAL = (
     (r"^cls_token$", "pool.token"),
     (r"^patch_embed\.proj\.(\d)\.0\.", r"stem.\1."),
-    (r"^(blocks\.\d+)\.gamma_1$", r"\1.scale.gamma"),
+    (r"^(blocks\.\d+)\.gamma_1$", r"\1.scale"),
     (r"^(blocks\.\d+)\.norm1\.", r"\1.branch.norm."),
     (r"^(blocks\.\d+)\.attn\.qkv_pos\.0\.", r"\1.branch.point1."),
     (r"^(blocks\.\d+)\.attn\.qkv_pos\.2\.", r"\1.branch.depthwise."),

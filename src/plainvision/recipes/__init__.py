@@ -7,7 +7,27 @@ A variant is the same recipe with other values::
     recipe = dataclasses.replace(get_recipe("vanillanet_6_imagenet"), name="mine", epochs=100, lr=2e-3)
 """
 
-from plainvision.recipes import ablations, small, vanillanet
+from plainvision.recipes import (
+    ablations,
+    attention_pooling,
+    patchconvnet,
+    patchconvnet_finetuning,
+    small,
+    small_patchconvnet,
+    vanillanet,
+)
 from plainvision.recipes.registry import describe, get_recipe, list_recipes, recipe
 
-__all__ = ["ablations", "describe", "get_recipe", "list_recipes", "recipe", "small", "vanillanet"]
+__all__ = [
+    "ablations",
+    "attention_pooling",
+    "describe",
+    "get_recipe",
+    "list_recipes",
+    "patchconvnet",
+    "patchconvnet_finetuning",
+    "recipe",
+    "small",
+    "small_patchconvnet",
+    "vanillanet",
+]

@@ -1,12 +1,14 @@
 """How a network's layers are wired: a symbolic trace, and the shapes that pass."""
 
 import copy
+import inspect
 from collections.abc import Callable
 
 import torch
 from timm.layers import BatchNormAct2d
 from torch import Tensor, fx, nn
 
+from plainvision.layers.attention_pool import Pooling
 from plainvision.layers.fusable import Fusable
 
 
@@ -14,7 +16,14 @@ class _Tracer(fx.Tracer):
     """Traces down to torch's own layers, ours, and timm's batch norm that holds its activation."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, Fusable | BatchNormAct2d) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, Fusable | Pooling | BatchNormAct2d) or super().is_leaf_module(m, module_qualified_name)
+
+
+class _Shallow(fx.Tracer):
+    """Traces one forward pass and no layer within."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return True
 
 
 def trace(model: nn.Module) -> fx.GraphModule | None:
@@ -25,6 +34,25 @@ def trace(model: nn.Module) -> fx.GraphModule | None:
     except Exception:  # what a forward pass may do while being traced, and raise, has no common type
         return None
     return fx.GraphModule(model, graph, type(model).__name__)
+
+
+def trace_alone(layer: nn.Module) -> fx.Graph | None:
+    """Return what ``layer`` itself does, with its optional arguments left out; the layers within stay as they are.
+
+    None where that cannot be traced, or differs between training and evaluation: a graph knows one of the two.
+    """
+    parameters = inspect.signature(layer.forward).parameters.values()
+    optional = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    graphs, found = [], layer.training
+    try:
+        for training in (True, False):
+            layer.training = training
+            graphs.append(_Shallow().trace(layer, optional))
+    except Exception:  # as above
+        return None
+    finally:
+        layer.training = found
+    return graphs[0] if str(graphs[0]) == str(graphs[1]) else None
 
 
 def example_input(model: nn.Module, batch: int, image_size: int | tuple[int, int] | None = None) -> Tensor:

@@ -22,7 +22,7 @@ from rich.pretty import pretty_repr
 from timm.utils import distribute_bn
 from torch import nn
 
-from plainvision.models.loading import load_checkpoint
+from plainvision.models.loading import load_backbone, load_checkpoint
 from plainvision.training.batch import Batch
 from plainvision.training.checkpoint import load_training_state, training_state, whole_weights
 from plainvision.training.data import EvaluationBatches, TrainingBatches
@@ -110,8 +110,9 @@ class _Run:
         # The saved network has the form of the epoch of its last step; `begin_epoch` gives it the next one's.
         epoch = max(0, saved["step"] - 1) // self.batches.steps_per_epoch if saved else 0
         self.state = State(build_network(recipe, len(self.classes), epoch).to(self.accelerator.device))
-        if recipe.start_from is not None:
-            load_checkpoint(self.state.model, recipe.start_from)
+        if recipe.start_from is not None and saved is None:  # the saved weights descend from these
+            load = load_backbone if recipe.new_classifier else load_checkpoint
+            load(self.state.model, recipe.start_from)
         _check_network(self.state.model, recipe, len(self.classes))
         self.optimization = self._optimization()
         for technique in recipe.techniques:

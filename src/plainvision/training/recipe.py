@@ -110,6 +110,8 @@ class Recipe:
     """Number of classes; None takes it from the data."""
     start_from: str | None = None
     """Path or URL of weights to start from."""
+    new_classifier: bool = False
+    """Leave the classifier of `start_from` out and learn a new one, for other classes."""
     data: Data = field(default_factory=Data)
     """Where the images come from."""
     augment: Augment = field(default_factory=Augment)
@@ -187,6 +189,12 @@ class Recipe:
             raise ValueError(
                 f"recipe {self.name!r}: augment.scale={self.augment.scale} must be the least and the largest share of "
                 "an image's area, above 0 and up to 1."
+            )
+        if self.new_classifier and self.start_from is None:
+            raise ValueError(
+                f"recipe {self.name!r}: new_classifier=True leaves out the classifier of start_from, but start_from is "
+                "None, and a network with new weights has a new classifier anyway. Give the weights to start from, or "
+                "drop new_classifier."
             )
         if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
             raise ValueError(

@@ -1,5 +1,6 @@
 """Techniques: what a run does beside plain training, one file each; the loop knows none by name."""
 
+from plainvision.training.techniques.attention_pooling import AttentionPooling
 from plainvision.training.techniques.deep_training import DeepTraining
 from plainvision.training.techniques.ema import EMA
 from plainvision.training.techniques.fuse_after_anneal import FuseAfterAnneal
@@ -8,12 +9,14 @@ from plainvision.training.techniques.series_activations import SeriesActivations
 from plainvision.training.techniques.technique import NoEffectWarning, Technique
 
 TECHNIQUES: dict[str, type[Technique]] = {
-    technique.__name__: technique for technique in (DeepTraining, EMA, FuseAfterAnneal, LinearPairs, SeriesActivations)
+    technique.__name__: technique
+    for technique in (AttentionPooling, DeepTraining, EMA, FuseAfterAnneal, LinearPairs, SeriesActivations)
 }
 
 __all__ = [
     "EMA",
     "TECHNIQUES",
+    "AttentionPooling",
     "DeepTraining",
     "FuseAfterAnneal",
     "LinearPairs",
