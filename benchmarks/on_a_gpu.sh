@@ -15,3 +15,8 @@ python3 -m plainvision bench resnet50 vanillanet_6:deployed vanillanet_9:deploye
 python3 -m plainvision bench resnet50 vanillanet_6:deployed vanillanet_9:deployed --device cuda --precision bf16 \
     --batch-size 256 --runs 50 --json results/vanillanet_cuda_batch_256.json
 python3 benchmarks/clothing.py --root "$images" --out "$out/clothing" --record results/clothing_cuda.json
+python3 benchmarks/patchconvnet.py --device cuda --precision bf16 --batch-size 256 --runs 30
+python3 -m plainvision bench patchconvnet_s60 patchconvnet_b60 resnet50 --device cuda --precision bf16 --batch-size 64 \
+    --sizes 224 288 384 512 --runs 30 --json results/patchconvnet_growth_cuda.json --plot "$out/growth.pdf"
+python3 benchmarks/patchconvnet_clothing.py --root "$images" --out "$out/patchconvnet_clothing" \
+    --record results/patchconvnet_clothing_cuda.json --picture "$out/maps.pdf"

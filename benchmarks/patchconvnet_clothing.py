@@ -4,8 +4,17 @@ Run: python benchmarks/patchconvnet_clothing.py --root clothing.zip             
      python benchmarks/patchconvnet_clothing.py --root clothing.zip --short     (what two CPU cores do in an hour)
 
 Trains `patchconvnet_clothing` and `patchconvnet_clothing_average` with each seed and scores the last network on the
-test split, which no choice depends on. Writes results/patchconvnet_clothing.json. A run that was stopped goes on where
-it was.
+test split, which no choice depends on. Of the trained networks it then measures where they look: by attention, and by
+Grad-CAM where the pooling is an average.
+
+- `central_share`: how much of a map lies within the middle half of each side, a quarter of the image. A map without
+  preferences has a quarter there.
+- `spread`: over how many of the patches a map is spread, the exponential of its entropy; 1 is all of them alike.
+- Covering: a quarter of the patches gets the mean colour, those of the largest weight, those of the smallest, or any.
+  If maps tell what the answer rests on, covering the largest costs the most accuracy, and the smallest the least.
+
+Writes results/patchconvnet_clothing.json, and with --picture the maps of some test images. A run that was stopped goes
+on where it was.
 """
 
 import shlex
@@ -15,13 +24,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import tyro
 from clothing import run
+from torch import Tensor, nn
 
 import plainvision as pv
 from plainvision.bench import as_table, count_macs, count_parameters, write_record
+from plainvision.explain import attention_kind, class_maps, explain_image, gradcam, save
 from plainvision.recipes import get_recipe
-from plainvision.training import Recipe
+from plainvision.training import Data, Recipe
+from plainvision.training.data import EvaluationBatches
+from plainvision.training.run_folder import load_network
 
 RECIPES = ("patchconvnet_clothing", "patchconvnet_clothing_average")
 
@@ -42,6 +56,8 @@ class Arguments:
     """Where the runs go."""
     record: Path = Path("results/patchconvnet_clothing.json")
     """Where the record goes."""
+    picture: Path | None = None
+    """Draw the attention maps of one test image of each class, by the first seed, into this .png, .pdf or .svg file."""
 
 
 def shortened(recipe: Recipe) -> Recipe:
@@ -54,9 +70,75 @@ def shortened(recipe: Recipe) -> Recipe:
     )
 
 
+def looks(folder: Path, root: str) -> dict[str, float]:
+    """Return where the network of a run looks, on the test split: means over its images."""
+    network, origin = load_network(folder, "last")
+    data = replace(origin.recipe.data, root=root, validation_split="test", workers=0)
+    batches = EvaluationBatches(data, batch_size=62, classes=origin.classes)
+    sums: dict[str, float] = {}
+    images = 0
+    for batch in batches:
+        for name, values in _looks(network, batch.images, batch.labels).items():
+            sums[name] = sums.get(name, 0.0) + values.double().sum().item()
+        images += len(batch.images)
+    return {name: total / images for name, total in sums.items()}
+
+
+def _looks(network: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Return each figure for each image."""
+    with torch.inference_mode():
+        predicted = network(images).argmax(1)
+    if attention_kind(network) is None:
+        maps = gradcam(network, images, predicted)
+        maps = maps + 1e-9  # Grad-CAM may be zero everywhere, and has then no preference
+        maps = maps / maps.sum((1, 2), keepdim=True)
+    else:
+        maps = pv.attention_maps(network, images)
+    height, width = maps.shape[1:]
+    central = maps[:, height // 4 : height - height // 4, width // 4 : width - width // 4]
+    entropy = -(maps * maps.clamp(min=1e-12).log()).sum((1, 2))
+    figures = {
+        "central_share": central.sum((1, 2)),
+        "uniform_central_share": torch.full((len(maps),), central[0].numel() / maps[0].numel()),
+        "spread": entropy.exp() / maps[0].numel(),
+        "top1": 100.0 * (predicted == labels),
+    }
+    orders = {"largest": maps, "smallest": -maps, "random": torch.rand_like(maps)}
+    for name, order in orders.items():
+        with torch.inference_mode():
+            answers = network(cover(images, order)).argmax(1)
+        figures[f"top1_without_{name}_quarter"] = 100.0 * (answers == labels)
+    return figures
+
+
+def cover(images: Tensor, order: Tensor, share: float = 0.25) -> Tensor:
+    """Return images (B, C, H, W) whose patches of the largest ``order`` (B, h, w) have the mean colour, zero."""
+    patches = order.flatten(1)
+    chosen = patches.topk(round(share * patches.shape[1])).indices
+    keep = torch.ones_like(patches).scatter(1, chosen, 0.0).view_as(order)
+    return images * nn.functional.interpolate(keep[:, None], images.shape[2:])
+
+
+def draw(folder: Path, root: str, path: Path) -> None:
+    """Draw the first test image of each class and its maps, at 224 pixels: more patches than in training."""
+    network, origin = load_network(folder, "last")
+    data: Data = replace(origin.recipe.data, root=root, validation_split="test", workers=0, image_size=224)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (data.mean, data.std))
+    first: dict[int, Tensor] = {}
+    for batch in EvaluationBatches(data, batch_size=62, classes=origin.classes):
+        for image, label in zip(batch.images, batch.labels.tolist(), strict=True):
+            first.setdefault(label, image)
+    explained = [
+        explain_image(network, image, (image * std + mean).clamp(0, 1), names=origin.classes)
+        for _, image in sorted(first.items())
+    ]
+    save(class_maps(explained, titles=[origin.classes[label] for label in sorted(first)]), path)
+
+
 def main() -> None:
     """Train, compare, and write the record."""
     arguments = tyro.cli(Arguments, description=__doc__)
+    torch.manual_seed(0)  # which patches "random" covers
     figures: dict[str, Any] = {}
     for name in RECIPES if arguments.only is None else (arguments.only,):
         recipe = get_recipe(name)
@@ -65,6 +147,7 @@ def main() -> None:
         runs = [run(replace(recipe, seed=seed), arguments.out / f"{name}_{seed}") for seed in arguments.seeds]
         model = pv.create_model(recipe.model, num_classes=10, **recipe.model_options)
         scores = [one["test_top1"] for one in runs]
+        where = [looks(arguments.out / f"{name}_{seed}", arguments.root) for seed in arguments.seeds]
         figures[name] = {
             "epochs": recipe.epochs,
             "image_size": recipe.data.image_size,
@@ -72,8 +155,11 @@ def main() -> None:
             "macs": count_macs(model, recipe.data.image_size),
             "test_top1_mean": statistics.mean(scores),
             "test_top1_std": statistics.stdev(scores) if len(scores) > 1 else None,
-            "runs": runs,
+            **{figure: statistics.mean(one[figure] for one in where) for figure in where[0] if figure != "top1"},
+            "runs": [{**one, "looks": look} for one, look in zip(runs, where, strict=True)],
         }
+    if arguments.picture is not None:
+        draw(arguments.out / f"{RECIPES[0]}_{arguments.seeds[0]}", arguments.root, arguments.picture)
     rows = [{"recipe": name, **{k: v for k, v in found.items() if k != "runs"}} for name, found in figures.items()]
     print(as_table(rows))
     if arguments.only is None:

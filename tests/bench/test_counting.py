@@ -72,6 +72,25 @@ def test_counting_prints_nothing_and_leaves_every_mode_as_found(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+class HandedOn(nn.Module):
+    """Hands a learned token to a layer, as pooling by attention does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 5))
+        self.layer = nn.Linear(5, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.token)
+
+
+def test_a_learned_token_that_is_handed_to_a_layer_is_counted_and_still_learns():
+    model = HandedOn()
+    model.layer.bias.requires_grad_(False)
+    assert count_macs(model, 8) == 5 * 7
+    assert [parameter.requires_grad for parameter in model.parameters()] == [True, True, False]
+
+
 def test_a_network_in_half_precision_counts_the_same():
     model = nn.Conv2d(3, 4, 1)
     assert count_macs(model.half(), 8) == 8 * 8 * 3 * 4

@@ -33,10 +33,17 @@ def count_macs(model: nn.Module, image_size: tuple[int, int] | int = 224, channe
     fast_path = torch.backends.mha.get_fastpath_enabled()
     # In eval mode torch's attention layers run as one fused operation, which the counter does not know.
     torch.backends.mha.set_fastpath_enabled(False)
+    # The counter wants a gradient function of each tensor that a layer is given and that learns; a class token that one
+    # layer hands to another has none.
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
+        for parameter in learning:
+            parameter.requires_grad_(False)
         with eval_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(images)
     finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
         torch.backends.mha.set_fastpath_enabled(fast_path)
     return counter.get_total_flops() // 2
 
