@@ -1,4 +1,4 @@
-"""Write what the documentation generates: the networks in README.md, the results in docs/results.md.
+"""Write what the documentation generates: the networks in docs/networks.md, the results in docs/results.md.
 
 Run: python docs/generate.py            (rewrites the files that are out of date)
      python docs/generate.py --check    (names them, and ends with exit status 1 when there are any)
@@ -51,8 +51,16 @@ def main() -> None:
 
 def generated() -> dict[Path, str]:
     """Return the whole text that each file with generated parts should have."""
-    parts = {ROOT / "README.md": ("models", models()), ROOT / "docs" / "results.md": ("results", results())}
-    return {path: between(path.read_text(encoding="utf-8"), *part) for path, part in parts.items()}
+    families = dict.fromkeys(pv.card(name).family for name in pv.list_models())
+    parts = {
+        ROOT / "docs" / "networks.md": {family: networks(family) for family in families},
+        ROOT / "docs" / "results.md": {"results": results()},
+    }
+    texts = {path: path.read_text(encoding="utf-8") for path in parts}
+    for path, contents in parts.items():
+        for name, content in contents.items():
+            texts[path] = between(texts[path], name, content)
+    return texts
 
 
 def between(text: str, name: str, content: str) -> str:
@@ -69,9 +77,9 @@ def between(text: str, name: str, content: str) -> str:
     return f"{before}{begin}\n{content.strip()}\n{end}{after}"
 
 
-def models() -> str:
-    """Return the table of our networks, and where their accuracies are published."""
-    cards = [pv.card(name) for name in pv.list_models()]
+def networks(family: str) -> str:
+    """Return the table of a family's networks, and where their accuracies are published."""
+    cards = [pv.card(name) for name in pv.list_models(family)]
     rows = [
         {
             "network": f"`{card.name}`",
@@ -82,11 +90,14 @@ def models() -> str:
         }
         for card in cards
     ]
-    sources: dict[str, str] = {}
+    named: dict[str, list[str]] = {}
     for card in cards:
         note = f" ({card.note})" if card.note else ""
-        sources.setdefault(card.family, f"for {card.family} in {card.source}{note}")
-    return f"{as_table(rows)}\n\nTop-1 on ImageNet-1k is published {'; '.join(sources.values())}."
+        named.setdefault(f"{card.source}{note}", []).append(f"`{card.name}`")
+    # One source needs no names: it is that of the whole table.
+    whole = len(named) == 1
+    sources = [source if whole else f"{source}, for {', '.join(names)}" for source, names in named.items()]
+    return f"{as_table(rows)}\n\nTop-1 on ImageNet-1k is published in {'; in '.join(sources)}."
 
 
 def results() -> str:

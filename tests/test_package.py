@@ -31,21 +31,23 @@ def test_every_name_resolves_in_any_order(order):
         "-c",
         f"import plainvision as pv\nfor name in {order}(pv.__all__): getattr(pv, name)\n"
         "import plainvision.surgery.fuse, plainvision.surgery.linear_pairs, plainvision.bench.measure\n"
+        "import plainvision.explain.gradcam\n"
         "rooms = {name: getattr(pv, name) for name in pv.__all__ if isinstance(getattr(pv, name), type(pv))}\n"
         "print(*rooms)\n"
-        "print(*map(callable, (pv.surgery.fuse, pv.surgery.linear_pairs, pv.bench.measure)))\n"
+        "print(*map(callable, (pv.surgery.fuse, pv.surgery.linear_pairs, pv.bench.measure, pv.explain.gradcam)))\n"
         "print(set(pv.__all__) == set(dir(pv)))",
     )
-    assert found.splitlines() == ["bench layers models recipes surgery training", "True True True", "True"]
+    assert found.splitlines() == ["bench explain layers models recipes surgery training", "True True True True", "True"]
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        *("list_models", "create_model", "card", "load_checkpoint", "set_slope", "fuse"),
+        *("list_models", "create_model", "card", "load_checkpoint", "set_slope", "fuse", "attention_maps"),
         *("surgery.linear_pairs", "surgery.series_activation"),
         *("training.Recipe", "training.train", "training.evaluate"),
         "bench.measure",
+        "explain.gradcam",
     ],
 )
 def test_the_names_that_the_documentation_uses_can_be_called(name):
@@ -57,7 +59,7 @@ def test_the_names_that_the_documentation_uses_can_be_called(name):
 
 def test_an_unknown_name_is_told_what_there_is():
     with pytest.raises(
-        AttributeError, match=r"'plainvision' has no attribute 'fusee'; it offers .*create_model, fuse,"
+        AttributeError, match=r"'plainvision' has no attribute 'fusee'; it offers .*create_model, explain, fuse,"
     ):
         pv.fusee  # noqa: B018
     with pytest.raises(AttributeError, match=r"'plainvision\.training' has no attribute 'fit'"):

@@ -7,8 +7,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from plainvision import bench, layers, models, recipes, surgery, training
+    from plainvision import bench, explain, layers, models, recipes, surgery, training
     from plainvision.cards import Card, card
+    from plainvision.explain.attention import attention_maps
     from plainvision.layers.linear_pair import set_slope
     from plainvision.models.loading import load_checkpoint
     from plainvision.models.registry import create_model, list_models
@@ -19,9 +20,11 @@ __version__ = "0.1.0"
 __all__ = [
     "Card",
     "__version__",
+    "attention_maps",
     "bench",
     "card",
     "create_model",
+    "explain",
     "fuse",
     "layers",
     "list_models",
@@ -35,6 +38,7 @@ __all__ = [
 
 _WHERE = {
     "Card": "plainvision.cards",
+    "attention_maps": "plainvision.explain.attention",
     "card": "plainvision.cards",
     "create_model": "plainvision.models.registry",
     "fuse": "plainvision.surgery.fuse",
@@ -42,7 +46,7 @@ _WHERE = {
     "load_checkpoint": "plainvision.models.loading",
     "set_slope": "plainvision.layers.linear_pair",
 }
-_ROOMS = ("bench", "layers", "models", "recipes", "surgery", "training")
+_ROOMS = ("bench", "explain", "layers", "models", "recipes", "surgery", "training")
 
 
 def __getattr__(name: str) -> Any:

@@ -506,10 +506,65 @@ def test_names_are_never_cut_off(monkeypatch):
         (["test_resnet", "--image-size", "0"], "there is no image of 3 channels and 0x0 pixels"),
         (["test_resnet", "--runs", "0"], "runs=0 is too small"),
         (["test_resnet", "--batch-size", "0"], "batch_size=0 is too small"),
+        (["test_resnet", "--image-size", "32", "--sizes", "32", "64"], "Give --image-size for one side, or --sizes"),
+        (["test_resnet", "--sizes", "32", "64", "32"], "--sizes 32 64 32 names a side twice. Give each one once."),
+        (["test_resnet", "--sizes", "0", "64"], "there is no image of 3 channels and 0x0 pixels"),
+        (["test_vit_relpos", "--sizes", "160", "64", "--runs", "1"], "test_vit_relpos cannot run on 1x3x64x64 on cpu"),
+        (["test_resnet", "--plot", "a.png"], "one image size shows no growth. Give two or more, for instance: --sizes"),
+        (["test_resnet", "--sizes", "64", "--plot", "a.png"], "one image size shows no growth"),
+        (["test_resnet", "--sizes", "32", "64", "--plot", "a.jpg"], "a file that ends in .png, .pdf or .svg."),
+        (["test_resnet", "--sizes", "32", "64", "--plot", "a"], "cannot tell from a which kind of figure to draw"),
     ],
 )
-def test_bench_explains_what_it_cannot_time(words, message):
-    assert said(plainvision("bench", *words), message)
+def test_bench_explains_what_it_cannot_time(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ended = plainvision("bench", *words)
+    assert said(ended, message)
+    assert ended.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bench_shows_how_time_and_memory_grow_with_the_image(tmp_path):
+    words = ("test_resnet", "test_convnext", "--sizes", 32, 64, "--runs", 1)
+    figure, record = tmp_path / "new" / "growth.png", tmp_path / "growth.json"
+    ended = plainvision("bench", *words, "--plot", figure, "--json", record)
+    assert (ended.status, ended.err) == (0, "")
+    table = [line.split() for line in ended.out.splitlines()]
+    sides = [line[:2] for line in table if len(line) == 11 and line[0] != "network"]
+    assert sides == [[name, side] for side in ("32", "64") for name in ("test_resnet", "test_convnext")]
+    assert "batch of 1 on cpu" in ended.out
+    assert "1 is in proportion to it" in ended.out
+    assert f"figure in {figure}" in ended.out
+    with Image.open(figure) as image:
+        assert min(image.size) > 400
+
+    figures = json.loads(record.read_text())["figures"]
+    assert [row["image_size"] for row in figures["rows"]] == [[32, 32], [32, 32], [64, 64], [64, 64]]
+    assert [row["speed_ratio"] == 1 for row in figures["rows"]] == [True, False, True, False]
+    assert [row["name"] for row in figures["growth"]] == ["test_resnet", "test_convnext"]
+    # No word on the size of either: one pass of a small network is noise.
+    assert all(set(row) == {"name", "memory_exponent", "time_exponent"} for row in figures["growth"])
+
+
+@pytest.mark.parametrize(("suffix", "begin"), [(".pdf", b"%PDF"), (".SVG", b"<?xml")])
+def test_bench_draws_what_the_suffix_says(tmp_path, suffix, begin):
+    figure = tmp_path / f"growth{suffix}"
+    ended = plainvision("bench", "test_resnet", "--sizes", 32, 64, "--runs", 1, "--plot", figure)
+    assert (ended.status, ended.err) == (0, "")
+    assert figure.read_bytes().startswith(begin)
+
+
+def test_bench_says_before_the_work_that_the_figure_cannot_be_written(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    ended = plainvision("bench", "test_resnet", "--sizes", 32, 64, "--plot", file / "growth.png")
+    assert said(ended, f"cannot write {file / 'growth.png'}: ", "Give another file with --plot.")
+    assert ended.out == ""
+
+
+def test_bench_names_networks_of_different_channels(run):
+    ended = plainvision("bench", run.folder, "test_resnet", "--image-size", 32, "--runs", 1)
+    assert said(ended, f"of different channels: {run.folder} 1, test_resnet 3.", "time these in several calls.")
 
 
 # models

@@ -19,6 +19,7 @@ VERBS = {
     "evaluate": "score a trained network, in training and deployed form",
     "fuse": "write the deployed form of a trained network, with proof",
     "bench": "time networks side by side",
+    "explain": "show where networks look, as a figure",
     "quickstart": "train, fuse, verify and time a network on embedded data, with a report",
 }
 

@@ -1,0 +1,184 @@
+"""Show where networks look: their attention maps or Grad-CAM over images, as a figure.
+
+Of one network, a row per image and a map per class; of several, a row per network.
+
+Example: plainvision explain shoe.jpg hat.jpg --model runs/clothing --out maps.pdf
+"""
+
+import difflib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from plainvision.commands import check_writable
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from plainvision.training.recipe import Data
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What `plainvision explain` takes."""
+
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Files of images."""
+    model: tuple[str, ...] = ()
+    """One network or more: folders of runs, .safetensors files that plainvision wrote, or names with --checkpoint."""
+    checkpoint: tuple[str, ...] = ()
+    """Paths or URLs of weights, one for each network that is given by name, in their order."""
+    method: Literal["attention", "gradcam"] | None = None
+    """Which maps; by default attention where the network has it, else Grad-CAM."""
+    top: int = 3
+    """Explain this many of the likeliest classes."""
+    classes: tuple[str, ...] = ()
+    """Explain these classes instead, by name or number."""
+    layer: str | None = None
+    """The layer that Grad-CAM looks at; by default the last one that still has places."""
+    smooth: bool = False
+    """Blend neighbouring patches instead of drawing squares."""
+    out: Path = Path("maps.png")
+    """The figure: a .png, .pdf or .svg file."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network, and what belongs to it."""
+
+    label: str
+    model: "nn.Module"
+    data: "Data"
+    names: tuple[str, ...]
+
+
+def main(words: list[str]) -> None:
+    """Print what each network answers, and write the figure."""
+    arguments = tyro.cli(Arguments, args=words, prog="plainvision explain", description=__doc__)
+    if not arguments.images or not arguments.model:
+        raise ValueError(
+            "give images and networks, for instance: plainvision explain shoe.jpg --model runs/clothing --out maps.png"
+        )
+
+    from plainvision.explain.explanation import explain_image
+    from plainvision.explain.figures import check_format, class_maps, compare, save
+
+    check_format(arguments.out)
+    check_writable(arguments.out, "--out")
+    _check_files(arguments.images)
+    networks = _networks(arguments.model, arguments.checkpoint)
+    explained = {}
+    for network in networks:
+        explained[network.label] = [
+            explain_image(
+                network.model,
+                *_prepared(path, network.data),
+                names=network.names,
+                top=arguments.top,
+                classes=[_index(word, network.names) for word in arguments.classes] or None,
+                method=arguments.method,
+                layer=arguments.layer,
+            )
+            for path in arguments.images
+        ]
+        for path, one in zip(arguments.images, explained[network.label], strict=True):
+            print(f"{path}  {network.label}, {one.method}: {one}")
+    titles = [path.name for path in arguments.images]
+    if len(explained) == 1:
+        ((label, explanations),) = explained.items()
+        figure = class_maps(explanations, titles=titles, label=label, smooth=arguments.smooth)
+    else:
+        figure = compare(explained, titles=titles, smooth=arguments.smooth)
+    save(figure, arguments.out)
+    print(f"figure in {arguments.out}")
+
+
+def _check_files(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if not path.is_file():
+            near = difflib.get_close_matches(path.name, [item.name for item in path.parent.glob("*")], n=3)
+            hint = f" Nearby: {', '.join(near)}." if near else ""
+            raise FileNotFoundError(f"no image at {path}.{hint} Give files of images.")
+
+
+def _networks(models: Sequence[str], checkpoints: Sequence[str]) -> list[Network]:
+    """Return the networks with their weights; names take the checkpoints in their order."""
+    named = [name for name in models if not _is_ours(name)]
+    if len(named) > len(checkpoints):
+        bare = ", ".join(named[len(checkpoints) :])
+        raise ValueError(
+            f"no weights for {bare}: where random weights look means nothing. Give the path or URL of its weights with "
+            "--checkpoint, or with --model the folder of a run."
+        )
+    if len(named) < len(checkpoints):
+        raise ValueError(
+            f"--checkpoint gives {len(checkpoints)} files for {len(named)} networks by name; runs and .safetensors "
+            "files of ours bring their own weights. Give one for each name."
+        )
+    weights = iter(checkpoints)
+    often = Counter(models)
+    return [
+        _trained(name) if _is_ours(name) else _loaded(name, next(weights), alone=often[name] == 1) for name in models
+    ]
+
+
+def _is_ours(name: str) -> bool:
+    """Return whether this is a run's folder or a file, rather than the name of a network."""
+    return Path(name).exists() or name.endswith(".safetensors") or ("/" in name and ":" not in name)
+
+
+def _trained(source: str) -> Network:
+    from plainvision.training.run_folder import load_network
+
+    model, origin = load_network(source)
+    return Network(source.rstrip("/"), model, origin.recipe.data, origin.classes)
+
+
+def _loaded(name: str, checkpoint: str, *, alone: bool) -> Network:
+    import plainvision as pv
+    from plainvision.explain.explanation import class_names
+    from plainvision.training.evaluation import data_of
+
+    model = pv.load_checkpoint(pv.create_model(name), checkpoint).eval()
+    label = name if alone else f"{name} {Path(checkpoint).name}"
+    # What timm and we call num_classes; without it there are no logits to explain either.
+    return Network(label, model, data_of(model), class_names(getattr(model, "num_classes", 0)))
+
+
+def _prepared(path: Path, data: "Data") -> tuple["Tensor", "Tensor"]:
+    """Return the image as the network takes it and as it is shown: resized and cropped alike, (C, H, W)."""
+    import torch
+    from PIL import Image
+
+    from plainvision.training.batch import evaluation_transform, pixel_mode
+    from plainvision.training.images import reason
+
+    try:
+        with Image.open(path) as image:
+            # Pillow warns when a palette with transparency loses it in one step.
+            whole = image.convert("RGBA") if "transparency" in image.info else image
+            picture = whole.convert(pixel_mode(data))
+    except Exception as error:  # a damaged file makes decoders raise nearly anything
+        raise ValueError(f"cannot read the image {path}: {reason(error)}. Give another, or save it anew.") from error
+    pixels = evaluation_transform(data)(picture)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (data.mean, data.std))
+    return pixels, (pixels * std + mean).clamp(0, 1)
+
+
+def _index(word: str, names: Sequence[str]) -> int:
+    """Return which class ``word`` is: its name, however it is capitalised, or its number."""
+    found = [index for index, name in enumerate(names) if name.lower() == word.lower()]
+    if len(found) == 1:
+        return found[0]
+    if len(found) > 1:
+        raise ValueError(f"{len(found)} classes are called {word!r}: {', '.join(map(str, found))}. Give the number.")
+    if word.isdecimal():
+        return int(word)
+    close = difflib.get_close_matches(word, names, n=3)
+    few = ", ".join(names[:8]) + (", ..." if len(names) > 8 else ".")
+    hint = f"Did you mean {' or '.join(close)}?" if close else f"There are {few}"
+    raise ValueError(f"unknown class {word!r}. {hint}")

@@ -1,0 +1,22 @@
+"""Where a network looks: attention maps, Grad-CAM, and figures of them.
+
+The functions load together with the room, because one of them shares its name with its file.
+"""
+
+from plainvision.explain.attention import attention_kind, attention_maps
+from plainvision.explain.explanation import Explanation, class_names, explain_image
+from plainvision.explain.figures import class_maps, compare, save
+from plainvision.explain.gradcam import gradcam, last_spatial_layer
+
+__all__ = [
+    "Explanation",
+    "attention_kind",
+    "attention_maps",
+    "class_maps",
+    "class_names",
+    "compare",
+    "explain_image",
+    "gradcam",
+    "last_spatial_layer",
+    "save",
+]

@@ -1,0 +1,106 @@
+"""One network's answer to one image, and where it looks: what figures are made of."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from plainvision.explain.attention import attention_kind, attention_maps
+from plainvision.explain.gradcam import gradcam
+from plainvision.explain.observing import check_images, check_logits, class_indices, in_eval_mode
+
+Method = Literal["attention", "gradcam"]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a network answers for one image, and the maps that go with it."""
+
+    picture: Tensor
+    """(C, H, W) in [0, 1]: the image as the network saw it; C is 1 or 3."""
+    maps: Tensor
+    """(n, h, w), at least 0: one for each class, or a single one for all."""
+    classes: tuple[str, ...]
+    """Names of the classes that are explained, the likeliest first unless they were asked for."""
+    confidences: tuple[float, ...]
+    """The softmax probability of each of them."""
+    method: Method
+    """Where the maps come from."""
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value:.1%}" for name, value in zip(self.classes, self.confidences, strict=True))
+
+
+def explain_image(
+    model: nn.Module,
+    image: Tensor,
+    picture: Tensor,
+    *,
+    names: Sequence[str] | None = None,
+    top: int = 3,
+    classes: Sequence[int] | None = None,
+    method: Method | None = None,
+    layer: str | None = None,
+) -> Explanation:
+    """Return what ``model`` answers for ``image`` (C, H, W), and its maps for the ``top`` classes.
+
+    Args:
+        model: the network, left in the mode that it was in.
+        image: prepared as in its training.
+        picture: the same image to be shown, (C, H, W) in [0, 1].
+        names: of the classes, in the order of the logits; None is `class_names`.
+        top: how many of the likeliest classes to explain.
+        classes: the classes to explain instead.
+        method: "attention" or "gradcam"; None is attention where the network has it.
+        layer: the layer that Grad-CAM looks at; None is `last_spatial_layer`.
+
+    Raises:
+        ValueError: the network has no such maps, class or layer; or the names are not as many as its classes.
+        ImportError: Grad-CAM is asked for, and captum is not installed.
+    """
+    batch = image[None]
+    check_images(batch)
+    if top < 1:
+        raise ValueError(f"top={top} leaves no class to explain. Give 1 or more.")
+    if layer is not None and method == "attention":
+        raise ValueError(f"layer={layer!r} goes with method='gradcam': attention has a layer of its own.")
+    if method is None:
+        method = "gradcam" if layer is not None or attention_kind(model) is None else "attention"
+    with in_eval_mode(model), torch.no_grad():
+        confidences = check_logits(model(batch), model)[0].float().softmax(0).cpu()
+    names = class_names(len(confidences)) if names is None else names
+    if len(names) != len(confidences):
+        raise ValueError(
+            f"there are {len(names)} names for {len(confidences)} classes of {type(model).__name__}. Give one for each "
+            "logit, in their order."
+        )
+    likeliest = confidences.topk(min(top, len(confidences))).indices
+    chosen = likeliest.tolist() if classes is None else class_indices(classes, len(confidences)).tolist()
+    if method == "gradcam":
+        maps = gradcam(model, batch, chosen, layer)[0]
+    elif classes is None and attention_kind(model) == "single":
+        maps = attention_maps(model, batch)
+    else:
+        maps = attention_maps(model, batch, chosen)[0]
+    return Explanation(
+        picture.cpu(),
+        maps.float().cpu(),
+        tuple(names[index] for index in chosen),
+        tuple(confidences[chosen].tolist()),
+        method,
+    )
+
+
+def class_names(count: int) -> tuple[str, ...]:
+    """Return ImageNet's names for 1000 classes, the shortest that tell them apart; "class 0", ... for others."""
+    if count != 1000:
+        return tuple(f"class {index}" for index in range(count))
+    from timm.data import ImageNetInfo
+
+    described = ImageNetInfo().label_descriptions()  # for instance "loggerhead, loggerhead turtle, Caretta caretta"
+    first = [text.split(",")[0] for text in described]
+    often = Counter(first)
+    return tuple(short if often[short] == 1 else text for short, text in zip(first, described, strict=True))
