@@ -1,11 +1,10 @@
 """Parameters and multiply-adds of a network, counted the way papers count them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from plainvision.layers.eval_mode import eval_mode
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -61,16 +60,3 @@ def checked_image_size(image_size: tuple[int, int] | int, channels: int) -> tupl
             "channels above zero, for instance image_size=224, channels=3."
         )
     return height, width
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put every part of ``model`` in eval mode for a while, then each back in the mode it was found in."""
-    found = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        # Not model.train(): a network in training may hold frozen parts that are in eval mode.
-        for module, training in found:
-            module.training = training

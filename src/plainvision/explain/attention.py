@@ -12,8 +12,9 @@ import torchvision
 from timm.layers import Attention
 from torch import Tensor, nn
 
-from plainvision.explain.observing import check_images, check_logits, class_indices, in_eval_mode
+from plainvision.explain.observing import check_images, check_logits, class_indices
 from plainvision.layers.attention_pool import Pooling
+from plainvision.layers.eval_mode import eval_mode
 
 _TimmViT = timm.models.VisionTransformer
 _TorchvisionViT = torchvision.models.VisionTransformer
@@ -54,7 +55,7 @@ def attention_maps(model: nn.Module, images: Tensor, classes: Sequence[int] | Te
             f"{type(model).__name__} has a single class token, whose map serves all classes. Leave classes out, build "
             "the network with per_class=True, or use `plainvision.explain.gradcam`."
         )
-    with in_eval_mode(model), torch.no_grad():
+    with eval_mode(model), torch.no_grad():
         if pools := _parts(model, Pooling):
             return _pooling_maps(model, pools[-1], images, classes)
         if transformers := _parts(model, _TimmViT):

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from plainvision.explain.attention import attention_kind, attention_maps
 from plainvision.explain.gradcam import gradcam
-from plainvision.explain.observing import check_images, check_logits, class_indices, in_eval_mode
+from plainvision.explain.observing import check_images, check_logits, class_indices
+from plainvision.layers.eval_mode import eval_mode
 
 Method = Literal["attention", "gradcam"]
 
@@ -69,7 +70,7 @@ def explain_image(
         raise ValueError(f"layer={layer!r} goes with method='gradcam': attention has a layer of its own.")
     if method is None:
         method = "gradcam" if layer is not None or attention_kind(model) is None else "attention"
-    with in_eval_mode(model), torch.no_grad():
+    with eval_mode(model), torch.no_grad():
         confidences = check_logits(model(batch), model)[0].float().softmax(0).cpu()
     names = class_names(len(confidences)) if names is None else names
     if len(names) != len(confidences):

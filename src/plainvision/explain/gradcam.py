@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from plainvision.explain.observing import check_images, check_logits, class_indices, in_eval_mode
+from plainvision.explain.observing import check_images, check_logits, class_indices
 from plainvision.layers.attention_pool import Pooling
+from plainvision.layers.eval_mode import eval_mode
 
 # What a layer's output has to be, in words, for messages.
 _SPATIAL = "(B, C, H, W) with more than one pixel"
@@ -56,7 +57,7 @@ def gradcam(
         ) from error
 
     # A graph cannot grow on tensors of inference mode, so that it is left, and the images are copied.
-    with in_eval_mode(model), torch.inference_mode(False):
+    with eval_mode(model), torch.inference_mode(False):
         images = images.detach().clone()
         found, count = _choose(model, images[:1], layer)
         targets, several = _targets(classes, len(images), count)
@@ -86,7 +87,7 @@ def last_spatial_layer(model: nn.Module, images: Tensor) -> str:
         ValueError: the network has none: it works on a sequence of tokens, or with channels last.
     """
     check_images(images)
-    with in_eval_mode(model), torch.inference_mode(False):
+    with eval_mode(model), torch.inference_mode(False):
         found, _ = _choose(model, images[:1].detach().clone(), None)
     return next(name for name, module in model.named_modules() if module is found)
 

@@ -1,23 +1,10 @@
-"""What every look into a network needs: checked images and classes, and a network that is left as it was."""
+"""What every look into a network needs: checked images, logits and classes."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-
-@contextmanager
-def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put ``model`` in eval mode, and each of its parts back into the mode it was found in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:  # not model.train(): it would wake frozen parts
-            module.training = training
 
 
 def check_images(images: Tensor) -> None:

@@ -9,6 +9,7 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, fx, nn
 
 from plainvision.layers.attention_pool import Pooling
+from plainvision.layers.eval_mode import eval_mode
 from plainvision.layers.fusable import Fusable
 
 
@@ -80,14 +81,12 @@ def output_shapes(
         shapes.setdefault(module, []).append(output.shape)
 
     handles = [module.register_forward_hook(note) for module in model.modules() if wanted(module)]
-    training = model.training
     try:
-        with torch.no_grad():
-            model.eval()(images)
+        with eval_mode(model), torch.no_grad():
+            model(images)
     finally:
         for handle in handles:
             handle.remove()
-        model.train(training)
     return shapes
 
 

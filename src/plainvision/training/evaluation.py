@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from plainvision.layers.eval_mode import eval_mode
 from plainvision.training.data import Batch, EvaluationBatches
 from plainvision.training.recipe import Data
 
@@ -80,18 +81,15 @@ def evaluate(
     loss = torch.zeros(1, dtype=exact, device=device)
     predictions: list[Prediction] = []
     skipped: list[str] = []
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval().to(device)
     try:
-        with torch.inference_mode():
+        model.to(device)
+        with eval_mode(model), torch.inference_mode():
             for batch in batches:
                 skipped += batch.skipped
                 if len(batch.labels):
                     predictions += _score(model, batch, names, counts, loss)
     finally:
         model.to(home)
-        for module, training in modes:  # not model.train(): it would wake frozen parts
-            module.training = training
     if total is not None:
         counts, loss = total(counts), total(loss)
     first, five, seen = counts.tolist()
