@@ -31,9 +31,9 @@ from torch import Tensor, nn
 
 import plainvision as pv
 from plainvision.bench import as_table, count_macs, count_parameters, write_record
-from plainvision.explain import attention_kind, class_maps, explain_image, gradcam, save
+from plainvision.explain import Explanation, attention_kind, compare, explain_image, gradcam, save
 from plainvision.recipes import get_recipe
-from plainvision.training import Data, Recipe
+from plainvision.training import Recipe
 from plainvision.training.data import EvaluationBatches
 from plainvision.training.run_folder import load_network
 
@@ -57,7 +57,7 @@ class Arguments:
     record: Path = Path("results/patchconvnet_clothing.json")
     """Where the record goes."""
     picture: Path | None = None
-    """Draw the attention maps of one test image of each class, by the first seed, into this .png, .pdf or .svg file."""
+    """Draw where the first seed's networks look, on a test image of each class, into this .png, .pdf or .svg file."""
 
 
 def shortened(recipe: Recipe) -> Recipe:
@@ -119,20 +119,23 @@ def cover(images: Tensor, order: Tensor, share: float = 0.25) -> Tensor:
     return images * nn.functional.interpolate(keep[:, None], images.shape[2:])
 
 
-def draw(folder: Path, root: str, path: Path) -> None:
-    """Draw the first test image of each class and its maps, at 224 pixels: more patches than in training."""
-    network, origin = load_network(folder, "last")
-    data: Data = replace(origin.recipe.data, root=root, validation_split="test", workers=0, image_size=224)
-    mean, std = (torch.tensor(values)[:, None, None] for values in (data.mean, data.std))
-    first: dict[int, Tensor] = {}
-    for batch in EvaluationBatches(data, batch_size=62, classes=origin.classes):
-        for image, label in zip(batch.images, batch.labels.tolist(), strict=True):
-            first.setdefault(label, image)
-    explained = [
-        explain_image(network, image, (image * std + mean).clamp(0, 1), names=origin.classes)
-        for _, image in sorted(first.items())
-    ]
-    save(class_maps(explained, titles=[origin.classes[label] for label in sorted(first)]), path)
+def draw(folders: dict[str, Path], root: str, path: Path) -> None:
+    """Draw the first test image of each class, and where the network of each run looks, in a row each."""
+    rows: dict[str, list[Explanation]] = {}
+    classes: tuple[str, ...] = ()
+    for name, folder in folders.items():
+        network, origin = load_network(folder, "last")
+        classes, data = origin.classes, replace(origin.recipe.data, root=root, validation_split="test", workers=0)
+        mean, std = (torch.tensor(values)[:, None, None] for values in (data.mean, data.std))
+        first: dict[int, Tensor] = {}
+        for batch in EvaluationBatches(data, batch_size=62, classes=classes):
+            for image, label in zip(batch.images, batch.labels.tolist(), strict=True):
+                first.setdefault(label, image)
+        rows[name] = [
+            explain_image(network, first[label], (first[label] * std + mean).clamp(0, 1), names=classes)
+            for label in range(len(classes))
+        ]
+    save(compare(rows, titles=classes), path)
 
 
 def main() -> None:
@@ -159,7 +162,11 @@ def main() -> None:
             "runs": [{**one, "looks": look} for one, look in zip(runs, where, strict=True)],
         }
     if arguments.picture is not None:
-        draw(arguments.out / f"{RECIPES[0]}_{arguments.seeds[0]}", arguments.root, arguments.picture)
+        draw(
+            {name: arguments.out / f"{name}_{arguments.seeds[0]}" for name in figures},
+            arguments.root,
+            arguments.picture,
+        )
     rows = [{"recipe": name, **{k: v for k, v in found.items() if k != "runs"}} for name, found in figures.items()]
     print(as_table(rows))
     if arguments.only is None:

@@ -288,3 +288,10 @@ def test_without_captum_the_extra_is_named(monkeypatch, images):
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(ImportError, match=r'`captum`, which is not installed. pip install "plainvision\[explain\]"'):
         gradcam(Tiny(), images, 0)
+
+
+def test_classes_that_were_predicted_in_inference_mode_are_taken(images):
+    model = Tiny()
+    with torch.inference_mode():
+        predicted = model.eval()(images).argmax(1)
+    assert torch.equal(gradcam(model, images, predicted), gradcam(model, images, torch.tensor(predicted.tolist())))

@@ -164,6 +164,14 @@ def test_timm_loads_the_published_file_into_networks_with_other_classes(tmp_path
     assert_close(same.head.weight, multiple.head.weight)
 
 
+@pytest.mark.parametrize("options", [{}, {"per_class": True}], ids=["one token", "a token per class"])
+def test_both_forms_export(options, images):
+    model = trained(small(**options))
+    for form in (model, pv.fuse(model)):
+        exported = torch.export.export(form, (images,)).module()
+        assert_close(exported(images), form(images), rtol=1e-4, atol=1e-5)
+
+
 def test_stochastic_depth_is_the_same_in_every_block():
     model = small(depth=4, drop_path_rate=0.3)
     assert [block.drop_path.drop_prob for block in model.blocks] == [0.3] * 4

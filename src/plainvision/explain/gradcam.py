@@ -209,7 +209,7 @@ def _targets(classes: int | Sequence[int] | Tensor, batch: int, count: int) -> t
                 f"classes is a tensor of {len(classes)} for {batch} images: a tensor holds each image's own class. For "
                 "several classes of every image give a list, `classes.tolist()`."
             )
-        return [class_indices(classes, count)], False
+        return [class_indices(classes, count).clone()], False  # of inference mode, they could not enter the graph
     try:
         chosen, several = [operator.index(classes)], False  # type: ignore[arg-type]  # a TypeError answers
     except TypeError:

@@ -299,6 +299,8 @@ class PatchConvNet(OfficialLayout):
 
     def _set_head(self, num_classes: int, pooling: str) -> None:
         """Build the pooling, unless it is there, and the classifier."""
+        if num_classes and pooling == "":
+            raise ValueError("a classifier needs pooled features. Give num_classes=0, or a pooling.")
         if pooling != self.pooling:
             self.pool = self._new_pool(num_classes, pooling)
             self.pooling = pooling
@@ -309,8 +311,6 @@ class PatchConvNet(OfficialLayout):
                     "Replace the classifier of the training form, train it, then `plainvision.fuse`."
                 )
             self.pool.set_classes(max(1, num_classes))
-        if num_classes and pooling == "":
-            raise ValueError("a classifier needs pooled features. Give num_classes=0, or a pooling.")
         self.num_classes = num_classes
         self.head = _classifier(self.embed_dim, num_classes, self.per_class)
         parameter = next(self.stem.parameters())
