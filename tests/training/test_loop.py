@@ -196,6 +196,20 @@ def test_the_rate_warms_up_and_falls_to_its_least(tmp_path):
     assert rates[-1] < 0.11
 
 
+def test_every_class_of_a_mixed_image_counts_as_present_above_the_threshold():
+    from accelerate import Accelerator
+
+    recipe = replace(PLAIN, loss="bce", label_smoothing=0.0, bce_threshold=0.0)
+    model = pv.create_model("vanillanet_5", width=1 / 64)
+    optimization = Optimization(recipe, model, Accelerator(cpu=True), 3, steps_per_epoch=5)
+    logits, mixed = torch.randn(1, 3), torch.tensor([[0.7, 0.3, 0.0]])
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.tensor([[1.0, 1.0, 0.0]]))
+    assert_close(optimization.criterion(logits, mixed), expected)
+    for wrong in ({"loss": "cross_entropy"}, {"bce_threshold": 1.0}):
+        with pytest.raises(ValueError, match=r"bce_threshold=.* goes with loss='bce'"):
+            replace(recipe, **wrong)
+
+
 @pytest.mark.parametrize("loss", ["cross_entropy", "bce"])
 def test_targets_are_smoothed_as_the_recipe_says(tmp_path, loss):
     from accelerate import Accelerator

@@ -108,7 +108,9 @@ def _mixup(recipe: Recipe, classes: int) -> Mixup | None:
 
 
 def _criterion(recipe: Recipe) -> nn.Module:
-    return SoftTargetCrossEntropy() if recipe.loss == "cross_entropy" else BinaryCrossEntropy(smoothing=0.0)
+    if recipe.loss == "cross_entropy":
+        return SoftTargetCrossEntropy()
+    return BinaryCrossEntropy(smoothing=0.0, target_threshold=recipe.bce_threshold)
 
 
 def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:

@@ -150,6 +150,8 @@ class Recipe:
     """Soft cross-entropy, or binary cross-entropy per class."""
     label_smoothing: float = 0.1
     """Share of the target spread over all classes."""
+    bce_threshold: float | None = None
+    """With bce, targets above this count as 1 and all others as 0; None keeps the shares of mixed images."""
     techniques: tuple[Technique, ...] = ()
     """What is done beside plain training, in this order."""
     machine: Machine = field(default_factory=Machine)
@@ -189,6 +191,11 @@ class Recipe:
             raise ValueError(
                 f"recipe {self.name!r}: augment.scale={self.augment.scale} must be the least and the largest share of "
                 "an image's area, above 0 and up to 1."
+            )
+        if self.bce_threshold is not None and (self.loss != "bce" or not 0 <= self.bce_threshold < 1):
+            raise ValueError(
+                f"recipe {self.name!r}: bce_threshold={self.bce_threshold} with loss={self.loss!r}. It is a share of a "
+                "class in a mixed image, from 0 to below 1, and goes with loss='bce'."
             )
         if self.new_classifier and self.start_from is None:
             raise ValueError(
