@@ -12,22 +12,16 @@ interval of the median speed ratio lies above 1.5, and does not when it lies bel
 """
 
 import argparse
-from pathlib import Path
 
 import torch
+from claim import at_least, conclude
 
 import plainvision as pv
-from plainvision.bench import as_table, comparison, measure_training_step, write_record
+from plainvision.bench import comparison, measure_training_step
 from plainvision.surgery.fuse import merge_pairs
 
 CLAIM = "a training step of VanillaNet-6 is at least 1.5 times as fast once its linear pairs are merged"
 CLAIMED = 1.5
-# What the interval of the median ratio says of the claim; None: the machine was too noisy to tell.
-VERDICTS = {
-    True: "holds",
-    False: "does NOT hold",
-    None: "undecided, the machine is too noisy: give more --runs",
-}
 
 
 def main() -> None:
@@ -54,12 +48,6 @@ def main() -> None:
         precision=arguments.precision,
     )
     rows = comparison(measured)
-    holds: bool | None = None
-    if rows[1]["ratio_low"] >= CLAIMED:
-        holds = True
-    elif rows[1]["ratio_high"] < CLAIMED:
-        holds = False
-
     columns = (
         "name",
         "parameters",
@@ -71,17 +59,7 @@ def main() -> None:
         "ratio_low",
         "ratio_high",
     )
-    print(as_table([{column: row[column] for column in columns} for row in rows]))
-    print(f"\n{CLAIM}: {VERDICTS[holds]}")
-    suffix = "" if arguments.device == "cpu" else "_cuda"
-    write_record(
-        Path(__file__).parents[1] / "results" / f"fuse_after_anneal{suffix}.json",
-        CLAIM,
-        {"holds": holds, "rows": rows},
-        f"python benchmarks/fuse_after_anneal.py --device {arguments.device} "
-        f"--batch-size {arguments.batch_size} --precision {arguments.precision} --runs {arguments.runs} "
-        f"--threads {arguments.threads}",
-    )
+    conclude(CLAIM, at_least(rows[1:], CLAIMED), rows, columns, device=arguments.device)
 
 
 if __name__ == "__main__":

@@ -14,21 +14,21 @@ deployed form, and on a GPU all of them compiled, are further rows.
 
 import argparse
 import copy
-from pathlib import Path
 from typing import Any
 
 import torch
+from claim import at_least, conclude
 from torch import Tensor, nn
 
 import plainvision as pv
-from plainvision.bench import as_table, comparison, measure, write_record
+from plainvision.bench import comparison, measure
 from plainvision.layers.attention_pool import AttentionPool, ClassTokenLogits
 from plainvision.models.patchconvnet import ColumnBlock, PatchConvNet, PatchGELU
 
 CLAIM = "PatchConvNet is at least 1.5 times as fast as its straightforward form, with no more peak memory"
 FASTER = 1.5
 NETWORKS = ("patchconvnet_s60", "patchconvnet_s60_multi")
-VERDICTS = {True: "holds", False: "does NOT hold", None: "undecided, the machine is too noisy: give more --runs"}
+FORMS = ("straightforward", "ours", "ours, deployed")
 
 
 class Straightforward(nn.Module):
@@ -117,12 +117,10 @@ def build(name: str) -> tuple[PatchConvNet, Straightforward, nn.Module]:
 
 def verdict(rows: list[dict[str, Any]]) -> bool | None:
     """Return whether the claim holds, None where the machine was too noisy to tell."""
-    ours = [row for row in rows if row["form"] == "ours"]
-    plain = next(row for row in rows if row["form"] == "straightforward")
-    memory = [ours[0]["peak_memory_mb"], plain["peak_memory_mb"]]
-    if any(row["ratio_high"] < FASTER for row in ours) or (None not in memory and memory[0] > memory[1]):
+    plain, ours = (row["peak_memory_mb"] for row in rows if row["name"] == NETWORKS[0] and row["form"] in FORMS[:2])
+    if None not in (plain, ours) and ours > plain:
         return False
-    return True if all(row["ratio_low"] >= FASTER for row in ours) else None
+    return at_least([row for row in rows if row["form"] == "ours"], FASTER)
 
 
 def main() -> None:
@@ -142,7 +140,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for name in NETWORKS:
         model, plain, deployed = build(name)
-        forms: dict[str, nn.Module] = {"straightforward": plain, "ours": model, "ours, deployed": deployed}
+        forms: dict[str, nn.Module] = dict(zip(FORMS, (plain, model, deployed), strict=True))
         for compile in (False, True) if on_a_gpu else (False,):
             measured = measure(
                 forms,
@@ -156,18 +154,10 @@ def main() -> None:
             for row in comparison(measured):
                 form = f"{row['name']}{', compiled' if compile else ''}"
                 rows.append({**row, "name": name, "form": form})
-    holds = verdict(rows)
 
-    columns = ("name", "form", "runs", "p50_ms", "images_per_second", "peak_memory_mb")
-    print(as_table([{c: row[c] for c in (*columns, "speed_ratio", "ratio_low", "ratio_high")} for row in rows]))
-    print(f"\n{CLAIM}: {VERDICTS[holds]}")
-    write_record(
-        Path(__file__).parents[1] / "results" / f"patchconvnet{'_cuda' if on_a_gpu else ''}.json",
-        CLAIM,
-        {"holds": holds, "rows": rows},
-        f"python benchmarks/patchconvnet.py --device {arguments.device} --batch-size {arguments.batch_size} "
-        f"--precision {arguments.precision} --runs {arguments.runs} --threads {arguments.threads}",
-    )
+    times = ("p50_ms", "images_per_second", "peak_memory_mb", "speed_ratio", "ratio_low", "ratio_high")
+    columns = ("name", "form", "runs", *times)
+    conclude(CLAIM, verdict(rows), rows, columns, device=arguments.device)
 
 
 if __name__ == "__main__":

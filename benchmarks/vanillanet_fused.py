@@ -13,24 +13,18 @@ interval of the median speed ratio lies above 0.98 at each batch size, and does 
 
 import argparse
 import copy
-from pathlib import Path
 from typing import Any
 
 import torch
+from claim import at_least, conclude
 from torch import nn
 
 import plainvision as pv
-from plainvision.bench import as_table, comparison, count_macs, measure, write_record
+from plainvision.bench import comparison, count_macs, measure
 
 CLAIM = "a fused VanillaNet-6 is no slower than the same layers written plainly in torch"
 # Two per cent: what two copies of one network differ by on a busy machine.
 NO_SLOWER = 0.98
-# What the interval of the median ratio says of the claim; None: the machine was too noisy to tell.
-VERDICTS = {
-    True: "holds",
-    False: "does NOT hold",
-    None: "undecided, the machine is too noisy: give more --runs",
-}
 
 
 def plain_vanillanet_6() -> nn.Sequential:
@@ -91,11 +85,6 @@ def main() -> None:
     for batch_size, runs in ((1, arguments.runs), (16, max(12, arguments.runs // 2))):
         rows += comparison(measure(networks, batch_size=batch_size, runs=runs, device=arguments.device))
     judged = [row for row in rows if row["name"] == "fused by plainvision"]
-    holds: bool | None = None
-    if all(row["ratio_low"] >= NO_SLOWER for row in judged):
-        holds = True
-    elif any(row["ratio_high"] < NO_SLOWER for row in judged):
-        holds = False
 
     columns = (
         "name",
@@ -108,16 +97,7 @@ def main() -> None:
         "ratio_low",
         "ratio_high",
     )
-    print(as_table([{column: row[column] for column in columns} for row in rows]))
-    print(f"\n{CLAIM}: {VERDICTS[holds]}")
-    suffix = "" if arguments.device == "cpu" else "_cuda"
-    write_record(
-        Path(__file__).parents[1] / "results" / f"vanillanet_fused{suffix}.json",
-        CLAIM,
-        {"holds": holds, "rows": rows},
-        f"python benchmarks/vanillanet_fused.py --device {arguments.device} --runs {arguments.runs} "
-        f"--threads {arguments.threads}",
-    )
+    conclude(CLAIM, at_least(judged, NO_SLOWER), rows, columns, device=arguments.device)
 
 
 if __name__ == "__main__":
