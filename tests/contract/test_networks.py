@@ -16,9 +16,15 @@ TINY = {
     "vanillanet": {"width": 1 / 64},
     "alexnet": {"width": 1 / 16},
     "patchconvnet": {"embed_dim": 16, "depth": 3},
+    "resnet_pf": {"width": 1 / 8, "depths": (1, 2, 1, 1)},
+    "vit_pf": {"width": 1 / 16, "depth": 3},
+    "pit_pf": {"width": 1 / 16, "depths": (1, 2, 1)},
 }
-# Networks whose weights nobody has published.
-WITHOUT_WEIGHTS = [f"patchconvnet_{size}" for size in ("s20", "s36", "b36", "l60", "l120")]
+# Networks whose weights nobody has published, and those whose are on Google Drive, from where no program loads them.
+WITHOUT_WEIGHTS = [
+    *(f"patchconvnet_{size}" for size in ("s20", "s36", "b36", "l60", "l120")),
+    *(name for family in ("resnet_pf", "vit_pf", "pit_pf") for name in pv.list_models(family)),
+]
 NAMES = [(family, name) for family in TINY for name in pv.list_models(family)]
 
 

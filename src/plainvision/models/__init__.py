@@ -1,7 +1,17 @@
 """Networks, one file per family; importing this registers all of them with timm."""
 
-from plainvision.models import alexnet, patchconvnet, vanillanet
+from plainvision.models import alexnet, patchconvnet, pit_pf, resnet_pf, vanillanet, vit_pf
 from plainvision.models.loading import load_checkpoint
 from plainvision.models.registry import create_model, list_models
 
-__all__ = ["alexnet", "create_model", "list_models", "load_checkpoint", "patchconvnet", "vanillanet"]
+__all__ = [
+    "alexnet",
+    "create_model",
+    "list_models",
+    "load_checkpoint",
+    "patchconvnet",
+    "pit_pf",
+    "resnet_pf",
+    "vanillanet",
+    "vit_pf",
+]

@@ -1,6 +1,7 @@
 """Names of networks: ours by family, and every one of timm's."""
 
 import difflib
+import importlib
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,9 @@ class Published:
 
 
 _FAMILIES: dict[str, dict[str, Published]] = {}
+
+# Networks that are no family, because they are nothing without an option: the module that registers each with timm.
+_ELSEWHERE = {"cell_network": "plainvision.search.network"}
 
 
 def add_family(family: str, networks: dict[str, Published]) -> None:
@@ -76,6 +80,8 @@ def create_model(name: str, **options: Any) -> nn.Module:
         ValueError: there is no such network, or it has no such option.
     """
     ours = list_models()
+    if name in _ELSEWHERE:
+        importlib.import_module(_ELSEWHERE[name])
     if not timm.is_model(name.split(".")[0]) and not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
         close = difflib.get_close_matches(name, ours, n=3) or difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"Did you mean {' or '.join(close)}?" if close else "`plainvision models` lists ours."

@@ -10,9 +10,11 @@ A variant is the same recipe with other values::
 from plainvision.recipes import (
     ablations,
     attention_pooling,
+    parameter_free,
     patchconvnet,
     patchconvnet_finetuning,
     small,
+    small_parameter_free,
     small_patchconvnet,
     vanillanet,
 )
@@ -24,10 +26,12 @@ __all__ = [
     "describe",
     "get_recipe",
     "list_recipes",
+    "parameter_free",
     "patchconvnet",
     "patchconvnet_finetuning",
     "recipe",
     "small",
+    "small_parameter_free",
     "small_patchconvnet",
     "vanillanet",
 ]

@@ -1,0 +1,170 @@
+"""Networks with parameter-free layers on ImageNet-1k: ResNet-50-max and -hybrid, ViT-S-max and PiT-S-max.
+
+Paper    Han et al. 2022, https://arxiv.org/abs/2202.02777
+Code     https://github.com/naver-ai/PfLayer, README: the results, the command of R50-hybrid's 90 epochs, for timm's
+         train.py, and that of ViT and PiT, for DeiT's main.py (https://github.com/facebookresearch/deit)
+Run      plainvision train resnet50_hybrid_imagenet --data.root IMAGENET --out runs/resnet50_hybrid_imagenet
+         where IMAGENET holds train/ and val/
+Cost     115 million images for 90 epochs and 384 million for 300. The command of ResNet is one for 4 GPUs with 256
+         images each, and so is the one of ViT; no hours are published
+Expect   top-1 of one run, per cent: 74.3 for R50-max and 77.1 for R50-hybrid, 75.5 and 78.0 after longer training;
+         74.2, 77.3 and 80.0 for ViT-S-max and 75.7, 78.1 and 80.8 for PiT-S-max, by the vanilla settings, with CutMix
+         and with DeiT's; published, not yet reproduced here
+
+What is left open, and how it is decided here:
+
+- ResNet: what the command does not name is timm's default of that time: Nesterov momentum of 0.9, color jitter of 0.4,
+  a warm-up from 1e-4. That timm also draws each training image's interpolation; here it is bicubic. Its steps of 30
+  epochs begin with the warm-up, those of this library behind it, so that the rate falls after 33 and 63 epochs.
+- R50-max: it gets the settings of R50-hybrid.
+- How long "longer" is: 300 epochs here, with the steps longer in proportion.
+- ViT and PiT, "+DeiT": the published command is main.py's defaults, with a rate of 1e-3 for 1024 images. Its average
+  of the weights is left out, because main.py evaluates the weights themselves. An epoch of DeiT has as many images as
+  the training set, three of each third of it; an epoch here (`augment.repeats`) has three of each image. 300 of theirs
+  are therefore 100 of ours, and 5 of warm-up are 2.
+- ViT and PiT, "vanilla": nothing is said. Here: DeiT's optimizer and schedule, and of its augmentation and
+  regularisation random crops and flips alone.
+- "+CutMix": CutMix on top of that, on every batch, with an alpha of 1 as in its own paper (arXiv:1905.04899).
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from plainvision.recipes.registry import add_recipe
+from plainvision.training.recipe import Augment, Data, Machine, Recipe
+
+REPEATS = 3
+LONG = 300
+
+
+class Convolutional(NamedTuple):
+    """A ResNet's top-1 accuracies, per cent."""
+
+    words: str
+    top1: float
+    top1_long: float
+
+
+class Transformer(NamedTuple):
+    """A transformer's top-1 accuracies, per cent."""
+
+    words: str
+    vanilla: float
+    cutmix: float
+    deit: float
+
+
+RESNETS = {
+    "resnet50_max": Convolutional("ResNet-50-max", 74.3, 75.5),
+    "resnet50_hybrid": Convolutional("ResNet-50-hybrid", 77.1, 78.0),
+}
+TRANSFORMERS = {
+    "vit_s_max": Transformer("ViT-S-max", 74.2, 77.3, 80.0),
+    "pit_s_max": Transformer("PiT-S-max", 75.7, 78.1, 80.8),
+}
+
+
+def resnet(network: str) -> Recipe:
+    """Return the settings of the command that the authors published for R50-hybrid."""
+    return Recipe(
+        name=f"{network}_imagenet",
+        model=network,
+        data=Data(root="imagenet", validation_split="val"),
+        augment=Augment(color_jitter=0.4),
+        epochs=90,
+        batch_size=1024,
+        optimizer="sgd",
+        lr=0.2,
+        momentum=0.9,
+        weight_decay=1e-4,
+        schedule="step",
+        decay_epochs=30,
+        warmup_epochs=3,
+        warmup_lr=1e-4,
+        label_smoothing=0.0,
+        machine=Machine(precision="fp16"),
+    )
+
+
+def resnet_long(network: str) -> Recipe:
+    """Return the same for longer."""
+    base = resnet(network)
+    return replace(base, name=f"{base.name}_long", epochs=LONG, decay_epochs=base.decay_epochs * LONG // base.epochs)
+
+
+def deit(network: str) -> Recipe:
+    """Return the settings of DeiT, by the command that the authors published."""
+    return Recipe(
+        name=f"{network}_deit",
+        model=network,
+        model_options={"drop_path_rate": 0.1},
+        data=Data(root="imagenet", validation_split="val"),
+        augment=Augment(policy="rand-m9-mstd0.5-inc1", random_erasing=0.25, mixup=0.8, cutmix=1.0, repeats=REPEATS),
+        epochs=300 // REPEATS,
+        batch_size=1024,
+        optimizer="adamw",
+        lr=1e-3,
+        min_lr=1e-5,
+        optimizer_eps=1e-8,
+        weight_decay=0.05,
+        warmup_epochs=round(5 / REPEATS),
+        warmup_lr=1e-6,
+        label_smoothing=0.1,
+        machine=Machine(precision="fp16"),
+    )
+
+
+def vanilla(network: str) -> Recipe:
+    """Return the same with nothing but crops and flips."""
+    return replace(
+        deit(network),
+        name=f"{network}_vanilla",
+        model_options={},
+        augment=Augment(),
+        epochs=300,
+        warmup_epochs=5,
+        label_smoothing=0.0,
+    )
+
+
+def cutmix(network: str) -> Recipe:
+    """Return the vanilla settings with CutMix."""
+    return replace(vanilla(network), name=f"{network}_cutmix", augment=Augment(cutmix=1.0))
+
+
+_SOURCE = "the official model page of arXiv:2202.02777"
+
+for _network, _resnet in RESNETS.items():
+    add_recipe(
+        f"{_network}_imagenet",
+        f"{_resnet.words} on ImageNet-1k, 90 epochs. Expect {_resnet.top1:.1f} % top-1 ({_SOURCE}).",
+        resnet,
+        _network,
+    )
+    add_recipe(
+        f"{_network}_imagenet_long",
+        f"{_resnet.words} on ImageNet-1k, {LONG} epochs. Expect {_resnet.top1_long:.1f} % top-1 ({_SOURCE}, where it "
+        "does not say how long).",
+        resnet_long,
+        _network,
+    )
+for _network, _transformer in TRANSFORMERS.items():
+    add_recipe(
+        f"{_network}_vanilla",
+        f"{_transformer.words} on ImageNet-1k, by the vanilla settings. Expect {_transformer.vanilla:.1f} % top-1 "
+        f"({_SOURCE}).",
+        vanilla,
+        _network,
+    )
+    add_recipe(
+        f"{_network}_cutmix",
+        f"{_transformer.words} on ImageNet-1k, with CutMix. Expect {_transformer.cutmix:.1f} % top-1 ({_SOURCE}).",
+        cutmix,
+        _network,
+    )
+    add_recipe(
+        f"{_network}_deit",
+        f"{_transformer.words} on ImageNet-1k, by DeiT's settings. Expect {_transformer.deit:.1f} % top-1 ({_SOURCE}).",
+        deit,
+        _network,
+    )
