@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from plainvision.training.data import Batch, EvaluationBatches, TrainingBatches
+from plainvision.training.images import open_images
 from plainvision.training.recipe import Augment, Data, Machine, Recipe
 
 CLASSES = ("coat", "hat", "shoe")
@@ -315,6 +316,26 @@ open_shards = pytest.mark.filterwarnings("ignore::ResourceWarning")
 def shards(tmp_path):
     pytest.importorskip("webdataset")
     return f"wds/{write_shards(tmp_path / 'shards')}"
+
+
+def test_the_first_images_of_each_class_are_enough(folder):
+    data = Data(root=str(folder), image_size=10, workers=0, train_per_class=2, validation_per_class=1)
+    training, validation = open_images(data, "train"), open_images(data, "validation")
+    assert [training.name(i).split("/")[-2:] for i in range(6)] == [
+        [name, f"{number}.png"] for name in CLASSES for number in (0, 1)
+    ]
+    assert training.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert validation.labels.tolist() == [0, 1, 2]
+    whole = open_images(Data(root=str(folder)), "train")
+    assert np.array_equal(np.asarray(training.read(3, "RGB")), np.asarray(whole.read(5, "RGB")))
+
+
+def test_a_stream_refuses_to_count_images_of_a_class(shards):
+    data = Data(root=shards, image_size=10, train_per_class=2, validation_per_class=1)
+    with pytest.raises(ValueError, match=r"data\.train_per_class=2 picks images .* is a stream.*hfds/"):
+        TrainingBatches(Recipe(name="few", model="vanillanet_5", data=data))
+    with pytest.raises(ValueError, match=r"data\.validation_per_class=1 picks images .* is a stream"):
+        EvaluationBatches(data, batch_size=2)
 
 
 @open_shards

@@ -32,13 +32,19 @@ class Images(abc.ABC):
 
 
 def open_images(data: Data, role: Role) -> Images:
-    """Return the training or the validation images of ``data``.
+    """Return the training or the validation images of ``data``, of each class as many as ``data`` asks for.
 
     Raises:
         FileNotFoundError: there is nothing at the root.
         ValueError: the root does not hold that split, or not in class folders.
         ImportError: the package that reads such a root is not installed.
     """
+    images = _open(data, role)
+    most = data.train_per_class if role == "train" else data.validation_per_class
+    return images if most is None else _First(images, most)
+
+
+def _open(data: Data, role: Role) -> Images:
     root, split = location(data, role)
     if root == "digits":
         return _Digits(role)
@@ -96,6 +102,23 @@ def need(package: str, root: str) -> Any:
         raise ImportError(
             f'{root!r} needs the package `{package}`, which is not installed. pip install "plainvision[stream]"'
         ) from error
+
+
+class _First(Images):
+    """The first images of each class."""
+
+    def __init__(self, images: Images, most: int) -> None:
+        self._images = images
+        places = [np.flatnonzero(images.labels == label)[:most] for label in range(len(images.classes))]
+        self._chosen = np.sort(np.concatenate(places))
+        self.classes = images.classes
+        self.labels = images.labels[self._chosen]
+
+    def name(self, index: int) -> str:
+        return self._images.name(int(self._chosen[index]))
+
+    def read(self, index: int, mode: str) -> Image.Image:
+        return self._images.read(int(self._chosen[index]), mode)
 
 
 class _Files(Images):

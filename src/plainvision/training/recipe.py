@@ -26,6 +26,10 @@ class Data:
     """Name of the training split: a folder under the root, or the split of a Hugging Face data set."""
     validation_split: str = "validation"
     """Name of the validation split."""
+    train_per_class: int | None = None
+    """Train on the first so many images of each class, in the order that they are found in; None takes all."""
+    validation_per_class: int | None = None
+    """Score the first so many images of each class; None takes all."""
     image_size: int = 224
     """Side of the square that a network sees, in pixels."""
     channels: Literal[1, 3] = 3
@@ -168,11 +172,16 @@ class Recipe:
             "augment.repeats": self.augment.repeats,
             "machine.accumulate": self.machine.accumulate,
             "machine.log_steps": self.machine.log_steps,
-            "machine.threads": self.machine.threads or 1,
-            "machine.checkpoint_steps": self.machine.checkpoint_steps or 1,
             "decay_epochs": self.decay_epochs,
             "data.crop_ratio": self.data.crop_ratio,
         }
+        optional = {
+            "machine.threads": self.machine.threads,
+            "machine.checkpoint_steps": self.machine.checkpoint_steps,
+            "data.train_per_class": self.data.train_per_class,
+            "data.validation_per_class": self.data.validation_per_class,
+        }
+        positive |= {name: value for name, value in optional.items() if value is not None}
         for name, value in positive.items():
             if value <= 0:
                 raise ValueError(f"recipe {self.name!r}: {name}={value} must be above zero.")

@@ -45,6 +45,14 @@ def is_stream(root: str) -> bool:
     return root.startswith(("wds/", "hfids/"))
 
 
+def _refuse_counts(count: int | None, option: str, root: str) -> None:
+    if count is not None:
+        raise ValueError(
+            f"data.{option}={count} picks images of each class, and {root!r} is a stream, whose classes are known only "
+            "when it has been read. Leave it out, or read the images with hfds/ or from a folder."
+        )
+
+
 class TrainingStream:
     """The epochs of a stream.
 
@@ -63,6 +71,7 @@ class TrainingStream:
                 f"{recipe.data.root!r} is a stream. Set augment.repeats=1, or read the images with hfds/ or "
                 "from a folder."
             )
+        _refuse_counts(recipe.data.train_per_class, "train_per_class", recipe.data.root)
         self._recipe, self._rank, self._processes = recipe, rank, processes
         reader = self._reader(epoch=0)
         self.images_per_epoch = int(reader.num_samples)
@@ -126,6 +135,7 @@ class EvaluationStream:
     """
 
     def __init__(self, data: Data, batch_size: int, classes: tuple[str, ...] | None, rank: int, processes: int) -> None:
+        _refuse_counts(data.validation_per_class, "validation_per_class", location(data, "validation")[0])
         self._data, self._batch_size, self._rank, self._processes = data, batch_size, rank, processes
         own = _class_names(self._reader())
         known = classes or own
