@@ -37,17 +37,23 @@ def test_every_name_resolves_in_any_order(order):
         "print(*map(callable, (pv.surgery.fuse, pv.surgery.linear_pairs, pv.bench.measure, pv.explain.gradcam)))\n"
         "print(set(pv.__all__) == set(dir(pv)))",
     )
-    assert found.splitlines() == ["bench explain layers models recipes surgery training", "True True True True", "True"]
+    assert found.splitlines() == [
+        "bench explain layers models recipes search surgery training",
+        "True True True True",
+        "True",
+    ]
 
 
 @pytest.mark.parametrize(
     "name",
     [
         *("list_models", "create_model", "card", "load_checkpoint", "set_slope", "fuse", "attention_maps"),
-        *("surgery.linear_pairs", "surgery.series_activation"),
+        *("surgery.linear_pairs", "surgery.series_activation", "surgery.spatial_op"),
         *("training.Recipe", "training.train", "training.evaluate"),
         "bench.measure",
         "explain.gradcam",
+        *("search.search_cells", "search.compare_with_random", "search.draw_cells", "search.load_genotype"),
+        *("search.LayerStudy", "search.run_study", "search.draw_study"),
     ],
 )
 def test_the_names_that_the_documentation_uses_can_be_called(name):

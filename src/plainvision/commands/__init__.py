@@ -20,6 +20,8 @@ VERBS = {
     "fuse": "write the deployed form of a trained network, with proof",
     "bench": "time networks side by side",
     "explain": "show where networks look, as a figure",
+    "study": "train each spatial operation in each stage, and weigh accuracy against latency",
+    "search": "search cells of operations with and without parameters, beside random ones",
     "quickstart": "train, fuse, verify and time a network on embedded data, with a report",
 }
 

@@ -4,5 +4,15 @@ from plainvision.surgery.attention_pooling import attention_pooling
 from plainvision.surgery.fuse import FusionReport, fuse, merge_pairs
 from plainvision.surgery.linear_pairs import linear_pairs
 from plainvision.surgery.series_activation import series_activation
+from plainvision.surgery.spatial_ops import SpatialOpReport, spatial_op
 
-__all__ = ["FusionReport", "attention_pooling", "fuse", "linear_pairs", "merge_pairs", "series_activation"]
+__all__ = [
+    "FusionReport",
+    "SpatialOpReport",
+    "attention_pooling",
+    "fuse",
+    "linear_pairs",
+    "merge_pairs",
+    "series_activation",
+    "spatial_op",
+]

@@ -6,11 +6,12 @@ from plainvision.training.techniques.ema import EMA
 from plainvision.training.techniques.fuse_after_anneal import FuseAfterAnneal
 from plainvision.training.techniques.linear_pairs import LinearPairs
 from plainvision.training.techniques.series_activations import SeriesActivations
+from plainvision.training.techniques.spatial_ops import SpatialOps
 from plainvision.training.techniques.technique import NoEffectWarning, Technique
 
 TECHNIQUES: dict[str, type[Technique]] = {
     technique.__name__: technique
-    for technique in (AttentionPooling, DeepTraining, EMA, FuseAfterAnneal, LinearPairs, SeriesActivations)
+    for technique in (AttentionPooling, DeepTraining, EMA, FuseAfterAnneal, LinearPairs, SeriesActivations, SpatialOps)
 }
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "LinearPairs",
     "NoEffectWarning",
     "SeriesActivations",
+    "SpatialOps",
     "Technique",
 ]

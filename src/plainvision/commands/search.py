@@ -1,0 +1,112 @@
+"""Search cells, draw them, and train networks of them beside random ones under the same budget.
+
+Example: plainvision search --data.root cifar10-train.zip --epochs 50 --cells individual --out runs/search
+"""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from plainvision.commands import check_writable, show
+from plainvision.search.settings import Budget, CellSearch
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from plainvision.search.comparison import Trained
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What `plainvision search` takes."""
+
+    out: Path
+    """The search's folder: cells, figure, counts, and below it the networks' runs."""
+    search: Annotated[CellSearch, tyro.conf.arg(name="")] = field(default_factory=CellSearch)
+    """The search, field by field."""
+    training: Budget = field(default_factory=Budget)
+    """What each network is trained with after the search."""
+    skip_training: bool = False
+    """Only search and draw."""
+    figure: Path | None = None
+    """Where the cells are drawn, a .png, .pdf or .svg file; by default cells.png in the folder."""
+    resume: bool = False
+    """Continue what is in that folder, search and training alike, as if it had never stopped."""
+
+
+def main(words: list[str]) -> None:
+    """Search, draw, train, and print what came out."""
+    arguments = tyro.cli(Arguments, args=words, prog="plainvision search", description=__doc__)
+
+    from plainvision.explain.figures import check_format, save
+    from plainvision.search.cell_search import search_cells
+    from plainvision.search.choices import operation_counts
+    from plainvision.search.comparison import compare_with_random
+    from plainvision.search.drawing import draw_cells
+    from plainvision.training.files import write_json
+    from plainvision.training.loop import TrainingInterrupted
+
+    if arguments.figure is not None:
+        check_format(arguments.figure)
+        check_writable(arguments.figure, "--figure")
+    out, search = arguments.out, arguments.search
+    try:
+        found = search_cells(search, out, resume=arguments.resume)
+        figure = arguments.figure or out / "cells.png"
+        save(draw_cells(found), figure)
+        counts = operation_counts([found])
+        write_json(out / "choices.json", counts)
+        show(_choices(counts))
+        print(f"cells in {out / 'genotype.json'}, drawn in {figure}, counts in {out / 'choices.json'}")
+        if not arguments.skip_training:
+            rows = compare_with_random(found, search, arguments.training, out, resume=arguments.resume)
+            show(_networks(rows))
+            print(f"networks in {out}, scores in {out / 'comparison.json'}")
+    except TrainingInterrupted as error:
+        again = shlex.join([*words, *([] if arguments.resume else ["--resume"])])
+        raise TrainingInterrupted(f"{error}\n  plainvision search {again}") from None
+
+
+def _choices(rows: list[dict[str, Any]]) -> "Table":
+    table = _table("cell", "places", *map(_head, rows[0]["counts"]), "without\nparameters")
+    for row in rows:
+        places = ", ".join(map(str, row["places"]))
+        table.add_row(row["cell"], places, *map(str, row["counts"].values()), f"{100 * row['parameter_free']:.0f} %")
+    return table
+
+
+def _head(operation: str) -> str:
+    return "\n".join(operation.replace("_", " ").rsplit(" ", 1))
+
+
+def _networks(rows: "Sequence[Trained]") -> "Table":
+    from plainvision.search.comparison import means
+
+    table = _table("cells", "seed", "top-1\n%", "params\nM", "MACs\nM", "without\nparameters")
+    for row in rows:
+        costs = _costs(row.parameters, row.macs, row.parameter_free)
+        table.add_row(row.cells, str(row.seed), f"{row.top1:.2f}", *costs)
+    table.add_section()
+    for mean in means(rows):
+        spread = "" if mean["top1_std"] is None else f" ± {mean['top1_std']:.2f}"
+        costs = _costs(mean["parameters_mean"], mean["macs_mean"], mean["parameter_free_mean"])
+        table.add_row(mean["cells"], "mean", f"{mean['top1_mean']:.2f}{spread}", *costs)
+    return table
+
+
+def _costs(parameters: float, macs: float, share: float) -> tuple[str, str, str]:
+    return f"{parameters / 1e6:.3f}", f"{macs / 1e6:.1f}", f"{100 * share:.0f} %"
+
+
+def _table(*heads: str) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for place, head in enumerate(heads):
+        table.add_column(head, justify="left" if place < 2 else "right", overflow="fold")
+    return table

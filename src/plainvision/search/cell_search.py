@@ -1,0 +1,189 @@
+"""The search: one step for the architecture, one for the weights, each on its own half of the training images.
+
+Paper    Liu et al. 2019, "DARTS", https://arxiv.org/abs/1806.09055, algorithm 1 with ξ = 0 (first order)
+Differs  the learning rate falls with every step, not with every epoch
+
+Nothing random is remembered between steps, so that a restart needs only the parameters, the optimizers and the number
+of steps.
+"""
+
+import math
+import os
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from plainvision.search.choices import parameter_free_share
+from plainvision.search.folder import SearchFolder
+from plainvision.search.genotype import Genotype, load_genotype
+from plainvision.search.halves import Halves
+from plainvision.search.settings import CellSearch
+from plainvision.search.supernet import Supernet
+from plainvision.training.batch import Batch
+from plainvision.training.loop import TrainingInterrupted
+from plainvision.training.optimization import seed_everything
+from plainvision.training.progress import TrainingProgress
+
+# Depthwise convolutions of few channels and pooling take a CPU less than half the time in this memory layout.
+_LAYOUT = torch.channels_last
+
+
+def search_cells(settings: CellSearch, out: str | Path, *, resume: bool = False) -> Genotype:
+    """Search cells in the folder ``out`` and return those of the last epoch.
+
+    Args:
+        settings: everything that decides the result.
+        out: the search's folder, see `plainvision.search.folder`.
+        resume: continue the search that is there, to the cells that it would have found without a break.
+
+    Raises:
+        ValueError: settings, data and folder do not fit together, or a loss is not finite.
+        OSError: the folder cannot be written.
+        TrainingInterrupted: Ctrl-C came; what was saved last can be resumed.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("a search runs in one process. Start it without a launcher; one GPU is enough.")
+    folder = SearchFolder(out, settings, resume=resume)
+    search = _Search(settings, folder, resume)
+    per_epoch = search.halves.steps_per_epoch
+    try:
+        with search.progress:
+            for epoch in range(search.step // per_epoch, settings.epochs):
+                for weights, architecture in search.halves.epoch(epoch, search.step - epoch * per_epoch):
+                    search.advance(epoch, weights, architecture)
+                search.end_epoch(epoch)
+    except KeyboardInterrupt:
+        raise TrainingInterrupted(
+            f"stopped at step {search.step} of {search.steps}; step {search.saved} is saved in {folder.path}. Run the "
+            "same command with --resume to continue."
+        ) from None
+    return load_genotype(folder.genotype, space=settings.space)
+
+
+class _Search:
+    """A search in progress."""
+
+    def __init__(self, settings: CellSearch, folder: SearchFolder, resume: bool) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.halves = Halves(settings)
+        self.steps = settings.epochs * self.halves.steps_per_epoch
+        self.device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        seed_everything(settings.seed)
+        self.net = Supernet(
+            settings.space,
+            channels=settings.channels,
+            num_classes=len(self.halves.classes),
+            in_chans=settings.data.channels,
+            stem_stride=settings.stem_stride,
+        )
+        self.net.to(self.device).to(memory_format=_LAYOUT)
+        self.weights = torch.optim.SGD(
+            self.net.weights(), settings.lr, settings.momentum, weight_decay=settings.weight_decay
+        )
+        self.architecture = torch.optim.Adam(
+            self.net.architecture(),
+            settings.architecture_lr,
+            settings.architecture_betas,
+            weight_decay=settings.architecture_weight_decay,
+        )
+        self.step = self.saved = 0
+        # Of the epoch so far, for the weights and for the architecture: losses, right answers, images.
+        self.sums = torch.zeros(2, 3, dtype=torch.float64)
+        folder.prepare()
+        state = folder.load_state() if resume else None
+        if state is not None:
+            self.net.load_state_dict(state["net"])
+            self.weights.load_state_dict(state["weights"])
+            self.architecture.load_state_dict(state["architecture"])
+            self.step = self.saved = state["step"]
+            self.sums = state["sums"]
+        self.progress = TrainingProgress(self.steps, self.step, visible=True)
+        space = settings.space
+        self.progress.say(
+            f"{len(self.halves.classes)} classes, {self.halves.images[0]} + {self.halves.images[1]} images, "
+            f"{space.depth} {space.cells} cells of {space.nodes} nodes, {self.steps} steps"
+        )
+
+    def advance(self, epoch: int, weights: Batch, architecture: Batch) -> None:
+        """Take one step of both."""
+        begin = time.perf_counter()
+        self.net.train()
+        for group in self.weights.param_groups:
+            group["lr"] = 0.5 * self.settings.lr * (1 + math.cos(math.pi * self.step / self.steps))
+        # The architecture first, as in algorithm 1: its gradient is that of the weights as they are.
+        figures = [
+            self._descend(self.architecture, architecture, None),
+            self._descend(self.weights, weights, self.settings.clip_grad),
+        ]
+        self.step += 1
+        self.sums += torch.tensor([(loss * n, right, n) for loss, right, n in reversed(figures)], dtype=torch.float64)
+        loss, right, images = figures[1]
+        if not all(math.isfinite(figure[0]) for figure in figures):
+            raise ValueError(
+                f"the loss is {loss} for the weights and {figures[0][0]} for the architecture at step {self.step}: the "
+                f"search has diverged and was stopped. Step {self.saved} is saved in {self.folder.path}. Start anew "
+                "with a lower lr or architecture_lr."
+            )
+        for name in dict.fromkeys(weights.skipped + architecture.skipped):
+            self.progress.say(f"skipped {name}")
+        speed = (images + figures[0][2]) / (time.perf_counter() - begin)
+        self.progress.advance(epoch, self.step, loss, 100 * right / images, speed)
+        interval = self.settings.checkpoint_steps
+        # The last step of an epoch is saved by `end_epoch`, together with what it writes.
+        if interval and self.step % interval == 0 and self.step % self.halves.steps_per_epoch:
+            self._save()
+
+    def end_epoch(self, epoch: int) -> None:
+        """Write the cells, the epoch's figures and the state."""
+        genotype = self.net.genotype({"epoch": epoch + 1, "search": self.settings.to_dict()})
+        genotype.save(self.folder.genotype)
+        loss, right, images = self.sums.unbind(1)
+        (mine, other), (accuracy, other_accuracy) = (loss / images).tolist(), (100 * right / images).tolist()
+        share = parameter_free_share(genotype)
+        self.folder.log(
+            {
+                "epoch": epoch,
+                "step": self.step,
+                "weights_loss": mine,
+                "weights_accuracy": accuracy,
+                "architecture_loss": other,
+                "architecture_accuracy": other_accuracy,
+                "parameter_free": share,
+            }
+        )
+        self.sums.zero_()
+        self.progress.say(
+            f"epoch {epoch + 1}/{self.settings.epochs}  {accuracy:.1f} % of the weights' half right, "
+            f"{other_accuracy:.1f} % of the architecture's; {100 * share:.0f} % of normal operations without parameters"
+        )
+        self._save()
+
+    def _descend(self, optimizer: torch.optim.Optimizer, batch: Batch, clip: float | None) -> tuple[float, int, int]:
+        """Move the optimizer's parameters alone, and return loss, right answers and images."""
+        images, labels = batch.images.to(self.device, memory_format=_LAYOUT), batch.labels.to(self.device)
+        parameters: list[Tensor] = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        logits = self.net(images)
+        loss = F.cross_entropy(logits, labels)
+        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            parameter.grad = gradient
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item(), int((logits.argmax(1) == labels).sum()), len(labels)
+
+    def _save(self) -> None:
+        self.folder.save_state(
+            {
+                "step": self.step,
+                "net": self.net.state_dict(),
+                "weights": self.weights.state_dict(),
+                "architecture": self.architecture.state_dict(),
+                "sums": self.sums,
+            }
+        )
+        self.saved = self.step

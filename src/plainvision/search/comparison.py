@@ -1,0 +1,120 @@
+"""Found cells beside random ones: networks of both, trained by one recipe under one budget.
+
+A search that does not beat random cells has found nothing (Li and Talwalkar 2019, https://arxiv.org/abs/1902.07638).
+"""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from plainvision.bench.counting import count_macs, count_parameters
+from plainvision.search.choices import parameter_free_share
+from plainvision.search.genotype import Genotype, random_genotype
+from plainvision.search.settings import Budget, CellSearch
+from plainvision.training.files import write_json
+from plainvision.training.loop import train
+from plainvision.training.recipe import Recipe
+
+Kind = Literal["found", "random"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One network of the comparison, trained."""
+
+    cells: Kind
+    """Whether its cells were found or drawn at random."""
+    seed: int
+    """Of its weights and its order of images, and of the drawing."""
+    top1: float
+    """Validation top-1 after the last epoch, per cent."""
+    parameters: int
+    """Learned values."""
+    macs: int
+    """Multiply-adds of one image."""
+    parameter_free: float
+    """The share of operations without parameters in its normal cells."""
+
+
+def compare_with_random(
+    found: Genotype, search: CellSearch, budget: Budget, out: str | Path, *, resume: bool = False
+) -> list[Trained]:
+    """Train the found cells and as many random ones in folders below ``out``, write comparison.json, return the rows.
+
+    Seed by seed a found and a random network take turns, so that what is there after a break can be compared. Each
+    seed draws other random cells of the same space.
+
+    Args:
+        found: the cells that the search found.
+        search: the search's settings, for its data.
+        budget: what each network is trained with.
+        out: where the folders of the runs go: found_0, random_0, found_1, ...
+        resume: continue runs that are there; those that are finished are only scored again.
+
+    Raises:
+        ValueError: budget and data do not fit together, or a folder holds another run.
+        OSError: a folder cannot be written.
+        TrainingInterrupted: Ctrl-C or SIGTERM came; the state is saved.
+    """
+    rows: list[Trained] = []
+    for seed in range(budget.seeds):
+        cells: dict[Kind, Genotype] = {"found": found, "random": random_genotype(found.space, seed)}
+        for kind, genotype in cells.items():
+            recipe = cell_recipe(genotype, search, budget, name=f"{kind}_{seed}", seed=seed)
+            folder = Path(out) / recipe.name
+            result = train(recipe, folder, resume=resume and (folder / "recipe.json").exists())
+            network = result.network
+            macs = count_macs(network, search.data.image_size, search.data.channels)
+            share = parameter_free_share(genotype)
+            rows.append(Trained(kind, seed, result.last.top1, count_parameters(network), macs, share))
+            write_json(Path(out) / "comparison.json", {"networks": [asdict(row) for row in rows], "mean": means(rows)})
+    return rows
+
+
+def cell_recipe(genotype: Genotype, search: CellSearch, budget: Budget, *, name: str, seed: int) -> Recipe:
+    """Return the recipe of one network; it holds the cells themselves, so that its weights need no other file."""
+    return Recipe(
+        name=name,
+        model="cell_network",
+        model_options={
+            "genotype": genotype.text(),
+            "channels": budget.channels,
+            "depth": budget.depth,
+            "in_chans": search.data.channels,
+            "stem_stride": search.stem_stride,
+        },
+        data=search.data,
+        augment=budget.augment,
+        epochs=budget.epochs,
+        batch_size=budget.batch_size,
+        optimizer="momentum",  # timm's SGD without Nesterov
+        lr=budget.lr,
+        min_lr=0.0,
+        weight_decay=budget.weight_decay,
+        warmup_epochs=0,
+        clip_grad=budget.clip_grad,
+        label_smoothing=budget.label_smoothing,
+        seed=seed,
+    )
+
+
+def means(rows: Sequence[Trained]) -> list[dict[str, Any]]:
+    """Return a row for the found and one for the random networks; the spread is that between seeds, None for one."""
+    found = []
+    for kind in dict.fromkeys(row.cells for row in rows):
+        own = [row for row in rows if row.cells == kind]
+        top1 = [row.top1 for row in own]
+        found.append(
+            {
+                "cells": kind,
+                "networks": len(own),
+                "top1_mean": statistics.fmean(top1),
+                "top1_std": statistics.stdev(top1) if len(top1) > 1 else None,
+                "parameters_mean": statistics.fmean(row.parameters for row in own),
+                "macs_mean": statistics.fmean(row.macs for row in own),
+                "parameter_free_mean": statistics.fmean(row.parameter_free for row in own),
+            }
+        )
+    return found

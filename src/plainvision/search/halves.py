@@ -1,0 +1,134 @@
+"""The training images in two halves that never meet: one for the weights, one for the architecture.
+
+As in training, what a batch holds is a function of (seed, epoch, position) and of nothing else, so that a resumed
+search sees what an unbroken one would have seen.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from plainvision.search.settings import CellSearch
+from plainvision.training.batch import (
+    Batch,
+    Failure,
+    Sample,
+    collate,
+    derived_seed,
+    opened,
+    pixel_mode,
+    seeded,
+    training_transform,
+)
+from plainvision.training.images import Images, open_images, reason
+from plainvision.training.streams import is_stream
+
+
+class Halves:
+    """Pairs of batches, one from each half of the training images.
+
+    An image that cannot be read is left out of its batch and named there.
+
+    Attributes:
+        classes: names of the classes.
+        images: how many images each half has; one more in the weights' half where the number is odd.
+        steps_per_epoch: pairs of whole batches in an epoch.
+
+    Raises:
+        FileNotFoundError, ValueError: the images cannot be found, halved, or split into such batches.
+    """
+
+    def __init__(self, settings: CellSearch) -> None:
+        data = settings.data
+        if is_stream(data.root):
+            raise ValueError(
+                f"data.root={data.root!r} is a stream, and a search reads two halves of the images in any order. Give "
+                "a folder of class folders, a .zip or .tar of one, or hfds/NAME."
+            )
+        images = open_images(data, "train")
+        self.classes = images.classes
+        halves = halve(images.labels, settings.seed)
+        self.images = (len(halves[0]), len(halves[1]))
+        self.steps_per_epoch = len(halves[1]) // settings.batch_size
+        if self.steps_per_epoch == 0:
+            raise ValueError(
+                f"batch_size={settings.batch_size}, but half of the training images are {len(halves[1])}: not one "
+                f"batch is full. Set batch_size to {len(halves[1])} or less."
+            )
+        self._settings = settings
+        self._halves = [_Half(images, chosen, which, settings) for which, chosen in enumerate(halves)]
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[tuple[Batch, Batch]]:
+        """Return the pairs of ``epoch`` from ``start_step`` on: images for the weights, for the architecture.
+
+        Raises:
+            ValueError: while reading, an image is damaged and ``data.corrupt`` is "stop", or a whole batch is.
+        """
+        loaders = [self._loader(half, epoch, range(start_step, self.steps_per_epoch)) for half in self._halves]
+        for weights, architecture in zip(*loaders, strict=True):
+            yield _readable(weights), _readable(architecture)
+
+    def _loader(self, half: "_Half", epoch: int, steps: range) -> DataLoader[Sample | Failure]:
+        size = self._settings.batch_size
+        return DataLoader(
+            half,
+            batch_sampler=[[(epoch, step * size + row) for row in range(size)] for step in steps],
+            num_workers=(self._settings.data.workers + 1) // 2,  # each half has its own
+            collate_fn=collate,
+            generator=torch.Generator(),  # else the loader draws from the random numbers of the process
+        )
+
+
+def halve(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of two halves, (N + 1) // 2 and N // 2 of them, with as many of each class, one more or less.
+
+    Args:
+        labels: (N,) classes.
+        seed: decides which image is in which half.
+    """
+    shuffled = np.random.default_rng(derived_seed(seed)).permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    return np.sort(by_class[::2]), np.sort(by_class[1::2])
+
+
+class _Half(Dataset[Sample | Failure]):
+    """The image at (epoch, position) of one half."""
+
+    def __init__(self, images: Images, chosen: np.ndarray, which: int, settings: CellSearch) -> None:
+        self._images = images
+        self._chosen = chosen
+        self._key = (settings.seed, which)
+        self._mode = pixel_mode(settings.data)
+        self._transform = training_transform(settings.data, settings.augment)
+        self._stop = settings.data.corrupt == "stop"
+        self._order: tuple[int, np.ndarray] | None = None
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | Failure:
+        epoch, position = key
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, np.random.default_rng(derived_seed(*self._key, epoch)).permutation(self._chosen)
+        index = int(self._order[1][position])
+        name, label = self._images.name(index), int(self._images.labels[index])
+        try:
+            image = self._images.read(index, self._mode)
+        except Exception as error:  # a damaged file makes decoders raise nearly anything
+            if self._stop:
+                return Failure(
+                    f"cannot read the image {name}: {reason(error)}. Repair or remove it, or set data.corrupt=skip to "
+                    "go on without such images; they are named."
+                )
+            return Sample(None, label, name, (f"{name} ({reason(error)})",))
+        with seeded(derived_seed(*self._key, epoch, position)):
+            return Sample(self._transform(image), label, name)
+
+
+def _readable(found: Batch | Failure) -> Batch:
+    batch = opened(found)
+    if not batch.names:
+        raise ValueError(
+            f"no image of a whole batch can be read: {len(batch.skipped)} failed, the first of them "
+            f"{batch.skipped[0]}. Check the files, and the disk or network that they are on."
+        )
+    return batch
