@@ -41,7 +41,16 @@ def folder(tmp_path_factory) -> Path:
 
 
 def test_the_command_leaves_cells_counts_a_figure_and_scores(folder):
-    names = {"cells.png", "choices.json", "comparison.json", "found_0", "genotype.json", "metrics.jsonl", "other.svg"}
+    names = {
+        "cells.png",
+        "choices.json",
+        "comparison.json",
+        "record.json",
+        "found_0",
+        "genotype.json",
+        "metrics.jsonl",
+        "other.svg",
+    }
     assert {path.name for path in folder.iterdir()} == names | {"random_0", "search.json", "state.pt"}
     counts = json.loads((folder / "choices.json").read_text())
     assert [(row["cell"], row["places"]) for row in counts] == [("normal", [1]), ("reduction", [2, 3])]

@@ -5,7 +5,7 @@ Example: plainvision search --data.root cifar10-train.zip --epochs 50 --cells in
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,10 +42,11 @@ def main(words: list[str]) -> None:
     """Search, draw, train, and print what came out."""
     arguments = tyro.cli(Arguments, args=words, prog="plainvision search", description=__doc__)
 
+    from plainvision.bench import write_record
     from plainvision.explain.figures import check_format, save
     from plainvision.search.cell_search import search_cells
     from plainvision.search.choices import operation_counts
-    from plainvision.search.comparison import compare_with_random
+    from plainvision.search.comparison import compare_with_random, means
     from plainvision.search.drawing import draw_cells
     from plainvision.training.files import write_json
     from plainvision.training.loop import TrainingInterrupted
@@ -65,7 +66,10 @@ def main(words: list[str]) -> None:
         if not arguments.skip_training:
             rows = compare_with_random(found, search, arguments.training, out, resume=arguments.resume)
             show(_networks(rows))
-            print(f"networks in {out}, scores in {out / 'comparison.json'}")
+            claim = f"cells found by a search of {search.cells} cells, beside random ones trained alike"
+            figures = {"mean": means(rows), "networks": [asdict(row) for row in rows], "choices": counts}
+            write_record(out / "record.json", claim, figures, f"plainvision search {shlex.join(words)}")
+            print(f"networks in {out}, scores in {out / 'comparison.json'}, record in {out / 'record.json'}")
     except TrainingInterrupted as error:
         again = shlex.join([*words, *([] if arguments.resume else ["--resume"])])
         raise TrainingInterrupted(f"{error}\n  plainvision search {again}") from None
