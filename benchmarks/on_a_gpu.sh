@@ -1,22 +1,41 @@
 #!/usr/bin/env bash
-# Every record that wants a GPU, in one go, from a checkout: benchmarks/on_a_gpu.sh clothing.zip [OUT]
+# Every record that wants a GPU, in one go, from a checkout:
+#     benchmarks/on_a_gpu.sh clothing.zip cifar10-train.zip cifar10-test.zip [OUT]
 # Needs an installed torch with CUDA and plainvision's dependencies; nothing is installed here. A run that is stopped goes
 # on where it was when started again. Records land in results/, runs in OUT (runs/gpu by default).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-images=${1:?"give the clothing images: a folder, .zip or .tar with train, validation and test"}
-out=${2:-runs/gpu}
+usage="usage: benchmarks/on_a_gpu.sh CLOTHING CIFAR10_TRAIN CIFAR10_TEST [OUT]; each a folder, .zip or .tar"
+clothing=${1:?$usage}
+cifar=(--data.root "${2:?$usage}" --data.validation-root "${3:?$usage}" --data.validation-split test)
+out=${4:-runs/gpu}
 export PYTHONPATH=src
+bench=(python3 -m plainvision bench --device cuda --precision bf16)
 
 python3 benchmarks/vanillanet_fused.py --device cuda --runs 300
 python3 benchmarks/fuse_after_anneal.py --device cuda --batch-size 128 --precision bf16 --runs 50
-python3 -m plainvision bench resnet50 vanillanet_6:deployed vanillanet_9:deployed --device cuda --precision bf16 \
-    --runs 300 --json results/vanillanet_cuda_batch_1.json
-python3 -m plainvision bench resnet50 vanillanet_6:deployed vanillanet_9:deployed --device cuda --precision bf16 \
-    --batch-size 256 --runs 50 --json results/vanillanet_cuda_batch_256.json
-python3 benchmarks/clothing.py --root "$images" --out "$out/clothing" --record results/clothing_cuda.json
 python3 benchmarks/patchconvnet.py --device cuda --precision bf16 --batch-size 256 --runs 30
-python3 -m plainvision bench patchconvnet_s60 patchconvnet_b60 resnet50 --device cuda --precision bf16 --batch-size 64 \
-    --sizes 224 288 384 512 --runs 30 --json results/patchconvnet_growth_cuda.json --plot "$out/growth.pdf"
-python3 benchmarks/patchconvnet_clothing.py --root "$images" --out "$out/patchconvnet_clothing" \
+python3 benchmarks/parameter_free.py --device cuda --batch-size 64 --training-batch-size 128 --runs 50
+"${bench[@]}" resnet50 vanillanet_6:deployed vanillanet_9:deployed --runs 300 \
+    --json results/vanillanet_cuda_batch_1.json
+"${bench[@]}" resnet50 vanillanet_6:deployed vanillanet_9:deployed --batch-size 256 --runs 50 \
+    --json results/vanillanet_cuda_batch_256.json
+"${bench[@]}" patchconvnet_s60 patchconvnet_b60 resnet50 --batch-size 64 --sizes 224 288 384 512 --runs 30 \
+    --json results/patchconvnet_growth_cuda.json --plot "$out/growth.pdf"
+
+python3 benchmarks/clothing.py --root "$clothing" --out "$out/clothing" --record results/clothing_cuda.json
+python3 benchmarks/patchconvnet_clothing.py --root "$clothing" --out "$out/patchconvnet_clothing" \
     --record results/patchconvnet_clothing_cuda.json --picture "$out/maps.pdf"
+
+# Started again, a study or a search has a folder to go on from.
+resume() { [ -e "$1" ] && echo --resume || true; }
+for bottleneck in resnet inverted; do
+    study="$out/study_$bottleneck"
+    python3 -m plainvision study --bottleneck "$bottleneck" "${cifar[@]}" $(resume "$study") --out "$study"
+    cp "$study/study.json" "results/study_${bottleneck}_cuda.json"
+done
+for cells in shared individual; do
+    search="$out/search_$cells"
+    python3 -m plainvision search --cells "$cells" "${cifar[@]}" $(resume "$search") --out "$search"
+    cp "$search/record.json" "results/search_${cells}_cuda.json"
+done
