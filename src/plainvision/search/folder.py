@@ -14,7 +14,7 @@ import torch
 
 from plainvision.search.settings import CellSearch
 from plainvision.training.files import write_json, write_whole
-from plainvision.training.run_folder import read_metrics
+from plainvision.training.run_folder import dotted_fields, read_metrics
 
 
 class SearchFolder:
@@ -75,13 +75,13 @@ class SearchFolder:
 
     def _check_same(self, known: Path, resume: bool) -> None:
         try:
-            there = _flat(json.loads(known.read_text()))
+            there = dotted_fields(json.loads(known.read_text()))
         except (ValueError, AttributeError) as error:
             raise ValueError(
                 f"{known} is damaged ({error}), so that nobody can tell which search the folder holds. Give another "
                 "folder with --out."
             ) from error
-        here = _flat(self.settings.to_dict())
+        here = dotted_fields(self.settings.to_dict())
         # How the search uses the machine may change between two parts of it.
         free = ("data.workers", "checkpoint_steps")
         changed = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
@@ -97,11 +97,3 @@ class SearchFolder:
                 f"{self.path} already holds this search. Add --resume to continue it, or give another folder with "
                 "--out."
             )
-
-
-def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested fields under the dotted names that the command line has for them."""
-    flat: dict[str, Any] = {}
-    for key, value in plain.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

@@ -91,7 +91,7 @@ class RunFolder:
         return torch.load(file, map_location="cpu", weights_only=True) if file.exists() else None
 
     def _check_same(self, there: dict[str, Any], resume: bool) -> None:
-        here, there = _flat(self.recipe.to_dict()), _flat(there)
+        here, there = dotted_fields(self.recipe.to_dict()), dotted_fields(there)
         # How the run uses the hardware may change between two parts of it.
         changed = sorted(
             key
@@ -193,11 +193,11 @@ def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def dotted_fields(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested fields under the dotted names that the command line has for them."""
     flat: dict[str, Any] = {}
     for key, value in plain.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        flat |= dotted_fields(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
 
 
