@@ -38,7 +38,7 @@ def test_every_name_resolves_in_any_order(order):
         "print(set(pv.__all__) == set(dir(pv)))",
     )
     assert found.splitlines() == [
-        "bench explain layers models recipes search surgery training",
+        "bench dynamic explain layers models recipes search surgery training",
         "True True True True",
         "True",
     ]
@@ -51,6 +51,7 @@ def test_every_name_resolves_in_any_order(order):
         *("surgery.linear_pairs", "surgery.series_activation", "surgery.spatial_op"),
         *("training.Recipe", "training.train", "training.evaluate"),
         "bench.measure",
+        *("dynamic.DynamicNetwork", "dynamic.Space", "dynamic.evaluate", "dynamic.Outcomes", "dynamic.Site"),
         "explain.gradcam",
         *("search.search_cells", "search.compare_with_random", "search.draw_cells", "search.load_genotype"),
         *("search.LayerStudy", "search.run_study", "search.draw_study"),
@@ -65,7 +66,8 @@ def test_the_names_that_the_documentation_uses_can_be_called(name):
 
 def test_an_unknown_name_is_told_what_there_is():
     with pytest.raises(
-        AttributeError, match=r"'plainvision' has no attribute 'fusee'; it offers .*create_model, explain, fuse,"
+        AttributeError,
+        match=r"'plainvision' has no attribute 'fusee'; it offers .*create_model, dynamic, explain, fuse,",
     ):
         pv.fusee  # noqa: B018
     with pytest.raises(AttributeError, match=r"'plainvision\.training' has no attribute 'fit'"):

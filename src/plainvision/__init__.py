@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from plainvision import bench, explain, layers, models, recipes, search, surgery, training
+    from plainvision import bench, dynamic, explain, layers, models, recipes, search, surgery, training
     from plainvision.cards import Card, card
     from plainvision.explain.attention import attention_maps
     from plainvision.layers.linear_pair import set_slope
@@ -24,6 +24,7 @@ __all__ = [
     "bench",
     "card",
     "create_model",
+    "dynamic",
     "explain",
     "fuse",
     "layers",
@@ -47,7 +48,7 @@ _WHERE = {
     "load_checkpoint": "plainvision.models.loading",
     "set_slope": "plainvision.layers.linear_pair",
 }
-_ROOMS = ("bench", "explain", "layers", "models", "recipes", "search", "surgery", "training")
+_ROOMS = ("bench", "dynamic", "explain", "layers", "models", "recipes", "search", "surgery", "training")
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ TINY = {
     "vanillanet": {"width": 1 / 64},
     "alexnet": {"width": 1 / 16},
     "patchconvnet": {"embed_dim": 16, "depth": 3},
+    "resnet_cifar": {"width": 1 / 2, "depths": (1, 2, 1)},
     "resnet_pf": {"width": 1 / 8, "depths": (1, 2, 1, 1)},
     "vit_pf": {"width": 1 / 16, "depth": 3},
     "pit_pf": {"width": 1 / 16, "depths": (1, 2, 1)},
@@ -23,7 +24,7 @@ TINY = {
 # Networks whose weights nobody has published, and those whose are on Google Drive, from where no program loads them.
 WITHOUT_WEIGHTS = [
     *(f"patchconvnet_{size}" for size in ("s20", "s36", "b36", "l60", "l120")),
-    *(name for family in ("resnet_pf", "vit_pf", "pit_pf") for name in pv.list_models(family)),
+    *(name for family in ("resnet_cifar", "resnet_pf", "vit_pf", "pit_pf") for name in pv.list_models(family)),
 ]
 NAMES = [(family, name) for family in TINY for name in pv.list_models(family)]
 
@@ -143,7 +144,8 @@ def test_weights_survive_a_file_and_timms_checkpoint_path(build, images, tmp_pat
 
 def test_timm_knows_its_configuration(build):
     config = build().pretrained_cfg
-    assert config["input_size"] == (3, 224, 224)
+    side = pv.card(build.name).image_size
+    assert config["input_size"] == (3, side, side)
     assert config["url"].startswith("https://") or build.name in WITHOUT_WEIGHTS
     assert build.name in timm.list_models()
 

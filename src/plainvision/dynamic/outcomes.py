@@ -1,24 +1,48 @@
 """The record of every permutation on every image, and what it says (arXiv:2103.09891, sections 3.3 and 4).
 
 Shapes   N images, P permutations, K views of the image
+Units    accuracies are top-1 in per cent, costs are multiply-adds for one image
 An oracle is told the true class. What it scores is a bound, that no network reaches without being told.
 """
 
-from dataclasses import dataclass, field
+import difflib
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
-from plainvision.dynamic.space import Permutation
+from plainvision.dynamic import analyses
+from plainvision.dynamic.analyses import Bounds, Control, Efficiency, Greedy, Preferences, per_cent
+from plainvision.dynamic.space import Permutation, Space, describe, from_plain, to_plain
+from plainvision.layers.dynamic_conv import Option
+
+# In a file's header, with the version of its format.
+_HEADER, _VERSION = "plainvision_outcomes", 1
+_PLAIN = ("network", "fingerprint", "sites", "static_macs", "classes", "condition", "left_out")
+_ARRAYS = ("macs", "labels", "predictions", "log_confidences", "log_tops", "static_predictions")
 
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """What each permutation of a network answered for each image."""
+    """What each permutation of a network answered for each image.
+
+    Raises:
+        ValueError: the arrays do not fit together, a class does not exist, or a confidence is no number.
+    """
+
+    bytes_per_outcome: ClassVar[int] = 10
+    """What one permutation on one image takes, up to 65,536 classes; one of its views takes 2."""
 
     network: str
     """What the network is called."""
     fingerprint: str
-    """Of its weights and sites: which network this record belongs to."""
+    """Of its weights: which network this record belongs to."""
     sites: dict[str, str]
     """The layer at each site."""
     permutations: tuple[Permutation, ...]
@@ -54,3 +78,334 @@ class Outcomes:
     """How the images differ from those that the network was made for: {"scale": 2} or {"context": 150}; or {}."""
     left_out: dict[str, int] = field(default_factory=dict)
     """Permutations of the space that were not evaluated: how many, by reason."""
+
+    def __post_init__(self) -> None:
+        images, permutations = len(self.names), len(self.permutations)
+        if not images or not permutations:
+            raise ValueError(f"{images} images and {permutations} permutations: there must be one or more of each.")
+        for permutation in (*self.permutations, self.default):
+            if len(permutation) != len(self.sites):
+                raise ValueError(
+                    f"a permutation has {len(permutation)} options, and there are {len(self.sites)} sites."
+                )
+        answers = {
+            "labels": (self.labels, (images,)),
+            "predictions": (self.predictions, (images, permutations)),
+            "static_predictions": (self.static_predictions, (images,)),
+            **{f"views[{name!r}]": (view, (images, view.shape[-1])) for name, view in self.views.items()},
+        }
+        if self.mean_predictions is not None:
+            answers["mean_predictions"] = (self.mean_predictions, (images,))
+        kind = self.predictions.dtype
+        if kind not in (np.uint16, np.uint32):
+            raise ValueError(f"predictions are {kind}. Make them uint16, or uint32 above 65,536 classes.")
+        for name, (array, shape) in answers.items():
+            _check(name, array, shape, kind)
+        for name in ("log_confidences", "log_tops"):
+            array = getattr(self, name)
+            _check(name, array, (images, permutations), np.dtype(np.float32))
+            if (unknown := np.isnan(array)).any():
+                row, column = np.unravel_index(unknown.argmax(), unknown.shape)
+                raise ValueError(
+                    f"{name} is no number for {self.names[row]} at {describe(self.permutations[column], [*self.sites])}"
+                    ": the network overflowed. Evaluate it in float32, or leave such options out."
+                )
+        _check("macs", self.macs, (permutations,), np.dtype(np.int64))
+        for name, (array, _) in answers.items():
+            if array.size and (highest := int(array.max())) >= self.classes:
+                if name != "labels":
+                    raise ValueError(f"{name} has class {highest}, and the network has {self.classes}, counted from 0.")
+                raise ValueError(
+                    f"labels outside the classes: {self.names[int(array.argmax())]} has label {highest}, and the "
+                    f"network has {self.classes} classes, 0 to {self.classes - 1}. Give a network that knows the "
+                    "classes of these images, or images of its classes."
+                )
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Which permutation is right for which image, (N, P) bool."""
+        return self.predictions == self.labels[:, None]
+
+    @property
+    def static_correct(self) -> np.ndarray:
+        """For which image the trained network is right, (N,) bool."""
+        return self.static_predictions == self.labels
+
+    def bounds(self) -> Bounds:
+        """Return the worst, median and best case over the permutations, in per cent (section 3.3, Table 1)."""
+        images, permutations = self.predictions.shape
+        right = np.count_nonzero(self.correct, axis=1)
+        # A right answer always has the higher quality (eq. 1): in ascending order all wrong ones come first, and the
+        # prediction at the median's position is right if they all fit before it.
+        wrong = permutations - right
+        return Bounds(
+            static=per_cent(self.static_correct),
+            worst=per_cent(wrong == 0),
+            median=per_cent(wrong <= (permutations - 1) // 2),
+            best=per_cent(right > 0),
+            permutations=permutations,
+            images=images,
+        )
+
+    def volatility(self) -> float:
+        """Return the best case less the worst, in percentage points (section 3.4)."""
+        return self.bounds().volatility
+
+    def each(self) -> np.ndarray:
+        """Return the accuracy of each permutation as a static network, (P,) in per cent (Figure 6, grey markers)."""
+        return 100 * np.count_nonzero(self.correct, axis=0) / len(self.names)
+
+    def unique_predictions(self) -> np.ndarray:
+        """Return how many different classes the permutations predict for each image, (N,) (section 4.2, Figure 2)."""
+        return analyses.unique_predictions(self.predictions)
+
+    def greedy(self, k: int | None = None) -> Greedy:
+        """Return the permutations in the order in which each makes most further images right (section 4.2, Figure 3).
+
+        Ties go to the lower index, and so does everything once no permutation adds an image.
+
+        Args:
+            k: how many; None is all.
+
+        Raises:
+            ValueError: k is below 1, or there are fewer permutations.
+        """
+        count = len(self.permutations)
+        if k is not None and not 1 <= k <= count:
+            raise ValueError(
+                f"k={k}: there are {count} permutations. Give a number from 1 to {count}, or None for all."
+            )
+        return analyses.greedy(self.correct, count if k is None else k)
+
+    def select(self, indices: Sequence[int]) -> "Outcomes":
+        """Return the outcomes of these permutations alone, in this order.
+
+        The answer of the mean softmax is unknown where some are left out. Views keep as many columns as there are
+        permutations, at most, so that controls stay of equal number.
+
+        Raises:
+            ValueError: an index does not exist or is named twice, or there is none.
+        """
+        count = len(self.permutations)
+        columns = [int(index) for index in indices]
+        outside = [index for index in columns if not 0 <= index < count]
+        if outside or not columns or len(set(columns)) < len(columns):
+            what = f"there is no permutation {outside[0]}" if outside else "each must be named once, and one at least"
+            raise ValueError(f"cannot select from {count} permutations: {what}. Give indices from 0 to {count - 1}.")
+        return replace(
+            self,
+            permutations=tuple(self.permutations[column] for column in columns),
+            macs=self.macs[columns],
+            predictions=self.predictions.take(columns, axis=1),
+            log_confidences=self.log_confidences.take(columns, axis=1),
+            log_tops=self.log_tops.take(columns, axis=1),
+            mean_predictions=self.mean_predictions if len(columns) == count else None,
+            views={name: view[:, : len(columns)] for name, view in self.views.items()},
+        )
+
+    def restrict(self, sites: str | Sequence[str]) -> "Outcomes":
+        """Return the outcomes of the permutations that change these sites alone (section 4.3).
+
+        Args:
+            sites: names of the sites, or a key of `layer_choices`, such as "AB".
+
+        Raises:
+            ValueError: a site does not exist, or every permutation changes other sites too.
+        """
+        if isinstance(sites, str):
+            sites = list(sites) if self._letters else sites.split("+")
+        if unknown := [site for site in sites if site not in self.sites]:
+            raise ValueError(f"unknown site {unknown[0]!r}: the sites are {', '.join(self.sites)}.")
+        others = [index for index, site in enumerate(self.sites) if site not in sites]
+        kept = [
+            index
+            for index, permutation in enumerate(self.permutations)
+            if all(_is_default(permutation[other], self.default[other]) for other in others)
+        ]
+        if not kept:
+            raise ValueError(
+                f"no permutation changes {', '.join(sites) or 'nothing'} alone: each has other options than "
+                f"{describe(self.default, [*self.sites])} elsewhere. Evaluate a space with the trained options in it."
+            )
+        return self.select(kept)
+
+    def layer_choices(self) -> dict[str, "Outcomes"]:
+        """Return the outcomes of each choice of sites, A, B, ..., AB, ..., by their names (section 4.3, Figure 4).
+
+        Names that are longer than a letter are joined by "+".
+
+        Raises:
+            ValueError: some choice has no permutation, because the trained options are not in the space.
+        """
+        names = [*self.sites]
+        chosen = itertools.chain.from_iterable(itertools.combinations(names, n + 1) for n in range(len(names)))
+        return {("" if self._letters else "+").join(sites): self.restrict(sites) for sites in chosen}
+
+    def preferences(self) -> Preferences:
+        """Return which permutation and which options the images prefer, in shares (sections 3.3 and 4.5, Figure 5).
+
+        The preferred permutation is that of highest quality (eq. 1). Confidences near 1 cannot be told apart in
+        float32, so it is ordered by being right, then by the confidence's logarithm; ties go to the lower index.
+        """
+        return analyses.preferences(self)
+
+    def cheapest(self, like: Literal["static", "best"]) -> Efficiency:
+        """Return the cheapest permutations that predict the same, right or wrong, as another network (section 4.6).
+
+        Ties go to the lower index. Where no permutation predicts what the trained network does, which can be when its
+        options are not in the space, the trained network itself is chosen.
+
+        Args:
+            like: "static", the trained network, or "best", each image's preferred permutation.
+
+        Raises:
+            ValueError: ``like`` is something else.
+        """
+        if like not in ("static", "best"):
+            raise ValueError(f"like={like!r}: give 'static', the trained network, or 'best', the best case.")
+        return analyses.cheapest(self, like)
+
+    def controls(self) -> list[Control]:
+        """Return what reaches how much with P answers per image, without changing a layer or without an oracle.
+
+        Views of which there are fewer than P are left out, which the last note says. The paper has no controls.
+        """
+        return analyses.controls(self)
+
+    def scores(self) -> list[dict[str, Any]]:
+        """Return bounds and controls as one table: what, its top-1 in per cent, and whether it is an oracle's."""
+        bounds = self.bounds()
+        rows = [("static", bounds.static, False)]
+        rows += [(name, getattr(bounds, name), True) for name in ("worst", "median", "best")]
+        rows += [(control.name, control.top1, control.uses_labels) for control in self.controls()]
+        return [
+            {"what": what, "top-1 %": top1, "uses the labels": "yes: an oracle" if oracle else "no"}
+            for what, top1, oracle in rows
+        ]
+
+    def combine(self, *others: "Outcomes", limit: int = 625) -> Space:
+        """Return the space that combines these outcomes' attributes in the same sites (section 4.4, eq. 2).
+
+        It is the product of the first k permutations of each in greedy order; k is the most with which the product
+        has no more than ``limit``: 25 for two attributes, 8 for three.
+
+        Raises:
+            ValueError: networks or sites differ, an attribute changes in two of them, there is nothing to combine, or
+                fewer permutations than needed.
+        """
+        return analyses.combine((self, *others), limit)
+
+    def save(self, path: str | Path) -> None:
+        """Write the outcomes into one .safetensors file, whole or not at all; missing folders are made.
+
+        Raises:
+            OSError: the folder cannot be written, or the disk is full; the old file is still there.
+        """
+        from plainvision.training.files import write_whole
+
+        header = {name: getattr(self, name) for name in _PLAIN} | {
+            "version": _VERSION,
+            "permutations": to_plain(self.permutations),
+            "default": to_plain([self.default])[0],
+            "names": self.names,
+            "views": [*self.views],
+        }
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        arrays |= {f"views.{index}": view for index, view in enumerate(self.views.values())}
+        if self.mean_predictions is not None:
+            arrays["mean_predictions"] = self.mean_predictions
+        # `select` cuts views without a copy, and safetensors would write the memory as it lies.
+        arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        text = json.dumps(header, default=lambda number: number.item())  # numpy's numbers are none of JSON's
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write_whole(path, lambda file: save_file(arrays, file, metadata={_HEADER: text}))
+        except SafetensorError as error:
+            raise OSError(f"cannot write {path}: {error}. Look for space on the disk; the old file is kept.") from error
+
+    @classmethod
+    def load(cls, path: str | Path, fingerprint: str | None = None) -> "Outcomes":
+        """Return what `save` wrote.
+
+        Args:
+            path: the file.
+            fingerprint: of the network that the outcomes must be of; None takes those of any.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is damaged, holds no outcomes, or those of another network.
+        """
+        path = Path(path)
+        if not path.is_file():
+            folder = path.parent if path.parent.is_dir() else Path()
+            near = difflib.get_close_matches(path.name, [item.name for item in folder.iterdir()], n=3)
+            raise FileNotFoundError(
+                f"no outcomes at {path}."
+                + (f" Nearby: {', '.join(near)}." if near else "")
+                + " Give a file that `Outcomes.save` wrote."
+            )
+        try:
+            with safe_open(path, "np") as file:
+                text = (file.metadata() or {}).get(_HEADER)
+                arrays = {name: file.get_tensor(name) for name in file.keys()} if text else {}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a whole safetensors file ({error}). Copy it again.") from error
+        if text is None:
+            raise ValueError(f"{path} holds no outcomes. Give a file that `Outcomes.save` wrote.")
+        try:
+            header = json.loads(text)
+            found = cls._of(header, arrays) if header["version"] == _VERSION else None
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged ({error}). Copy it again, or evaluate the network again.") from error
+        if found is None:
+            raise ValueError(
+                f"{path} has version {header['version']} of the format, and this plainvision reads {_VERSION}. Read it "
+                "with the plainvision that wrote it."
+            )
+        if fingerprint is not None and fingerprint != found.fingerprint:
+            raise ValueError(
+                f"{path} is of another network: {found.network} with fingerprint {found.fingerprint}, and "
+                f"{fingerprint} is wanted. Give the file of this network, or evaluate it into another."
+            )
+        return found
+
+    def to_pandas(self) -> Any:
+        """Return a DataFrame of one row per image and permutation, N x P rows.
+
+        Columns: image, label, one for each site with the option in words, prediction, confidence (in the true class,
+        from 0 to 1), correct. Names and options are categories, because 50,000 x 625 strings would not fit.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        return analyses.table(self)
+
+    @classmethod
+    def _of(cls, header: dict[str, Any], arrays: dict[str, Any]) -> "Outcomes":
+        """Return the outcomes that a file's header and arrays describe."""
+        return cls(
+            permutations=from_plain(header["permutations"]),
+            default=from_plain([header["default"]])[0],
+            names=tuple(header["names"]),
+            mean_predictions=arrays.get("mean_predictions"),
+            views={name: arrays[f"views.{index}"] for index, name in enumerate(header["views"])},
+            **{name: header[name] for name in _PLAIN},
+            **{name: arrays[name] for name in _ARRAYS},
+        )
+
+    @property
+    def _letters(self) -> bool:
+        """Whether each site's name is a single letter."""
+        return all(len(site) == 1 for site in self.sites)
+
+
+def _check(name: str, array: np.ndarray, shape: tuple[int, ...], kind: np.dtype) -> None:
+    """Raise a ValueError if an array has another shape or type than it must have."""
+    if array.shape != shape or array.dtype != kind:
+        raise ValueError(f"{name} is {array.dtype} of shape {array.shape}, and must be {kind} of shape {shape}.")
+
+
+def _is_default(option: Option, default: Option) -> bool:
+    """Return whether a site stays as it was trained, for which None is another word."""
+    return all(value in (None, getattr(default, name)) for name, value in vars(option).items())

@@ -120,7 +120,7 @@ class Space:
         """Return the permutation of the trained network."""
         return tuple(Option(**{name: getattr(own, name) for name in self.attributes}) for own in trained.values())
 
-    def _values(self, name: str, trained: Mapping[str, Option]) -> dict[str, Sequence[float | None]]:
+    def _values(self, name: str, trained: Mapping[str, Option]) -> dict[str, tuple[Any, ...]]:
         """Return one attribute's values of each site."""
         given = getattr(self, name)
         if not isinstance(given, Mapping):

@@ -38,6 +38,11 @@ class DynamicLayer(nn.Module, abc.ABC):
     """
 
     option: Option = Option()
+    """What the layer is configured as."""
+    site: str | None = None
+    """The site that it belongs to."""
+    takes: tuple[str, ...] = ()
+    """The attributes that it takes from its site."""
 
     @property
     @abc.abstractmethod

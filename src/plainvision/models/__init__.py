@@ -1,6 +1,6 @@
 """Networks, one file per family; importing this registers all of them with timm."""
 
-from plainvision.models import alexnet, patchconvnet, pit_pf, resnet_pf, vanillanet, vit_pf
+from plainvision.models import alexnet, patchconvnet, pit_pf, resnet_cifar, resnet_pf, vanillanet, vit_pf
 from plainvision.models.loading import load_checkpoint
 from plainvision.models.registry import create_model, list_models
 
@@ -11,6 +11,7 @@ __all__ = [
     "load_checkpoint",
     "patchconvnet",
     "pit_pf",
+    "resnet_cifar",
     "resnet_pf",
     "vanillanet",
     "vit_pf",

@@ -9,6 +9,7 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, fx, nn
 
 from plainvision.layers.attention_pool import Pooling
+from plainvision.layers.dynamic_conv import DynamicLayer
 from plainvision.layers.eval_mode import eval_mode
 from plainvision.layers.fusable import Fusable
 
@@ -17,7 +18,8 @@ class _Tracer(fx.Tracer):
     """Traces down to torch's own layers, ours, and timm's batch norm that holds its activation."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, Fusable | Pooling | BatchNormAct2d) or super().is_leaf_module(m, module_qualified_name)
+        leaves = Fusable | Pooling | DynamicLayer | BatchNormAct2d
+        return isinstance(m, leaves) or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Shallow(fx.Tracer):
@@ -30,11 +32,16 @@ class _Shallow(fx.Tracer):
 def trace(model: nn.Module) -> fx.GraphModule | None:
     """Return a copy of ``model`` as a graph of its layers, or None where its forward pass cannot be traced."""
     model = copy.deepcopy(model)
+    graph = trace_graph(model)
+    return None if graph is None else fx.GraphModule(model, graph, type(model).__name__)
+
+
+def trace_graph(model: nn.Module) -> fx.Graph | None:
+    """Return the graph of the layers of ``model``, which it names, or None where its pass cannot be traced."""
     try:
-        graph = _Tracer().trace(model)
+        return _Tracer().trace(model)
     except Exception:  # what a forward pass may do while being traced, and raise, has no common type
         return None
-    return fx.GraphModule(model, graph, type(model).__name__)
 
 
 def trace_alone(layer: nn.Module) -> fx.Graph | None:

@@ -4,6 +4,7 @@ What a training batch holds is a function of (seed, epoch, position in the epoch
 the workers, the processes, or the step at which a resumed run starts.
 """
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -118,14 +119,29 @@ class EvaluationBatches:
         images = open_images(data, "validation")
         self.classes = classes or _training_classes(data) or images.classes
         labels = class_lookup(images.classes, self.classes, data)[images.labels]
-        self._batches = DataLoader(
-            _EvaluationImages(images, labels, np.arange(rank, len(labels), processes), data),
-            batch_size=batch_size,
-            num_workers=data.workers,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator(),  # else the loader draws from the random numbers of training
+        self._batches = _evaluation_loader(
+            _EvaluationImages(images, labels, np.arange(rank, len(labels), processes), data), batch_size
         )
+
+    @property
+    def images(self) -> int | None:
+        """How many images there are, None for a stream, which does not know."""
+        return None if isinstance(self._batches, EvaluationStream) else len(self._batches.dataset)  # type: ignore[arg-type]
+
+    def part(self, first: int, last: int) -> "EvaluationBatches":
+        """Return batches of the images from number ``first`` to before ``last`` alone; no other one is read.
+
+        Raises:
+            TypeError: the images are a stream, which has to be read from its beginning.
+        """
+        if isinstance(self._batches, EvaluationStream):
+            raise TypeError(f"the stream {self._where[0]!r} has to be read from its beginning")
+        dataset = self._batches.dataset
+        assert isinstance(dataset, _EvaluationImages)
+        assert self._batches.batch_size is not None
+        part = copy.copy(self)
+        part._batches = _evaluation_loader(dataset.part(first, last), self._batches.batch_size)
+        return part
 
     def __len__(self) -> int:
         """Return the number of this process's batches, or one fewer for each whose images are all unreadable.
@@ -254,6 +270,12 @@ class _EvaluationImages(Dataset[Sample | Failure]):
         self._mode = pixel_mode(data)
         self._transform = evaluation_transform(data)
         self._stop = data.corrupt == "stop"
+        self.workers = data.workers
+
+    def part(self, first: int, last: int) -> "_EvaluationImages":
+        part = copy.copy(self)
+        part._chosen = self._chosen[first:last]
+        return part
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -268,6 +290,17 @@ class _EvaluationImages(Dataset[Sample | Failure]):
                 return Failure(_stopped(name, error))
             return Sample(None, label, name, (f"{name} ({reason(error)})",))
         return Sample(self._transform(image), label, name)
+
+
+def _evaluation_loader(images: _EvaluationImages, batch_size: int) -> DataLoader[Sample | Failure]:
+    return DataLoader(
+        images,
+        batch_size=batch_size,
+        num_workers=images.workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # else the loader draws from the random numbers of training
+    )
 
 
 def _training_classes(data: Data) -> tuple[str, ...] | None:

@@ -4,7 +4,6 @@ Nothing random is remembered between steps: order, augmentation, mixing and drop
 and the position in the run. What a restart needs is therefore the weights, the optimizer and the number of steps.
 """
 
-import atexit
 import signal
 import threading
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from plainvision.training.data import EvaluationBatches, TrainingBatches
 from plainvision.training.evaluation import Evaluation, evaluate
 from plainvision.training.losses import Losses
 from plainvision.training.optimization import Optimization, seed_everything
+from plainvision.training.processes import leave_at_exit
 from plainvision.training.progress import TrainingProgress
 from plainvision.training.recipe import Recipe
 from plainvision.training.run_folder import RunFolder, build_network
@@ -255,7 +255,7 @@ def _accelerator(recipe: Recipe) -> Accelerator:
     # Without a word about CPUs, processes that torchrun starts on a machine with nothing else would each train alone.
     cpu = not torch.accelerator.is_available()
     accelerator = Accelerator(cpu=cpu, mixed_precision=machine.precision, fsdp_plugin=plugin)
-    atexit.register(_leave_processes)
+    leave_at_exit()
     if machine.fsdp and accelerator.num_processes == 1:
         raise ValueError(
             "machine.fsdp shards parameters over processes, and there is only one. Start with `accelerate launch` or "
@@ -264,12 +264,6 @@ def _accelerator(recipe: Recipe) -> Accelerator:
     if machine.sync_batch_norm and accelerator.device.type == "cpu":
         raise ValueError("machine.sync_batch_norm needs a GPU in each process; torch has none for CPUs. Drop it.")
     return accelerator
-
-
-def _leave_processes() -> None:
-    """Leave the group of processes: one that just ends while its threads still talk to the others can crash."""
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 def _check_fit(recipe: Recipe, classes: tuple[str, ...], processes: int) -> None:

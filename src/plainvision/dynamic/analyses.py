@@ -1,0 +1,339 @@
+"""What the answers of all permutations say: results of `Outcomes`, and how they are counted (arXiv:2103.09891).
+
+Shapes   N images, P permutations
+Units    accuracies are top-1 in per cent, costs are multiply-adds for one image
+Memory   N is up to 50,000 and P up to 625, so that whatever is wider than a byte is made for some rows at a time
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from plainvision.dynamic.space import Permutation, Space
+from plainvision.layers.dynamic_conv import Option
+
+if TYPE_CHECKING:
+    from plainvision.dynamic.outcomes import Outcomes
+
+# 32 MB of the widest type; the number of rows follows from it.
+_VALUES_AT_A_TIME = 2**22
+_SHUFFLES = 20
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What an oracle reaches that picks each image's worst, median or best permutation, in per cent (section 3.3)."""
+
+    static: float
+    """The trained network, without an oracle."""
+    worst: float
+    """Every permutation is right."""
+    median: float
+    """The permutation of median quality is right, the lower of the two where P is even."""
+    best: float
+    """Any permutation is right."""
+    permutations: int
+    """P."""
+    images: int
+    """N."""
+
+    @property
+    def volatility(self) -> float:
+        """Best less worst, in percentage points (section 3.4)."""
+        return self.best - self.worst
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """Permutations in the order in which they help most (section 4.2)."""
+
+    order: tuple[int, ...]
+    """Indices of the permutations."""
+    best: list[float]
+    """Best case of the first 1, 2, ... of them, in per cent."""
+
+
+@dataclass(frozen=True, eq=False)
+class Preferences:
+    """Which permutation is best for which image (sections 3.3 and 4.5)."""
+
+    preferred: np.ndarray
+    """Index of each image's permutation of highest quality, (N,)."""
+    permutations: np.ndarray
+    """Share of the images that prefer each permutation, (P,), from 0 to 1."""
+    options: dict[str, dict[str, float]]
+    """Share of the images that prefer each option, from 0 to 1, by the site and the option's words."""
+
+
+@dataclass(frozen=True, eq=False)
+class Efficiency:
+    """The cheapest permutations that answer like another network (section 4.6)."""
+
+    like: str
+    """What is emulated: "static", the trained network, or "best", the best case."""
+    accuracy: float
+    """Top-1 of the permutations chosen, in per cent; it is that of what they emulate."""
+    mean_macs: float
+    """Their multiply-adds, the mean over the images."""
+    reference_macs: float
+    """Those of what they emulate."""
+    chosen: np.ndarray
+    """Index of the permutation chosen for each image, (N,); -1 is the trained network itself."""
+
+    @property
+    def factor(self) -> float:
+        """How many times fewer multiply-adds they need than what they emulate."""
+        return self.reference_macs / self.mean_macs
+
+
+@dataclass(frozen=True)
+class Control:
+    """What else reaches how much with as many answers per image as there are permutations."""
+
+    name: str
+    """What it is."""
+    top1: float
+    """Its top-1, in per cent."""
+    uses_labels: bool
+    """Whether it is an oracle, which is told the true class."""
+    note: str
+    """How it was counted."""
+
+
+def per_cent(right: np.ndarray) -> float:
+    """Return how many of the values, (N,), are true, in per cent."""
+    return 100 * int(np.count_nonzero(right)) / len(right)
+
+
+def preferred(correct: np.ndarray, log_confidences: np.ndarray) -> np.ndarray:
+    """Return the index of each image's permutation of highest quality, (N,), from two arrays (N, P) (eq. 1).
+
+    Quality is the confidence in the true class, plus 1 for a right answer. Ties go to the lower index.
+    """
+    found = np.empty(len(correct), np.int64)
+    for rows in _rows(correct.shape):
+        right = correct[rows]
+        # Logarithms are compared among the right ones, or among all where none is right: the quality itself would have
+        # ties that are none, because float32 has few numbers just below 1 and 2.
+        competes = right | ~right.any(axis=1, keepdims=True)
+        # A confidence of 0, whose logarithm is -inf, still comes before what does not compete.
+        quality = np.maximum(log_confidences[rows], np.finfo(np.float32).min)
+        found[rows] = np.where(competes, quality, -np.inf).argmax(axis=1)
+    return found
+
+
+def unique_predictions(predictions: np.ndarray) -> np.ndarray:
+    """Return the number of different classes in each row of predictions: (N, P) -> (N,) (section 4.2)."""
+    found = np.empty(len(predictions), np.int64)
+    for rows in _rows(predictions.shape):
+        found[rows] = np.count_nonzero(_starts(np.sort(predictions[rows], axis=1)), axis=1)
+    return found
+
+
+def majority_vote(predictions: np.ndarray) -> np.ndarray:
+    """Return the most frequent class in each row of predictions: (N, P) -> (N,); ties go to the lowest class."""
+    found = np.empty(len(predictions), predictions.dtype)
+    positions = np.arange(predictions.shape[1], dtype=np.int32)
+    for rows in _rows(predictions.shape):
+        in_order = np.sort(predictions[rows], axis=1)
+        began = np.maximum.accumulate(np.where(_starts(in_order), positions, 0), axis=1)
+        # The first place that is furthest from where its class began is in the longest run, of the lowest class.
+        furthest = (positions - began).argmax(axis=1, keepdims=True)
+        found[rows] = np.take_along_axis(in_order, furthest, axis=1)[:, 0]
+    return found
+
+
+def greedy(correct: np.ndarray, k: int) -> Greedy:
+    """Return the ``k`` permutations that, one after the other, make most further images right (section 4.2).
+
+    Args:
+        correct: which permutation is right for which image, (N, P).
+        k: how many, from 1 to P. Ties go to the lower index; so does everything once nothing helps any more.
+    """
+    images, permutations = correct.shape
+    gains = np.count_nonzero(correct, axis=0)
+    missing = np.ones(images, bool)
+    order: list[int] = []
+    best: list[float] = []
+    while len(order) < k and gains.any():
+        index = int(gains.argmax())
+        newly = missing & correct[:, index]
+        # An image is taken from the gains once, when it is won; so all steps together read the array once.
+        gains -= np.count_nonzero(correct[newly], axis=0)
+        missing &= ~newly
+        order.append(index)
+        best.append(per_cent(~missing))
+    used = set(order)
+    order += [index for index in range(permutations) if index not in used][: k - len(order)]
+    best += [best[-1] if best else 0.0] * (k - len(best))
+    return Greedy(tuple(order), best)
+
+
+def preferences(outcomes: "Outcomes") -> Preferences:
+    """Return which permutation and which options are best for how many images; ties go to the lower index."""
+    found = preferred(outcomes.correct, outcomes.log_confidences)
+    counts = np.bincount(found, minlength=len(outcomes.permutations))
+    images = len(outcomes.names)
+    options: dict[str, dict[str, int]] = {site: {} for site in outcomes.sites}
+    for permutation, count in zip(outcomes.permutations, counts.tolist(), strict=True):
+        for site, option in zip(outcomes.sites, map(str, permutation), strict=True):
+            options[site][option] = options[site].get(option, 0) + count
+    shares = {site: {option: count / images for option, count in known.items()} for site, known in options.items()}
+    return Preferences(found, counts / images, shares)
+
+
+def cheapest(outcomes: "Outcomes", like: str) -> Efficiency:
+    """Return each image's cheapest permutation that predicts what ``like`` does, "static" or "best" (section 4.6)."""
+    images = np.arange(len(outcomes.names))
+    emulated, reference = outcomes.static_predictions, float(outcomes.static_macs)
+    if like == "best":
+        best = preferred(outcomes.correct, outcomes.log_confidences)
+        emulated, reference = outcomes.predictions[images, best], float(outcomes.macs[best].mean())
+    # Of the permutations in this order the first that fits is the cheapest, and the lower index of equal ones.
+    order = np.argsort(outcomes.macs, kind="stable")
+    chosen = np.empty(len(images), np.int64)
+    for rows in _rows(outcomes.predictions.shape):
+        same = outcomes.predictions[rows].take(order, axis=1) == emulated[rows, None]
+        chosen[rows] = np.where(same.any(axis=1), order[same.argmax(axis=1)], -1)
+    predicted = np.where(chosen < 0, outcomes.static_predictions, outcomes.predictions[images, chosen])
+    # The trained network stands behind the permutations, where the index -1 finds it.
+    macs = np.append(outcomes.macs, np.int64(outcomes.static_macs))
+    return Efficiency(like, per_cent(predicted == outcomes.labels), float(macs[chosen].mean()), reference, chosen)
+
+
+def controls(outcomes: "Outcomes") -> list[Control]:
+    """Return the accuracies to hold against the best case; `Outcomes.controls` says which."""
+    predictions, labels = outcomes.predictions, outcomes.labels
+    count = predictions.shape[1]
+    few = [f"{view.shape[1]} {name}" for name, view in outcomes.views.items() if view.shape[1] < count]
+    found = [
+        Control(
+            f"best of {count} {name}",
+            per_cent((view[:, :count] == labels[:, None]).any(axis=1)),
+            True,
+            f"the trained network is right for any of {count} views, the image as it is among them",
+        )
+        for name, view in outcomes.views.items()
+        if view.shape[1] >= count
+    ]
+    if outcomes.mean_predictions is not None:
+        mean = per_cent(outcomes.mean_predictions == labels)
+        found.append(Control(f"mean softmax of the {count}", mean, False, "the class of the highest mean probability"))
+    surest = predictions[np.arange(len(labels)), outcomes.log_tops.argmax(axis=1)]
+    note = f"any permutation predicts the label of a random image, the mean of {_SHUFFLES} shuffles"
+    if few:
+        note += f"; not in the table, with fewer than {count} views: {', '.join(few)}"
+    return [
+        *found,
+        Control(
+            "majority vote",
+            per_cent(majority_vote(predictions) == labels),
+            False,
+            "the most frequent prediction; ties go to the lowest class",
+        ),
+        Control(
+            "most confident",
+            per_cent(surest == labels),
+            False,
+            "the prediction of the highest probability; ties go to the lower permutation",
+        ),
+        Control("labels shuffled", shuffled_coverage(predictions, labels), True, note),
+    ]
+
+
+def combine(parts: Sequence["Outcomes"], limit: int) -> Space:
+    """Return the product of the first k permutations of each part in greedy order, k^parts <= limit (eq. 2).
+
+    Raises:
+        ValueError: as `Outcomes.combine` says.
+    """
+    first, count = parts[0], len(parts)
+    if count < 2 or limit < 1:
+        raise ValueError("nothing to combine. Give the outcomes of another attribute, and a limit from 1.")
+    changing: list[str] = []
+    for part in parts:
+        if (part.fingerprint, [*part.sites]) != (first.fingerprint, [*first.sites]):
+            raise ValueError(
+                f"outcomes of {first.network} ({first.fingerprint}, sites {', '.join(first.sites)}) do not combine "
+                f"with those of {part.network} ({part.fingerprint}, sites {', '.join(part.sites)}): it is another "
+                "network, or has other sites. Evaluate one network at one choice of sites."
+            )
+        attributes = Space(chosen=part.permutations).attributes
+        if again := [name for name in attributes if name in changing]:
+            raise ValueError(f"{again[0]} changes in two of the outcomes. Give one for each attribute.")
+        changing += attributes
+    k = 1
+    while (k + 1) ** count <= limit:
+        k += 1
+    fewest = min(len(part.permutations) for part in parts)
+    if fewest < k:
+        raise ValueError(
+            f"{k} permutations of each of {count} outcomes make up to {limit}, and one has {fewest}. Give a limit of "
+            f"{fewest**count}, or evaluate more."
+        )
+    chosen = [[part.permutations[index] for index in part.greedy(k).order] for part in parts]
+    return Space(chosen=tuple(_merged(permutations) for permutations in itertools.product(*chosen)))
+
+
+def table(outcomes: "Outcomes") -> Any:
+    """Return a pandas DataFrame of one row per image and permutation; `Outcomes.to_pandas` says which columns.
+
+    Raises:
+        ImportError: pandas is not installed.
+    """
+    try:
+        import pandas  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise ImportError("a table needs the package `pandas`, which is not installed. pip install pandas") from error
+    images, permutations = outcomes.predictions.shape
+
+    def categories(words: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+        places = {word: place for place, word in enumerate(dict.fromkeys(words))}
+        return np.array([places[word] for word in words], np.int32), [*places]
+
+    codes, known = categories(outcomes.names)
+    columns = {
+        "image": pandas.Categorical.from_codes(codes.repeat(permutations), known),
+        "label": outcomes.labels.repeat(permutations),
+    }
+    for index, site in enumerate(outcomes.sites):
+        codes, known = categories([str(permutation[index]) for permutation in outcomes.permutations])
+        columns[site] = pandas.Categorical.from_codes(np.tile(codes, images), known)
+    columns["prediction"] = outcomes.predictions.ravel()
+    columns["confidence"] = np.exp(outcomes.log_confidences).ravel()
+    columns["correct"] = outcomes.correct.ravel()
+    return pandas.DataFrame(columns)
+
+
+def shuffled_coverage(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Return for how many images, in per cent, any of the predictions (N, P) is the label of a random image.
+
+    It is the mean over 20 shuffles of the labels (N,), the same ones each time.
+    """
+    random = np.random.default_rng(0)
+    shuffles = [random.permutation(labels) for _ in range(_SHUFFLES)]
+    return float(np.mean([per_cent((predictions == labels[:, None]).any(axis=1)) for labels in shuffles]))
+
+
+def _rows(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Yield the rows of an array (N, P), as many at a time as memory allows."""
+    step = max(1, _VALUES_AT_A_TIME // shape[1])
+    return (slice(start, start + step) for start in range(0, shape[0], step))
+
+
+def _starts(in_order: np.ndarray) -> np.ndarray:
+    """Return where, in rows of sorted values, a value stands for the first time, (N, P)."""
+    new = np.ones(in_order.shape, bool)
+    new[:, 1:] = in_order[:, 1:] != in_order[:, :-1]
+    return new
+
+
+def _merged(permutations: Sequence[Permutation]) -> Permutation:
+    """Return one permutation with the attributes of several, site by site."""
+    return tuple(
+        Option(**{name: value for option in site for name, value in vars(option).items() if value is not None})
+        for site in zip(*permutations, strict=True)
+    )

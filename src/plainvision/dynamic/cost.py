@@ -1,0 +1,134 @@
+"""What each permutation costs, and which cannot be computed, found on shapes alone."""
+
+import copy
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from plainvision.dynamic.levels import Levels, Step, Values, set_options
+from plainvision.dynamic.space import Permutation
+from plainvision.layers.eval_mode import eval_mode
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one image costs in one permutation."""
+
+    macs: int = 0
+    """Multiply-adds, of convolutions and matrix products."""
+    activations: int = 0
+    """Values that all convolutions put out, as arXiv:2003.13678 counts activations."""
+    problem: str | None = None
+    """Why it cannot be computed, None where it can."""
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.macs + other.macs, self.activations + other.activations, self.problem or other.problem)
+
+
+class Costs:
+    """The costs of a network's permutations for images of one size.
+
+    The network passes shapes without values. Levels whose inputs have the same shapes cost the same, whatever options
+    led to them, so that few are passed at all.
+
+    Args:
+        model: with dynamic layers.
+        sites: their sites' names, in the order of permutations.
+        images: (B, C, H, W), of which only shape and dtype matter; costs are of one image.
+    """
+
+    def __init__(self, model: nn.Module, sites: Sequence[str], images: Tensor) -> None:
+        on_meta: dict[int, Any] = {id(value): value.detach().to("meta") for value in model.buffers()}
+        on_meta |= {id(v): nn.Parameter(v.detach().to("meta"), requires_grad=False) for v in model.parameters()}
+        self._model = copy.deepcopy(model, on_meta)  # copies the layers, and not the weights
+        self._levels = Levels(self._model)
+        self._sites = sites
+        self._known: dict[Any, tuple[Cost, Values]] = {}
+        self._activations = 0
+        for layer in self._model.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.register_forward_hook(self._count)
+        self._begin = self._pass(0, {}, images[:1].to("meta"))
+
+    def __call__(self, permutation: Permutation) -> Cost:
+        """Return the cost of one permutation."""
+        options = dict(zip(self._sites, permutation, strict=True))
+        total, values = self._begin
+        for number, site in enumerate(self._levels.sites, start=1):
+            if total.problem is not None:
+                return total
+            level = self._levels.levels[number]
+            shapes = tuple(_shape(values[node]) for node in level.needed)
+            # A network that cannot be traced depends on all options at once.
+            chosen = options[site] if self._levels.traced else permutation
+            key = (number, chosen, shapes)
+            if key not in self._known:
+                set_options(self._model, options)
+                self._known[key] = self._pass(number, values)
+            cost, more = self._known[key]
+            total, values = total + cost, {**values, **more}
+        return total
+
+    def _pass(self, number: int, values: Values, images: Tensor | None = None) -> tuple[Cost, Values]:
+        """Return what one level costs, and the values that it leaves."""
+        self._activations = 0
+        reached = dict(values)
+        with eval_mode(self._model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            for step in self._levels.levels[number].steps:
+                try:
+                    reached[step.node] = self._levels.compute(step, reached, images)
+                except (RuntimeError, ValueError) as error:
+                    return Cost(problem=_problem(step, error)), {}
+        macs = counter.get_total_flops() // 2
+        return Cost(macs, self._activations), {node: reached[node] for node in self._levels.levels[number].kept}
+
+    def _count(self, _: nn.Module, __: object, output: Tensor) -> None:
+        self._activations += output.numel()
+
+
+def feasible(
+    costs: Costs, permutations: Sequence[Permutation], default: Permutation, max_activations: float | None
+) -> tuple[tuple[Permutation, ...], tuple[Cost, ...], dict[str, int]]:
+    """Return the permutations within the bound, their costs, and how many there are beside them, by reason.
+
+    Args:
+        costs: of the network.
+        permutations: to choose from.
+        default: the trained network's.
+        max_activations: how many times its activations a permutation may have; None is no bound.
+    """
+    bound = None if max_activations is None else max_activations * costs(default).activations
+    left_out: Counter[str] = Counter()
+    kept = []
+    for permutation in permutations:
+        cost = costs(permutation)
+        reason = cost.problem
+        if reason is None and bound is not None and cost.activations > bound:
+            reason = f"more than {max_activations:g} times the activations of the trained network"
+        if reason is None:
+            kept.append((permutation, cost))
+        else:
+            left_out[reason] += 1
+    return tuple(p for p, _ in kept), tuple(cost for _, cost in kept), dict(left_out)
+
+
+def _shape(value: Any) -> Any:
+    """Return what decides the cost of a value: shapes, and numbers that were read from shapes."""
+    if isinstance(value, Tensor):
+        return tuple(value.shape)
+    if isinstance(value, list | tuple):
+        return tuple(_shape(item) for item in value)
+    return value
+
+
+def _problem(step: Step, error: Exception) -> str:
+    if step.node.op == "call_module" and step.node.target == "":
+        return f"the network cannot compute it ({str(error).splitlines()[0]})"
+    if len(step.node.all_input_nodes) > 1:
+        return "two paths of the network no longer meet in the same size"
+    return "a feature map would shrink to nothing"

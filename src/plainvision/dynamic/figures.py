@@ -1,0 +1,343 @@
+"""Figures of what permutations could do: Figures 2, 3, 4 and 6 of arXiv:2103.09891.
+
+Figure 2 is `unique_predictions`, 3 `greedy_curves`, 4 `layer_choice` and 6 `efficiency`; 1, 5 and 7, of preferences,
+are in `figures_preferences`. Accuracies are in per cent. What needs an oracle, which is told the true class, says so.
+"""
+
+import itertools
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox
+
+_At = tuple[float, float]
+Kind = Literal["static", "static, cheapest", "best case", "best case, cheapest"]
+
+# Inches and points.
+ONE_COLUMN, TWO_COLUMNS = 3.3, 6.8
+FONT = 8.0
+# Letters of a legend in an inch, roughly.
+_LETTERS = 16
+INK, GREY, PALE = "#1a1a1a", "#767676", "#e4e4e4"
+
+# Okabe and Ito's colours, which also those tell apart who see fewer, but black and yellow.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+_DASHES: tuple[Any, ...] = ((0, (4, 1.6)), (0, (1.2, 1.2)), (0, (5, 1.4, 1.2, 1.4)), (0, (8, 2)))
+# A curve of one permutation is a point.
+_END: dict[str, Any] = {"marker": "o", "markersize": 3, "markevery": [-1]}
+_DOTS = (0, (1, 1.8))
+_HOLLOW = ("o", "s", "D", "^", "v")
+# Of a choice's place on the axis: how wide its bar is, and each control beside it.
+_BAR, _BESIDE = 0.36, 0.2
+# Where a point's name may stand, the best place first: right (1) or left, above (1) or below.
+_SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
+# A peak so many times another's would press that one flat: the axis becomes logarithmic.
+_FLAT = 4
+# Of each kind: its words, colour, marker, and the marker's size in points. Red and blue as in the paper.
+_KINDS: dict[str, tuple[str, str, str, float]] = {
+    "static": ("as trained", "#D55E00", "o", 6),
+    "static, cheapest": ("as trained, cheapest oracle", "#D55E00", "*", 9),
+    "best case": ("best-case oracle", "#0072B2", "o", 6),
+    "best case, cheapest": ("best case, cheapest oracle", "#0072B2", "*", 9),
+}
+
+
+def unique_predictions(counts: Mapping[str, np.ndarray]) -> Figure:
+    """Draw how many different classes the permutations of a network predict for an image, as histograms (Figure 2).
+
+    The axis of shares is logarithmic where one histogram is much higher than another; an exponential one is straight.
+
+    Args:
+        counts: the number of unique predictions of each image, (N,), by the name of what was changed.
+
+    Raises:
+        ValueError: there is nothing to draw, or an image has no prediction.
+    """
+    if not counts:
+        raise ValueError("there are no counts to draw. Give the unique predictions of each image, by a name.")
+    for name, values in counts.items():
+        if not len(values) or np.min(values) < 1:
+            found = f"an image with {np.min(values)} predictions" if len(values) else "no images"
+            raise ValueError(f"{name!r} has {found}. Give a count from 1 for each image.")
+    figure, axes = figure_of(ONE_COLUMN, 2.3)
+    most = max(int(np.max(values)) for values in counts.values())
+    edges = np.arange(most + 1) + 0.5
+    shares = {name: 100 * np.bincount(values, minlength=most + 1)[1:] / len(values) for name, values in counts.items()}
+    peaks = [values.max() for values in shares.values()]
+    if max(peaks) > _FLAT * min(peaks):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+    labels = {}
+    for (name, values), colour in zip(shares.items(), itertools.cycle(_COLOURS), strict=False):
+        axes.stairs(values, edges, fill=True, color=colour, alpha=0.15, linewidth=0)
+        labels[f"{name} (mean {np.mean(counts[name]):.1f})"] = axes.stairs(values, edges, color=colour, linewidth=1.1)
+    axes.set_xlim(0.5, most + 0.5)
+    ticks = MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10]).tick_values(0, most)
+    axes.set_xticks([max(1, tick) for tick in ticks if tick <= most])
+    axes.set_xlabel("unique predictions per image", fontsize=FONT)
+    axes.set_ylabel("images (%)", fontsize=FONT)
+    legend(figure, labels)
+    return figure
+
+
+def greedy_curves(
+    curves: Mapping[str, Sequence[float]],
+    static: float | Mapping[str, float],
+    *,
+    controls: Mapping[str, Sequence[float]] = {},
+) -> Figure:
+    """Draw the best case against the number of permutations that an oracle may choose from (Figure 3).
+
+    Args:
+        curves: top-1 in per cent with the first 1, 2, ... permutations, by the name of what was changed.
+        static: top-1 in per cent of the trained network, or that of each curve's network by the curve's name.
+        controls: the same of what is no permutation, such as zooms of the image; drawn dashed.
+
+    Raises:
+        ValueError: there is nothing to draw, or a curve lacks its static network.
+    """
+    drawn = {**curves, **controls}
+    if not curves or not all(len(values) for values in drawn.values()):
+        empty = ", ".join(repr(name) for name, values in drawn.items() if not len(values))
+        raise ValueError(f"there is no curve to draw{empty and f' of {empty}'}. Give the best case of 1, 2, ... each.")
+    if isinstance(static, Mapping) and (missing := [name for name in curves if name not in static]):
+        raise ValueError(f"no static accuracy of {missing[0]!r}: there is {', '.join(static) or 'none'}. Give it too.")
+    figure, axes = figure_of(ONE_COLUMN, 2.6)
+    labels: dict[str, Any] = {}
+    for (name, values), colour in zip(curves.items(), itertools.cycle(_COLOURS), strict=False):
+        (labels[name],) = axes.plot(np.arange(len(values)) + 1, values, color=colour, linewidth=1.4, **_END)
+        if isinstance(static, Mapping):
+            axes.axhline(static[name], color=colour, linewidth=0.9, linestyle=_DOTS)
+    for (name, values), dashes in zip(controls.items(), itertools.cycle(_DASHES), strict=False):
+        steps = np.arange(len(values)) + 1
+        (labels[name],) = axes.plot(steps, values, color=INK, linewidth=1.1, linestyle=dashes, **_END)
+    if not isinstance(static, Mapping):
+        axes.axhline(static, color=GREY, linewidth=0.9, linestyle=_DOTS)
+    labels["as trained, no oracle"] = Line2D([], [], color=GREY, linewidth=0.9, linestyle=_DOTS)
+    most = max(len(values) for values in drawn.values())
+    axes.set_xscale("log")
+    axes.set_xlim(0.94, max(2, most) * 1.07)
+    _ticks(axes, LogLocator(subs=(1, 2, 5)))
+    axes.set_xlabel(f"permutations{' or views' if controls else ''} to choose from", fontsize=FONT)
+    axes.set_ylabel("best case of an oracle, top-1 (%)", fontsize=FONT)
+    legend(figure, labels)
+    return figure
+
+
+def layer_choice(
+    bounds: Mapping[str, tuple[float, float, float]],
+    static: float,
+    *,
+    controls: Mapping[str, Mapping[str, float]] = {},
+) -> Figure:
+    """Draw the worst, median and best case of each choice of layers (Figure 4).
+
+    Args:
+        bounds: worst, median and best top-1 in per cent by the name of the choice, such as "AB".
+        static: top-1 in per cent of the trained network.
+        controls: best top-1 in per cent that an oracle reaches with as many views as the choice has permutations, by
+            the name of the choice, by what the views are; not every choice needs one.
+
+    Raises:
+        ValueError: there is nothing to draw, or a control is of a choice without bounds.
+    """
+    if not bounds:
+        raise ValueError("there are no bounds to draw. Give (worst, median, best) of one choice of layers or more.")
+    for name, values in controls.items():
+        if unknown := [choice for choice in values if choice not in bounds]:
+            raise ValueError(
+                f"{name!r} has a control for {unknown[0]!r}, and there are bounds for {', '.join(bounds)}. Leave it "
+                "out, or give the bounds too."
+            )
+    figure, axes = figure_of(ONE_COLUMN if len(bounds) <= 7 else TWO_COLUMNS, 2.5)
+    middle = np.arange(len(bounds)) - _BESIDE / 2 * len(controls)
+    places = dict(zip(bounds, middle + _BAR / 2, strict=True))
+    worst, median, best = np.asarray(list(bounds.values()), float).T
+    axes.bar(middle, best - worst, _BAR, bottom=worst, color="#d3e5f2", linewidth=0)
+    labels: dict[str, Any] = {}
+    for case, values, colour in (("best", best, "#0072B2"), ("median", median, INK), ("worst", worst, "#D55E00")):
+        labels[f"{case} case (oracle)"] = axes.hlines(
+            values, middle - _BAR / 2, middle + _BAR / 2, color=colour, linewidth=1.6, clip_on=False
+        )
+    for number, ((name, control), marker) in enumerate(zip(controls.items(), itertools.cycle(_HOLLOW), strict=False)):
+        (labels[f"{name} (oracle)"],) = axes.plot(
+            [places[choice] + _BESIDE * (number + 0.6) for choice in control],
+            list(control.values()),
+            marker,
+            color=INK,
+            markerfacecolor="white",
+            markersize=4,
+            markeredgewidth=0.8,
+        )
+    labels["as trained"] = axes.axhline(static, color=GREY, linewidth=0.9, linestyle=_DASHES[0], zorder=1.5)
+    axes.set_xticks(range(len(bounds)), list(bounds), parse_math=False)
+    axes.set_xlim(-0.6, len(bounds) - 0.4)
+    axes.set_ylim(0, 100)
+    axes.grid(visible=False, axis="x")
+    axes.set_ylabel("top-1 (%)", fontsize=FONT)
+    axes.set_xlabel("layers that change", fontsize=FONT)
+    legend(figure, labels)
+    return figure
+
+
+def efficiency(
+    each_macs: Sequence[float] | np.ndarray,
+    each_top1: Sequence[float] | np.ndarray,
+    points: Sequence[tuple[str, float, float, Kind]],
+) -> Figure:
+    """Draw accuracy against multiply-adds: every permutation as a static network, and what an oracle saves (Figure 6).
+
+    Args:
+        each_macs: multiply-adds per image of each permutation, (P,).
+        each_top1: top-1 in per cent of each, (P,).
+        points: name, multiply-adds per image, top-1 in per cent, and what it is. What costs the least is joined to
+            what it stands for, of the same name, which is written once.
+
+    Raises:
+        ValueError: there is nothing to draw, or an unknown kind of point.
+    """
+    if len(each_macs) != len(each_top1) or not len(each_macs):
+        raise ValueError(
+            f"there are multiply-adds of {len(each_macs)} permutations and accuracies of {len(each_top1)}. Give both "
+            "of one permutation or more."
+        )
+    for name, *_, given in points:
+        if given not in _KINDS:
+            raise ValueError(f"{name!r} is of the unknown kind {given!r}: it is one of {'; '.join(_KINDS)}.")
+    figure, axes = figure_of(ONE_COLUMN, 3.0)
+    most = max([*each_macs, *(point[1] for point in points)])
+    unit, letter = (1e9, "G") if most >= 1e9 else (1e6, "M")
+    macs, top1 = np.asarray(each_macs) / unit, np.asarray(each_top1, float)
+    labels: dict[str, Any] = {}
+    (labels["each permutation"],) = axes.plot(
+        macs, top1, "o", color="#9a9a9a", alpha=0.6, markersize=2.6, markeredgewidth=0
+    )
+    order = np.lexsort((-top1, macs))
+    before = np.maximum.accumulate(np.concatenate([[-1.0], top1[order][:-1]]))
+    frontier = order[top1[order] > before]
+    (labels["their frontier"],) = axes.step(macs[frontier], top1[frontier], where="post", color=GREY, linewidth=0.9)
+    for kind, (words, colour, marker, size) in _KINDS.items():
+        here = [(x / unit, y) for _, x, y, is_a in points if is_a == kind]
+        if here:
+            (labels[words],) = axes.plot(
+                *zip(*here, strict=True),
+                marker,
+                color=colour,
+                markersize=size,
+                markeredgecolor="white",
+                markeredgewidth=0.6,
+                zorder=4,
+            )
+    joined = [
+        ((x / unit, y), (to_x / unit, to_y), _KINDS[is_a][1])
+        for name, x, y, is_a in points
+        for other, to_x, to_y, stands_for in points
+        if name == other and is_a == f"{stands_for}, cheapest"
+    ]
+    for (x, y), (to_x, to_y), colour in joined:
+        axes.plot([x, to_x], [y, to_y], color=colour, linewidth=0.8, alpha=0.7, zorder=3)
+    axes.set_xscale("log")
+    axes.set_ylim(0, 100)
+    axes.margins(x=0.08)
+    low, high = axes.get_xlim()
+    _ticks(axes, LogLocator(subs=(1, 2, 5)) if high > 8 * low else MaxNLocator(4))
+    axes.set_xlabel(f"multiply-adds per image ({letter})", fontsize=FONT)
+    axes.set_ylabel("top-1 (%)", fontsize=FONT)
+    legend(figure, labels)
+    stood_for = {end for _, end, _ in joined}
+    named = [(name, (x / unit, y)) for name, x, y, _ in points if (x / unit, y) not in stood_for]
+    _name(axes, named, [line[:2] for line in joined], [(x / unit, y) for _, x, y, _ in points])
+    return figure
+
+
+def figure_of(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure of so many inches with one panel."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, plain(figure.subplots())
+
+
+def plain(axes: Axes) -> Axes:
+    """Give a panel the look of all: two spines, a pale grid, small letters."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color=PALE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=FONT)
+    return axes
+
+
+def legend(figure: Figure, handles: Mapping[str, Any]) -> None:
+    """Write what is what above the panels, in as many columns as fit, and make the figure so much higher."""
+    for columns in range(len(handles), 0, -1):
+        made = figure.legend(
+            list(handles.values()),
+            [textwrap.fill(words, int(_LETTERS * figure.get_figwidth())) for words in handles],
+            loc="outside upper center",
+            ncols=columns,
+            frameon=False,
+            fontsize=FONT,
+            borderpad=0,
+            borderaxespad=0.4,
+            columnspacing=1.2,
+            handlelength=1.6,
+            handletextpad=0.5,
+            labelspacing=0.3,
+        )
+        for text in made.get_texts():
+            text.set_parse_math(False)  # a name may hold dollars
+        if columns == 1 or made.get_window_extent().width <= figure.bbox.width:
+            break
+        made.remove()
+    figure.set_figheight(figure.get_figheight() + made.get_window_extent().height / figure.dpi)
+
+
+def _name(axes: Axes, named: Sequence[tuple[str, _At]], lines: Sequence[tuple[_At, _At]], marks: Sequence[_At]) -> None:
+    """Write each name on that side of its point where the least is in the way: another name, a mark, a line."""
+    figure = axes.figure
+    figure.draw_without_rendering()  # type: ignore[union-attr]  # for the layout settles where things are
+    reach = 4 * figure.dpi / 72
+    pixels = axes.transData.transform
+    taken = [(Bbox([at - reach, at + reach]), 2) for at in pixels(marks)] + [(Bbox(pixels(line)), 1) for line in lines]
+    for name, at in named:
+        tried = []
+        for across, up in _SIDES:
+            text = axes.annotate(
+                name,
+                at,
+                (across * 6, up * 5),
+                textcoords="offset points",
+                horizontalalignment=("center", "left", "right")[across],
+                verticalalignment=("center", "bottom", "top")[up],
+                fontsize=FONT,
+                color=INK,
+                parse_math=False,
+                path_effects=[withStroke(linewidth=1.5, foreground="white")],
+                zorder=5,
+            )
+            text.set_in_layout(False)
+            box = text.get_window_extent()
+            outside = box.x0 < axes.bbox.x0 or box.x1 > axes.bbox.x1 or box.y1 > axes.bbox.y1 or box.y0 < axes.bbox.y0
+            tried.append((5 * outside + sum(weight for other, weight in taken if box.overlaps(other)), text, box))
+        _, kept, box = min(tried, key=lambda one: one[0])
+        for _, text, _ in tried:
+            if text is not kept:
+                text.remove()
+        taken.append((box, 4))
+
+
+def _ticks(axes: Axes, locator: Locator) -> None:
+    """Write the numbers of a logarithmic axis as they are said, where ``locator`` puts them."""
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _plain(value: float, _: int | None = None) -> str:
+    """Return a number without an exponent."""
+    return f"{value:g}"

@@ -1,0 +1,181 @@
+"""A network's graph, cut into levels: what must be computed again when the option of a site changes.
+
+Level 0 depends on no site; level i on the i-th site that the image meets, and on no later one. Whoever has passed
+levels 0 to i can therefore try each option of the next site from there.
+"""
+
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.layers import BatchNormAct2d
+from torch import Tensor, fx, nn
+
+from plainvision.layers.dynamic_conv import DynamicLayer, Option
+from plainvision.surgery.tracing import trace_graph
+
+Values = dict[fx.Node, Any]
+
+_IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
+# What these put out is new memory, which nothing else looks at.
+_NEW_MEMORY = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, BatchNormAct2d)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One node of the graph."""
+
+    node: fx.Node
+    """What is computed."""
+    copies: bool
+    """Whether it writes into a value that is still needed, and must get a copy of it."""
+    spent: tuple[fx.Node, ...]
+    """Values of the same level that nothing needs any more."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """The steps between the choice at one site and the choice at the next."""
+
+    steps: tuple[Step, ...]
+    """In the order of the network."""
+    kept: tuple[fx.Node, ...]
+    """Values that deeper levels need."""
+    needed: tuple[fx.Node, ...]
+    """Values of lower levels that this one or deeper ones need."""
+
+
+class Levels:
+    """The levels of a network with dynamic layers.
+
+    Attributes:
+        sites: the sites' names in the order that an image meets them.
+        levels: one more than there are sites.
+        traced: whether the network's pass could be traced; otherwise the last level is the whole pass.
+        input: the node that takes the images.
+        output: the node that returns the logits.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        graph = trace_graph(model)
+        self.traced = graph is not None
+        self.graph = graph if graph is not None else _whole_pass()
+        nodes = list(self.graph.nodes)
+        site_of = {node: self._site(node) for node in nodes}
+        found = [site for site in site_of.values() if site is not None]
+        every = [layer.site for layer in model.modules() if isinstance(layer, DynamicLayer) and layer.site is not None]
+        self.sites = tuple(dict.fromkeys([*found, *every]))
+        depth: dict[str | None, int] = {site: number for number, site in enumerate(self.sites, start=1)}
+        depth[None] = 0
+        level: dict[fx.Node, int] = {}
+        for node in nodes:
+            own = depth[site_of[node]]
+            if not self.traced and node.op == "call_module":
+                own = len(self.sites)
+            level[node] = max([own, *(level[value] for value in node.all_input_nodes)])
+        self.input, self.output = nodes[0], nodes[-1]
+        level[self.output] = len(self.sites)
+        self.levels = tuple(self._level(number, nodes, level) for number in range(len(self.sites) + 1))
+
+    def run(self, number: int, values: Values, images: Tensor | None = None) -> None:
+        """Compute the steps of one level, with the options that the layers have, into ``values``."""
+        for step in self.levels[number].steps:
+            values[step.node] = self.compute(step, values, images)
+            for node in step.spent:
+                values.pop(node, None)
+
+    def compute(self, step: Step, values: Values, images: Tensor | None = None) -> Any:
+        """Return the value of one step."""
+        node = step.node
+        given: Any = fx.node.map_arg((node.args, node.kwargs), lambda value: values[value])
+        args, options = given
+        if step.copies:
+            args = (args[0].clone(), *args[1:])
+        if node.op == "call_module":
+            return self._layer(node)(*args, **options)
+        if callable(node.target):
+            return node.target(*args, **options)
+        if node.op == "call_method":
+            return getattr(args[0], node.target)(*args[1:], **options)
+        if node.op == "get_attr":
+            return operator.attrgetter(node.target)(self.model)
+        if node.op == "placeholder":
+            return images if node is self.input else args[0]  # an optional input has its default
+        return args[0]
+
+    def _site(self, node: fx.Node) -> str | None:
+        layer = self._layer(node)
+        return layer.site if isinstance(layer, DynamicLayer) else None
+
+    def _layer(self, node: fx.Node) -> nn.Module | Any:
+        """Return the layer that a node calls, None where it calls none."""
+        return self.model.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+    def _level(self, number: int, nodes: Sequence[fx.Node], level: Mapping[fx.Node, int]) -> Level:
+        own = [node for node in nodes if level[node] == number]
+        kept = [node for node in own if any(level[user] > number for user in node.users)]
+        last = {value: node for node in own for value in node.all_input_nodes if level[value] == number}
+        steps = []
+        for node in own:
+            spent = tuple(value for value, user in last.items() if user is node and value not in kept)
+            steps.append(Step(node, self._must_copy(node, nodes, level), spent))
+        needed = [n for n in nodes if level[n] < number and any(level[user] >= number for user in n.users)]
+        return Level(tuple(steps), tuple(kept), tuple(needed))
+
+    def _must_copy(self, node: fx.Node, nodes: Sequence[fx.Node], level: Mapping[fx.Node, int]) -> bool:
+        """Return whether a node writes into a value that the next option, or a node before it, would still read."""
+        if not self._writes(node):
+            return False
+        value = node.args[0]
+        if not isinstance(value, fx.Node):
+            return False
+        place = {other: number for number, other in enumerate(nodes)}
+        read_before = any(place[user] < place[node] and level[user] != level[node] for user in value.users)
+        return level[value] != level[node] or read_before or not self._is_new(value)
+
+    def _is_new(self, value: fx.Node) -> bool:
+        """Return whether a value is memory that was made for it, and not a view of another value."""
+        layer = self._layer(value)
+        if isinstance(layer, nn.Identity):
+            (given,) = value.all_input_nodes
+            return len(given.users) == 1 and self._is_new(given)
+        return isinstance(layer, _NEW_MEMORY) or value.target in (operator.add, torch.add) or self._writes(value)
+
+    def _writes(self, node: fx.Node) -> bool:
+        """Return whether a node overwrites its first input."""
+        if node.op == "call_module":
+            return bool(getattr(self._layer(node), "inplace", False))  # torch's own convention
+        if node.op == "call_method":
+            return str(node.target).endswith("_") and not str(node.target).endswith("__")
+        asked = bool(node.kwargs.get("inplace")) or any(value is True for value in node.args[1:])
+        return node.op == "call_function" and (node.target in _IN_PLACE or asked)
+
+
+def set_options(model: nn.Module, options: Mapping[str, Option]) -> None:
+    """Configure every dynamic layer of the sites that ``options`` name; a layer takes what belongs to it."""
+    for layer in model.modules():
+        if isinstance(layer, DynamicLayer) and layer.site is not None and layer.site in options:
+            option = options[layer.site]
+            layer.configure(Option(**{name: getattr(option, name) for name in layer.takes}))
+
+
+@contextmanager
+def options_of(model: nn.Module) -> Iterator[None]:
+    """Give every dynamic layer back, at the end, the option that it has now."""
+    found = [(layer, layer.option) for layer in model.modules() if isinstance(layer, DynamicLayer)]
+    try:
+        yield
+    finally:
+        for layer, option in found:
+            layer.option = option
+
+
+def _whole_pass() -> fx.Graph:
+    """Return the graph of a network that is one layer: itself."""
+    graph = fx.Graph()
+    graph.output(graph.call_module("", (graph.placeholder("images"),)))
+    return graph
