@@ -57,13 +57,17 @@ class Costs:
 
     def __call__(self, permutation: Permutation) -> Cost:
         """Return the cost of one permutation."""
+        return sum(self.levels(permutation), Cost())
+
+    def levels(self, permutation: Permutation) -> list[Cost]:
+        """Return the cost of each level of one permutation, up to the first that cannot be computed."""
         options = dict(zip(self._sites, permutation, strict=True))
-        total, values = self._begin
+        cost, values = self._begin
+        costs = [cost]
         for number, site in enumerate(self._levels.sites, start=1):
-            if total.problem is not None:
-                return total
-            level = self._levels.levels[number]
-            shapes = tuple(_shape(values[node]) for node in level.needed)
+            if cost.problem is not None:
+                break
+            shapes = tuple(_shape(values[node]) for node in self._levels.levels[number].needed)
             # A network that cannot be traced depends on all options at once.
             chosen = options[site] if self._levels.traced else permutation
             key = (number, chosen, shapes)
@@ -71,8 +75,9 @@ class Costs:
                 set_options(self._model, options)
                 self._known[key] = self._pass(number, values)
             cost, more = self._known[key]
-            total, values = total + cost, {**values, **more}
-        return total
+            costs.append(cost)
+            values = {**values, **more}
+        return costs
 
     def _pass(self, number: int, values: Values, images: Tensor | None = None) -> tuple[Cost, Values]:
         """Return what one level costs, and the values that it leaves."""
