@@ -97,7 +97,8 @@ def networks(family: str) -> str:
     # One source needs no names: it is that of the whole table.
     whole = len(named) == 1
     sources = [source if whole else f"{source}, for {', '.join(names)}" for source, names in named.items()]
-    return f"{as_table(rows)}\n\nTop-1 on ImageNet-1k is published in {'; in '.join(sources)}."
+    what = "Top-1 on ImageNet-1k is published in" if any(card.top1 is not None for card in cards) else "Published in"
+    return f"{as_table(rows)}\n\n{what} {'; in '.join(sources)}."
 
 
 def results() -> str:
