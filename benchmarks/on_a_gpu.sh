@@ -2,7 +2,8 @@
 # Every record that wants a GPU, in one go, from a checkout:
 #     benchmarks/on_a_gpu.sh clothing.zip cifar10-train.zip cifar10-test.zip [OUT]
 # Needs an installed torch with CUDA and plainvision's dependencies; nothing is installed here. A run that is stopped goes
-# on where it was when started again. Records land in results/, runs in OUT (runs/gpu by default).
+# on where it was when started again. Records land in results/, runs in OUT (runs/gpu by default). RESNET20 and RESNET32
+# name the weights of ResNets for CIFAR-10, whose part is left out without them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 usage="usage: benchmarks/on_a_gpu.sh CLOTHING CIFAR10_TRAIN CIFAR10_TEST [OUT]; each a folder, .zip or .tar"
@@ -16,6 +17,7 @@ python3 benchmarks/vanillanet_fused.py --device cuda --runs 300
 python3 benchmarks/fuse_after_anneal.py --device cuda --batch-size 128 --precision bf16 --runs 50
 python3 benchmarks/patchconvnet.py --device cuda --precision bf16 --batch-size 256 --runs 30
 python3 benchmarks/parameter_free.py --device cuda --batch-size 64 --training-batch-size 128 --runs 50
+python3 benchmarks/dynamic_engine.py --device cuda --batch-size 128 --rounds 5
 "${bench[@]}" resnet50 vanillanet_6:deployed vanillanet_9:deployed --runs 300 \
     --json results/vanillanet_cuda_batch_1.json
 "${bench[@]}" resnet50 vanillanet_6:deployed vanillanet_9:deployed --batch-size 256 --runs 50 \
@@ -26,6 +28,10 @@ python3 benchmarks/parameter_free.py --device cuda --batch-size 64 --training-ba
 python3 benchmarks/clothing.py --root "$clothing" --out "$out/clothing" --record results/clothing_cuda.json
 python3 benchmarks/patchconvnet_clothing.py --root "$clothing" --out "$out/patchconvnet_clothing" \
     --record results/patchconvnet_clothing_cuda.json --picture "$out/maps.pdf"
+if [ -n "${RESNET20:-}" ] && [ -n "${RESNET32:-}" ]; then
+    python3 benchmarks/dynamic_cifar.py --device cuda --resnet20 "$RESNET20" --resnet32 "$RESNET32" --train "$2" \
+        --test "$3" --folder "$out/dynamic_cifar"
+fi
 
 # Started again, a study or a search has a folder to go on from.
 resume() { [ -e "$1" ] && echo --resume || true; }

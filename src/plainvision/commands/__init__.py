@@ -22,6 +22,7 @@ VERBS = {
     "explain": "show where networks look, as a figure",
     "study": "train each spatial operation in each stage, and weigh accuracy against latency",
     "search": "search cells of operations with and without parameters, beside random ones",
+    "dynamic": "ask what it would buy to configure a trained network for each image",
     "quickstart": "train, fuse, verify and time a network on embedded data, with a report",
 }
 

@@ -1,18 +1,8 @@
-"""Every permutation on every image (arXiv:2103.09891, section 3.3), in parts that a killed run finds again.
-
-A part is a fixed range of images in fixed batches, so that the outcomes are the same however many processes share the
-parts, and wherever a run was stopped.
-
-    evaluation.json         what is evaluated: network, permutations, images
-    part-00000.safetensors  the outcomes of one part
-    outcomes.safetensors    all of them, when they are there; the parts are then gone
-"""
+"""Every permutation on every image (arXiv:2103.09891, section 3.3), and the oracle's controls."""
 
 import dataclasses
-import json
-import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -27,17 +17,14 @@ from plainvision.dynamic.engine import shared_passes, whole_passes
 from plainvision.dynamic.levels import Levels
 from plainvision.dynamic.network import DynamicNetwork
 from plainvision.dynamic.outcomes import Outcomes
+from plainvision.dynamic.parts import Folder, Loader, Parts, joined
 from plainvision.dynamic.space import to_plain
 from plainvision.dynamic.views import VIEWS
 from plainvision.layers.eval_mode import eval_mode
 from plainvision.training.batch import Batch
-from plainvision.training.data import EvaluationBatches
-from plainvision.training.files import write_json
 from plainvision.training.processes import leave_at_exit
 from plainvision.training.recipe import Data
 from plainvision.training.streams import is_stream
-
-Loader = Iterable[Batch | Sequence[Tensor]]
 
 # Above it, what the shared passes compute is not what the network computes. Rounding is a thousand times less.
 _TOLERANCE = 1e-3
@@ -95,16 +82,16 @@ def evaluate(
     several = processes.num_processes > 1
     home = next(network.parameters()).device
     target = torch.device(device) if device is not None else processes.device if several else home
-    parts = _Parts(data, batch_size, batches_per_part, classes)
+    parts = Parts(data, batch_size, batches_per_part, classes)
     passes = _Passes(network, parts.classes, controls, share, condition, target, precision)
-    folder = None if out is None else _Folder(Path(out), passes.described() | parts.described(), processes)
+    folder = None if out is None else Folder(Path(out), passes.described() | parts.described(), processes)
     try:
         network.to(target)
         with eval_mode(network), network.configure({}), torch.inference_mode(), _autocast(target, precision):
             done = _evaluate(parts, passes, folder, processes, on_progress)
     finally:
         network.to(home)
-    outcomes = _joined(done) if folder is None else folder.finish(parts)
+    outcomes = joined(done) if folder is None else folder.finish(parts)
     parts.check(outcomes.labels)
     return outcomes
 
@@ -122,9 +109,9 @@ def context_data(data: Data, side: int) -> Data:
 
 
 def _evaluate(
-    parts: "_Parts",
+    parts: "Parts",
     passes: "_Passes",
-    folder: "_Folder | None",
+    folder: "Folder | None",
     processes: PartialState,
     on_progress: Callable[[int, int | None], object] | None,
 ) -> list[Outcomes]:
@@ -149,82 +136,12 @@ def _evaluate(
             if on_progress is not None:
                 on_progress(images, parts.share(there, processes))
         if rows and folder is not None:
-            _joined(rows).save(folder.part(number))
+            joined(rows).save(folder.part(number))
         elif rows:
             found += rows
     if folder is None and not found:
         raise ValueError("there is no image to evaluate. Check data.root, or the loader.")
     return found
-
-
-class _Parts:
-    """The images in ranges, from `Data` or from a loader."""
-
-    def __init__(
-        self, data: Data | Loader, batch_size: int, batches_per_part: int, classes: tuple[str, ...] | None
-    ) -> None:
-        self._batches_per_part = batches_per_part
-        self._batch_size = batch_size
-        self._data = data
-        if isinstance(data, Data):
-            data = EvaluationBatches(data, batch_size=batch_size, classes=classes)
-        self._batches = data
-        self.classes = classes or getattr(data, "classes", None)
-        self._read: list[np.ndarray] = []
-        self._all_read = False
-
-    def described(self) -> dict[str, Any]:
-        """Return what decides the images and their order, as JSON has it."""
-        described: dict[str, Any] = {"batches_per_part": self._batches_per_part}
-        if isinstance(self._data, Data):
-            plain = dataclasses.asdict(self._data)
-            del plain["workers"]
-            described |= {"data": plain, "batch_size": self._batch_size}
-        return json.loads(json.dumps(described))
-
-    def share(self, there: set[int], processes: PartialState) -> int | None:
-        """Return about how many images this process has to do, None where nobody knows."""
-        total = self._total()
-        if total is None:
-            return None
-        size = self._batch_size * self._batches_per_part
-        left = [n for n in range(math.ceil(total / size)) if n not in there]
-        mine = left[processes.process_index :: processes.num_processes]
-        return sum(min(size, total - n * size) for n in mine)
-
-    def read(self, wanted: Callable[[int], bool], there: set[int]) -> Iterator[tuple[int, Iterator[Batch]]]:
-        """Yield the number and the batches of each wanted part; it is asked of each, in order."""
-        total = self._total()
-        if total is not None and isinstance(self._batches, EvaluationBatches):
-            size = self._batch_size * self._batches_per_part
-            for number in range(math.ceil(total / size)):
-                if wanted(number):
-                    yield number, iter(self._batches.part(number * size, min(total, (number + 1) * size)))
-            return
-        held: list[Batch] = []
-        number = 0
-        for item in self._batches:
-            batch = _batch(item, sum(map(len, self._read)))
-            self._read.append(batch.labels.cpu().numpy())
-            held.append(batch)
-            if len(held) == self._batches_per_part:
-                if wanted(number):
-                    yield number, iter(held)
-                held, number = [], number + 1
-        if held and wanted(number):
-            yield number, iter(held)
-        self._all_read = True
-
-    def check(self, labels: np.ndarray) -> None:
-        """Check that a loader that has been read gave the images in the order of the outcomes."""
-        if self._all_read and not np.array_equal(np.concatenate(self._read), labels):
-            raise ValueError(
-                "the loader gave its images in another order than before, so that outcomes and images no longer belong "
-                "together. Give a loader that does not shuffle, and an empty folder."
-            )
-
-    def _total(self) -> int | None:
-        return self._batches.images if isinstance(self._batches, EvaluationBatches) else None
 
 
 class _Passes:
@@ -275,21 +192,23 @@ class _Passes:
             self._share = self._share and self._agrees(images)
         macs, static_macs = self._macs
         permutations = len(network.permutations)
-        first = None
-        for number, logits in self._logits(network.levels, images):
-            if first is None:
-                first = logits
+        # All of a batch stays on the device until its end: a GPU would wait at each copy.
+        for place, (number, logits) in enumerate(self._logits(network.levels, images)):
+            if place == 0:
                 labels = self._labels(batch.labels, logits.shape[1])
-                kind = np.uint16 if logits.shape[1] <= 2**16 else np.uint32
-                predictions = np.empty((len(labels), permutations), kind)
-                confidences = np.empty((len(labels), permutations), np.float32)
-                tops = np.empty_like(confidences)
+                answers = torch.empty((len(labels), permutations), dtype=torch.int32, device=logits.device)
+                confidences = torch.empty(answers.shape, device=logits.device)
+                tops = torch.empty_like(confidences)
                 mean = torch.zeros(logits.shape, dtype=_exact(logits), device=logits.device)
-            answers, log_probabilities = self._answers(logits, number)
+            # In float64 confidences near 1 differ, by which permutations are ordered.
+            log_probabilities = F.log_softmax(logits, 1, dtype=_exact(logits))
+            top, answer = log_probabilities.max(1)
+            answers[:, number], tops[:, number] = answer, top
+            confidences[:, number] = log_probabilities.gather(1, labels[:, None])[:, 0]
             mean += log_probabilities.exp()
-            predictions[:, number] = answers.cpu().numpy()
-            confidences[:, number] = log_probabilities.gather(1, labels[:, None])[:, 0].float().cpu().numpy()
-            tops[:, number] = log_probabilities.gather(1, answers[:, None])[:, 0].float().cpu().numpy()
+        _check_finite(tops)
+        kind = np.uint16 if mean.shape[1] <= 2**16 else np.uint32
+        predictions = answers.cpu().numpy().astype(kind)
         static = predictions[:, self._default[0]].copy() if self._default else self._predict(images).astype(kind)
         views = {
             name: np.stack([self._predict(view) for view in make(images, permutations)], 1).astype(kind)
@@ -307,8 +226,8 @@ class _Passes:
             names=batch.names,
             labels=labels.cpu().numpy().astype(kind),
             predictions=predictions,
-            log_confidences=confidences,
-            log_tops=tops,
+            log_confidences=confidences.cpu().numpy(),
+            log_tops=tops.cpu().numpy(),
             static_predictions=static,
             mean_predictions=mean.argmax(1).cpu().numpy().astype(kind),
             views=views,
@@ -364,92 +283,9 @@ class _Passes:
             )
         return labels.to(self._device)
 
-    def _answers(self, logits: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        """Return the predicted classes and the log probabilities."""
-        # In float64 confidences near 1 differ, by which permutations are ordered.
-        log_probabilities = F.log_softmax(logits, 1, dtype=_exact(logits))
-        if not bool(torch.isfinite(logits).all()):
-            raise ValueError(
-                f"the logits of permutation {number} are not finite numbers. Use precision='no', and check the weights."
-            )
-        return logits.argmax(1), log_probabilities
-
     def _predict(self, images: Tensor) -> np.ndarray:
         """Return what the network answers as it is configured now, which is as it was trained."""
         return self._network(images).argmax(1).cpu().numpy()
-
-
-class _Folder:
-    """The files of an evaluation."""
-
-    def __init__(self, path: Path, described: dict[str, Any], processes: PartialState) -> None:
-        self._path = path
-        self._processes = processes
-        self._fingerprint = described["fingerprint"]
-        self._file = path / "outcomes.safetensors"
-        plan = path / "evaluation.json"
-        if plan.exists():
-            there = json.loads(plan.read_text())
-            changed = [key for key in described | there if described.get(key) != there.get(key)]
-            if changed:
-                what = ", ".join(f"{key} ({_brief(there.get(key))} there)" for key in changed[:3])
-                raise ValueError(
-                    f"{path} holds an evaluation of something else: it differs in {what}. Give another folder, or the "
-                    "arguments of that evaluation."
-                )
-        elif path.is_dir() and any(path.iterdir()):
-            raise ValueError(f"{path} is not empty and holds no evaluation of ours. Give an empty or a new folder.")
-        self.is_finished = self._file.exists()
-        processes.wait_for_everyone()
-        if processes.is_main_process and not plan.exists():
-            try:
-                path.mkdir(parents=True, exist_ok=True)
-                write_json(plan, described)
-            except OSError as error:
-                raise OSError(f"cannot write {path}: {error.strerror or error}. Give another folder.") from error
-        processes.wait_for_everyone()
-
-    def part(self, number: int) -> Path:
-        """Return the file of one part."""
-        return self._path / f"part-{number:05}.safetensors"
-
-    def parts(self) -> set[int]:
-        """Return the numbers of the parts that are there."""
-        return {int(file.stem.removeprefix("part-")) for file in self._path.glob("part-*.safetensors")}
-
-    def finish(self, parts: _Parts) -> Outcomes:
-        """Return all outcomes, joined into one file."""
-        self._processes.wait_for_everyone()
-        if self._processes.is_main_process and not self._file.exists():
-            files = [self.part(number) for number in sorted(self.parts())]
-            if not files:
-                raise ValueError("there is no image to evaluate. Check data.root, or the loader.")
-            outcomes = _joined([Outcomes.load(file, self._fingerprint) for file in files])
-            parts.check(outcomes.labels)  # before anything is given up
-            outcomes.save(self._file)
-            for file in files:
-                file.unlink()
-        self._processes.wait_for_everyone()
-        return Outcomes.load(self._file, self._fingerprint)
-
-
-def _joined(parts: Sequence[Outcomes]) -> Outcomes:
-    """Return the outcomes of all parts as one."""
-    first = parts[0]
-    joined: dict[str, Any] = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("labels", "predictions", "log_confidences", "log_tops", "static_predictions", "mean_predictions")
-    }
-    views = {name: np.concatenate([part.views[name] for part in parts]) for name in first.views}
-    names = tuple(name for part in parts for name in part.names)
-    return dataclasses.replace(first, names=names, views=views, **joined)
-
-
-def _batch(item: Batch | Sequence[Tensor], seen: int) -> Batch:
-    if isinstance(item, Batch):
-        return item
-    images, labels = item[:2]
-    return Batch(images, labels, tuple(str(seen + number) for number in range(len(labels))), ())
 
 
 def _cropped(data: Data | Loader, context: int) -> Data:
@@ -467,6 +303,16 @@ def _processes() -> PartialState:
     return processes
 
 
+def _check_finite(tops: Tensor) -> None:
+    """Check that no permutation has put out something that is no number."""
+    wrong = (~torch.isfinite(tops)).any(0)
+    if bool(wrong.any()):
+        raise ValueError(
+            f"the logits of {int(wrong.sum())} of {len(wrong)} permutations are not finite numbers. Use "
+            "precision='no', and check the weights."
+        )
+
+
 def _exact(logits: Tensor) -> torch.dtype:
     return torch.float32 if logits.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
 
@@ -476,8 +322,3 @@ def _autocast(device: torch.device, precision: str) -> Iterator[None]:
     kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
     with torch.autocast(device.type, kinds.get(precision), enabled=precision != "no"):
         yield
-
-
-def _brief(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) < 60 else text[:57] + "..."

@@ -153,6 +153,8 @@ class _Run:
         images, labels = batch.images.to(self.accelerator.device), batch.labels.to(self.accelerator.device)
         if self.recipe.machine.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
+        for technique in self.recipe.techniques:
+            technique.step_start(self.state)
         loss, right = self.optimization.step(images, labels, self.state.step)
         self.state.step += 1
         for technique in self.recipe.techniques:

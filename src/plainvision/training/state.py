@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 
+from plainvision.layers.dynamic_conv import Option
+
 
 @dataclass
 class State:
@@ -20,6 +22,8 @@ class State:
     """Optimizer steps taken since the run began."""
     best_top1: float = -1.0
     """Highest validation top-1 so far in the network's present form, per cent; -1 before the first."""
+    permutations: tuple[dict[str, Option], ...] = ()
+    """The options by site that a step may have, when a technique changes them."""
 
     @property
     def best_network(self) -> nn.Module:

@@ -5,13 +5,23 @@ from plainvision.training.techniques.deep_training import DeepTraining
 from plainvision.training.techniques.ema import EMA
 from plainvision.training.techniques.fuse_after_anneal import FuseAfterAnneal
 from plainvision.training.techniques.linear_pairs import LinearPairs
+from plainvision.training.techniques.random_options import RandomOptions
 from plainvision.training.techniques.series_activations import SeriesActivations
 from plainvision.training.techniques.spatial_ops import SpatialOps
 from plainvision.training.techniques.technique import NoEffectWarning, Technique
 
 TECHNIQUES: dict[str, type[Technique]] = {
     technique.__name__: technique
-    for technique in (AttentionPooling, DeepTraining, EMA, FuseAfterAnneal, LinearPairs, SeriesActivations, SpatialOps)
+    for technique in (
+        AttentionPooling,
+        DeepTraining,
+        EMA,
+        FuseAfterAnneal,
+        LinearPairs,
+        RandomOptions,
+        SeriesActivations,
+        SpatialOps,
+    )
 }
 
 __all__ = [
@@ -22,6 +32,7 @@ __all__ = [
     "FuseAfterAnneal",
     "LinearPairs",
     "NoEffectWarning",
+    "RandomOptions",
     "SeriesActivations",
     "SpatialOps",
     "Technique",

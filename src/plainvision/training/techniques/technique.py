@@ -24,6 +24,7 @@ class Technique:
         start(state)                         once, when the optimizer exists
         model = reshape(model, epoch)        as each epoch begins, on the network and on its average alike
         settled(epoch)                       as each epoch begins
+        step_start(state)                    before each optimizer step
         step_end(state)                      after each optimizer step
 
     A technique keeps no state of its own: what must survive a restart is in the network, in the `State`, or a
@@ -47,6 +48,9 @@ class Technique:
     def settled(self, epoch: int) -> bool:
         """Return whether the network has its final form in ``epoch``; the best weights are sought from then on."""
         return True
+
+    def step_start(self, state: "State") -> None:
+        """Act before an optimizer step; ``state.step`` is its number, from 0."""
 
     def step_end(self, state: "State") -> None:
         """Act after an optimizer step."""

@@ -1,0 +1,37 @@
+"""Ask what it would buy to configure a trained network for each image: evaluate, then look (arXiv:2103.09891).
+
+Example: plainvision dynamic evaluate --model runs/clothing --attribute stride --out runs/stride
+"""
+
+import difflib
+import importlib
+
+VERBS = {
+    "evaluate": "pass every image through every permutation of options, and keep the outcomes",
+    "bounds": "worst, median and best case, by the layers that change, beside controls",
+    "greedy": "how few permutations do, and which; write the space that combines attributes",
+    "preferences": "which permutations and options images prefer, also by their scale or context",
+    "efficiency": "how few multiply-adds would do for the same answers",
+    "finetune": "train with random options, and evaluate before and after",
+}
+
+
+def main(words: list[str]) -> None:
+    """Run ``plainvision dynamic VERB ...``."""
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return
+    verb, *rest = words
+    if verb not in VERBS:
+        close = difflib.get_close_matches(verb, VERBS, n=2)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise ValueError(f"unknown command 'dynamic {verb}'.{hint} `plainvision dynamic --help` lists them.")
+    importlib.import_module(f"plainvision.commands.dynamic_verbs.{verb}").main(rest)
+
+
+def _help() -> str:
+    verbs = "\n".join(f"  {verb:<13}{what}" for verb, what in VERBS.items())
+    return (
+        f"usage: plainvision dynamic COMMAND [options]\n\n{__doc__}\n{verbs}\n\n"
+        "`plainvision dynamic COMMAND --help` explains one, with an example. The others read what `evaluate` has written."
+    )

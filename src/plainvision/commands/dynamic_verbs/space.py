@@ -1,0 +1,129 @@
+"""Sites and their options, as words: ``--stride A=1/2,1,2 B=1``, or ``--stride 1,2,3`` for all sites."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import ascii_uppercase
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from plainvision.dynamic.space import Space
+
+Values = tuple[float, ...] | dict[str, tuple[float, ...]]
+
+_HALF = ("1/2", "½")
+
+
+@dataclass(frozen=True)
+class SpaceOptions:
+    """What changes, and where."""
+
+    attribute: Literal["stride", "dilation", "size"] | None = None
+    """Change this attribute over the values of arXiv:2103.09891; stride, when nothing else says what changes."""
+    stride: tuple[str, ...] = ()
+    """Or over these strides: `1,2,3` at all sites, or site by site `A=1/2,1,2 B=1,2`; other sites keep their own."""
+    dilation: tuple[str, ...] = ()
+    """Dilations, likewise."""
+    size: tuple[str, ...] = ()
+    """Kernel sizes, likewise."""
+    sites: tuple[str, ...] = ()
+    """The layers that change, as `A=conv1 B=layer1.0.conv1`; by default those of a known network."""
+
+    def values(self) -> dict[str, Values]:
+        """Return the values of each attribute that has some.
+
+        Raises:
+            ValueError: words that are no values, or values beside ``attribute``.
+        """
+        words = {"stride": self.stride, "dilation": self.dilation, "size": self.size}
+        found = {name: _values(given, f"--{name}") for name, given in words.items() if given}
+        if found and self.attribute is not None:
+            raise ValueError(
+                f"--attribute {self.attribute} takes the values of the paper, and --{next(iter(found))} gives others. "
+                "Give one of them."
+            )
+        return found
+
+    def space(self) -> "Space":
+        """Return the space of these options.
+
+        Raises:
+            ValueError: as `values`.
+        """
+        from plainvision.dynamic.space import Space
+
+        values = self.values()
+        return Space(**values) if values else Space.paper(self.attribute or "stride")  # type: ignore[arg-type]
+
+    def layers(self) -> dict[str, str] | None:
+        """Return the layer of each site, None for those of a known network.
+
+        Raises:
+            ValueError: words that name no sites, or one twice.
+        """
+        if not self.sites:
+            return None
+        named = [word.partition("=") for word in self.sites]
+        if not any(sign for _, sign, _ in named) and len(named) <= len(ascii_uppercase):
+            return dict(zip(ascii_uppercase, self.sites, strict=False))
+        if not all(site and layer for site, _, layer in named) or len({site for site, _, _ in named}) < len(named):
+            raise ValueError(
+                f"--sites {' '.join(self.sites)}: give each site once with its layer, for instance A=conv1 "
+                "B=layer1.0.conv1, or layers alone, which are then called A, B, ..."
+            )
+        return {site: layer for site, _, layer in named}
+
+
+def write_space(path: Path, space: "Space", sites: Sequence[str]) -> None:
+    """Write permutations into a file that `read_space` reads."""
+    from plainvision.dynamic.space import to_plain
+    from plainvision.training.files import write_json
+
+    write_json(path, {"sites": list(sites), "permutations": to_plain(space.chosen or ())})
+
+
+def read_space(path: Path) -> "tuple[Space, tuple[str, ...]]":
+    """Return the permutations that `write_space` wrote, and the names of their sites.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds something else.
+    """
+    from plainvision.dynamic.space import Space, from_plain
+
+    if not path.is_file():
+        raise FileNotFoundError(f"no space at {path}. Give a file that `plainvision dynamic greedy --combine` wrote.")
+    try:
+        plain: Mapping[str, Any] = json.loads(path.read_text())
+        return Space(chosen=from_plain(plain["permutations"])), tuple(plain["sites"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} holds no permutations ({error}). Give a file that `plainvision dynamic greedy --combine` wrote."
+        ) from error
+
+
+def _values(words: Sequence[str], option: str) -> Values:
+    """Return the values in words, of all sites or by site."""
+    by_site: dict[str, tuple[float, ...]] = {}
+    for word in words:
+        site, sign, values = word.rpartition("=")
+        if (sign and not site) or site in by_site or (not sign and len(words) > 1):
+            raise ValueError(
+                f"{option} {' '.join(words)}: give values without spaces for all sites, such as 1,2,3, or for each "
+                "site once, such as A=1,2,3 B=1."
+            )
+        by_site[site] = _numbers(values, option)
+    return by_site.get("") or by_site
+
+
+def _numbers(word: str, option: str) -> tuple[float, ...]:
+    try:
+        numbers = [0.5 if part in _HALF else float(part) for part in word.split(",")]
+    except ValueError as error:
+        raise ValueError(
+            f"{option}: {word!r} are no numbers. Give them with commas and without spaces, such as 1/2,1,2."
+        ) from error
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"{option}: {word!r} has a value twice. Give each one once.")
+    return tuple(int(number) if number == int(number) else number for number in numbers)

@@ -1,0 +1,176 @@
+"""An evaluation in parts, which processes share and a killed run finds again.
+
+A part is a fixed range of images in fixed batches, so that the outcomes are the same however many processes share the
+parts, and wherever a run was stopped.
+
+    evaluation.json         what is evaluated: network, permutations, images
+    part-00000.safetensors  the outcomes of one part
+    outcomes.safetensors    all of them, when they are there; the parts are then gone
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import PartialState
+from torch import Tensor
+
+from plainvision.dynamic.outcomes import Outcomes
+from plainvision.training.batch import Batch
+from plainvision.training.data import EvaluationBatches
+from plainvision.training.files import write_json
+from plainvision.training.recipe import Data
+
+Loader = Iterable[Batch | Sequence[Tensor]]
+
+
+class Parts:
+    """The images in ranges, from `Data` or from a loader."""
+
+    def __init__(
+        self, data: Data | Loader, batch_size: int, batches_per_part: int, classes: tuple[str, ...] | None
+    ) -> None:
+        self._batches_per_part = batches_per_part
+        self._batch_size = batch_size
+        self._data = data
+        if isinstance(data, Data):
+            data = EvaluationBatches(data, batch_size=batch_size, classes=classes)
+        self._batches = data
+        self.classes = classes or getattr(data, "classes", None)
+        self._read: list[np.ndarray] = []
+        self._all_read = False
+
+    def described(self) -> dict[str, Any]:
+        """Return what decides the images and their order, as JSON has it."""
+        described: dict[str, Any] = {"batches_per_part": self._batches_per_part}
+        if isinstance(self._data, Data):
+            plain = dataclasses.asdict(self._data)
+            del plain["workers"]
+            described |= {"data": plain, "batch_size": self._batch_size}
+        return json.loads(json.dumps(described))
+
+    def share(self, there: set[int], processes: PartialState) -> int | None:
+        """Return about how many images this process has to do, None where nobody knows."""
+        total = self._total()
+        if total is None:
+            return None
+        size = self._batch_size * self._batches_per_part
+        left = [n for n in range(math.ceil(total / size)) if n not in there]
+        mine = left[processes.process_index :: processes.num_processes]
+        return sum(min(size, total - n * size) for n in mine)
+
+    def read(self, wanted: Callable[[int], bool], there: set[int]) -> Iterator[tuple[int, Iterator[Batch]]]:
+        """Yield the number and the batches of each wanted part; it is asked of each, in order."""
+        total = self._total()
+        if total is not None and isinstance(self._batches, EvaluationBatches):
+            size = self._batch_size * self._batches_per_part
+            for number in range(math.ceil(total / size)):
+                if wanted(number):
+                    yield number, iter(self._batches.part(number * size, min(total, (number + 1) * size)))
+            return
+        held: list[Batch] = []
+        number = 0
+        for item in self._batches:
+            batch = _batch(item, sum(map(len, self._read)))
+            self._read.append(batch.labels.cpu().numpy())
+            held.append(batch)
+            if len(held) == self._batches_per_part:
+                if wanted(number):
+                    yield number, iter(held)
+                held, number = [], number + 1
+        if held and wanted(number):
+            yield number, iter(held)
+        self._all_read = True
+
+    def check(self, labels: np.ndarray) -> None:
+        """Check that a loader that has been read gave the images in the order of the outcomes."""
+        if self._all_read and not np.array_equal(np.concatenate(self._read), labels):
+            raise ValueError(
+                "the loader gave its images in another order than before, so that outcomes and images no longer belong "
+                "together. Give a loader that does not shuffle, and an empty folder."
+            )
+
+    def _total(self) -> int | None:
+        return self._batches.images if isinstance(self._batches, EvaluationBatches) else None
+
+
+class Folder:
+    """The files of an evaluation."""
+
+    def __init__(self, path: Path, described: dict[str, Any], processes: PartialState) -> None:
+        self._path = path
+        self._processes = processes
+        self._fingerprint = described["fingerprint"]
+        self._file = path / "outcomes.safetensors"
+        plan = path / "evaluation.json"
+        if plan.exists():
+            there = json.loads(plan.read_text())
+            changed = [key for key in described | there if described.get(key) != there.get(key)]
+            if changed:
+                what = ", ".join(f"{key} ({_brief(there.get(key))} there)" for key in changed[:3])
+                raise ValueError(
+                    f"{path} holds an evaluation of something else: it differs in {what}. Give another folder, or the "
+                    "arguments of that evaluation."
+                )
+        elif path.is_dir() and any(path.iterdir()):
+            raise ValueError(f"{path} is not empty and holds no evaluation of ours. Give an empty or a new folder.")
+        self.is_finished = self._file.exists()
+        processes.wait_for_everyone()
+        if processes.is_main_process and not plan.exists():
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                write_json(plan, described)
+            except OSError as error:
+                raise OSError(f"cannot write {path}: {error.strerror or error}. Give another folder.") from error
+        processes.wait_for_everyone()
+
+    def part(self, number: int) -> Path:
+        """Return the file of one part."""
+        return self._path / f"part-{number:05}.safetensors"
+
+    def parts(self) -> set[int]:
+        """Return the numbers of the parts that are there."""
+        return {int(file.stem.removeprefix("part-")) for file in self._path.glob("part-*.safetensors")}
+
+    def finish(self, parts: Parts) -> Outcomes:
+        """Return all outcomes, joined into one file."""
+        self._processes.wait_for_everyone()
+        if self._processes.is_main_process and not self._file.exists():
+            files = [self.part(number) for number in sorted(self.parts())]
+            if not files:
+                raise ValueError("there is no image to evaluate. Check data.root, or the loader.")
+            outcomes = joined([Outcomes.load(file, self._fingerprint) for file in files])
+            parts.check(outcomes.labels)  # before anything is given up
+            outcomes.save(self._file)
+            for file in files:
+                file.unlink()
+        self._processes.wait_for_everyone()
+        return Outcomes.load(self._file, self._fingerprint)
+
+
+def joined(parts: Sequence[Outcomes]) -> Outcomes:
+    """Return the outcomes of all parts as one."""
+    first = parts[0]
+    joined: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("labels", "predictions", "log_confidences", "log_tops", "static_predictions", "mean_predictions")
+    }
+    views = {name: np.concatenate([part.views[name] for part in parts]) for name in first.views}
+    names = tuple(name for part in parts for name in part.names)
+    return dataclasses.replace(first, names=names, views=views, **joined)
+
+
+def _batch(item: Batch | Sequence[Tensor], seen: int) -> Batch:
+    if isinstance(item, Batch):
+        return item
+    images, labels = item[:2]
+    return Batch(images, labels, tuple(str(seen + number) for number in range(len(labels))), ())
+
+
+def _brief(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 60 else text[:57] + "..."
