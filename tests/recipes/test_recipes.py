@@ -13,6 +13,7 @@ import pytest
 from plainvision.recipes import (
     ablations,
     describe,
+    dynamic,
     get_recipe,
     list_recipes,
     parameter_free,
@@ -23,7 +24,14 @@ from plainvision.recipes import (
 )
 from plainvision.training import Recipe
 from plainvision.training.recipe import Augment
-from plainvision.training.techniques import EMA, AttentionPooling, DeepTraining, LinearPairs, SeriesActivations
+from plainvision.training.techniques import (
+    EMA,
+    AttentionPooling,
+    DeepTraining,
+    LinearPairs,
+    RandomOptions,
+    SeriesActivations,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TABLES: dict[str, Any] = json.loads((GOLDEN / "vanillanet_tables.json").read_text())
@@ -433,6 +441,48 @@ def test_pooling_and_convolution_meet_on_clothing_with_nothing_else_changed():
     assert hybrid == dataclasses.replace(pooling, name=hybrid.name, model="resnet50_hybrid")
     options = {**pooling.model_options, "pooled": "none"}
     assert convolution == dataclasses.replace(pooling, name=convolution.name, model_options=options)
+
+
+@pytest.mark.parametrize("attribute", dynamic.ATTRIBUTES)
+def test_random_option_fine_tuning_runs_as_the_paper_says(attribute):
+    """arXiv:2103.09891, section 3.4 and the appendix."""
+    built = get_recipe(f"resnet50_rof_{attribute}")
+    assert built.model == "resnet50"
+    assert (built.epochs, built.schedule, built.decay_epochs, built.warmup_epochs) == (15, "step", 10, 0)
+    assert (built.optimizer, built.lr, built.momentum, built.weight_decay) == ("momentum", 1e-3, 0.9, 1e-4)
+    assert built.techniques == (RandomOptions(attribute),)
+    assert (built.augment, built.label_smoothing) == (Augment(), 0.0)
+
+
+@pytest.mark.parametrize("attribute", dynamic.ATTRIBUTES)
+def test_resnet20_is_fine_tuned_by_the_schedule_of_resnet50(attribute):
+    built, other = get_recipe(f"resnet20_cifar_rof_{attribute}"), get_recipe(f"resnet50_rof_{attribute}")
+    own = ("name", "model", "data", "augment", "batch_size", "techniques")
+    assert dataclasses.replace(built, **{name: getattr(other, name) for name in own}) == other
+    strides = RandomOptions(attribute=None, stride=dynamic.CIFAR_STRIDES)
+    assert built.techniques == ((strides,) if attribute == "stride" else other.techniques)
+
+
+@pytest.mark.parametrize(
+    ("name", "permutations"),
+    [
+        ("resnet50_rof_stride", 361),
+        ("resnet50_rof_dilation", 625),
+        ("resnet50_rof_size", 625),
+        ("resnet20_cifar_rof_stride", 80),
+        ("resnet20_cifar_rof_dilation", 625),
+        ("resnet20_cifar_rof_size", 625),
+    ],
+)
+def test_a_random_step_has_as_many_permutations_as_the_paper(name, permutations):
+    """Section 4.2 counts those of ResNet-50; of ResNet-20's strides all can be computed."""
+    from plainvision.training.run_folder import build_network
+    from plainvision.training.state import State
+
+    built = get_recipe(name)
+    state = State(build_network(built, 10, 0))
+    built.techniques[0].start(state)
+    assert len(state.permutations) == permutations
 
 
 @pytest.mark.parametrize("name", [name for name in list_recipes() if get_recipe(name).model_options.get("img_size")])

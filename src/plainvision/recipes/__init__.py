@@ -10,6 +10,7 @@ A variant is the same recipe with other values::
 from plainvision.recipes import (
     ablations,
     attention_pooling,
+    dynamic,
     parameter_free,
     patchconvnet,
     patchconvnet_finetuning,
@@ -24,6 +25,7 @@ __all__ = [
     "ablations",
     "attention_pooling",
     "describe",
+    "dynamic",
     "get_recipe",
     "list_recipes",
     "parameter_free",

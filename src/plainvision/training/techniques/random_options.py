@@ -58,7 +58,7 @@ class RandomOptions(Technique):
             )
 
     def check(self, recipe: "Recipe") -> None:
-        """Refuse what has no list of permutations, warn of what compiles for each of them."""
+        """Refuse what cannot work with other settings of the recipe, and warn of what costs more than it brings."""
         if self.image_size not in (None, recipe.data.image_size):
             raise ValueError(
                 f"RandomOptions: image_size={self.image_size} decides which permutations can be computed, but the "
@@ -68,8 +68,14 @@ class RandomOptions(Technique):
             raise ValueError("two RandomOptions would undo each other's permutations. Put all values into one of them.")
         if recipe.machine.fsdp:
             raise ValueError(
-                "RandomOptions does not work with machine.fsdp: sharded parameters cannot be copied to try the "
+                "RandomOptions does not work with machine.fsdp: its processes hold no whole weights to try the "
                 "permutations. Drop machine.fsdp."
+            )
+        if recipe.machine.compile:
+            warnings.warn(
+                "RandomOptions with machine.compile: torch.compile starts anew for each permutation and gives up after "
+                "a few. The result is the same, and comes later. Drop machine.compile.",
+                stacklevel=2,
             )
 
     def build(self, model: "nn.Module") -> "nn.Module":
@@ -80,8 +86,9 @@ class RandomOptions(Technique):
         """
         from plainvision.dynamic.space import Space
 
-        # Each site keeps its own value for now: to count the permutations takes seconds, and loading needs none.
-        return self._network(model, Space(**{name: {} for name in self._space().attributes})).model
+        # Each site keeps its own value for now: to try all permutations takes seconds, and loading needs none.
+        own: dict[str, Any] = {name: {} for name in self._space().attributes}
+        return self._network(model, Space(**own)).model
 
     def start(self, state: "State") -> None:
         """List the permutations.
