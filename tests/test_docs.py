@@ -163,7 +163,10 @@ def test_every_command_is_understood(words, monkeypatch):
         with pytest.raises(_Parsed):
             main(words)
     else:
-        tyro.cli(importlib.import_module(f"plainvision.commands.{verb}").Arguments, args=rest)
+        module = verb
+        if verb == "dynamic":
+            module, *rest = [f"dynamic_verbs.{rest[0]}", *rest[1:]]
+        tyro.cli(importlib.import_module(f"plainvision.commands.{module}").Arguments, args=rest)
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -1,9 +1,11 @@
 import functools
 import http.server
+import re
 import threading
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
@@ -189,3 +191,16 @@ def test_a_truncated_file_is_recognised(model, tmp_path, name):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ValueError, match=rf"{name} is not a whole .* file.*again"):
         pv.load_checkpoint(model, path)
+
+
+def test_files_of_torchvisions_densenets_have_keys_of_their_time():
+    def densenet() -> torchvision.models.DenseNet:
+        return torchvision.models.DenseNet(growth_rate=4, block_config=(1, 1), num_init_features=8, num_classes=3)
+
+    torch.manual_seed(0)
+    there, model = densenet(), densenet()
+    state = there.state_dict()
+    old = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", key): value for key, value in state.items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    pv.load_checkpoint(model, old)
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())

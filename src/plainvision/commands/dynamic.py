@@ -33,5 +33,6 @@ def _help() -> str:
     verbs = "\n".join(f"  {verb:<13}{what}" for verb, what in VERBS.items())
     return (
         f"usage: plainvision dynamic COMMAND [options]\n\n{__doc__}\n{verbs}\n\n"
-        "`plainvision dynamic COMMAND --help` explains one, with an example. The others read what `evaluate` has written."
+        "`plainvision dynamic COMMAND --help` explains one, with an example. The others, but `finetune`, read what\n"
+        "`evaluate` has written."
     )

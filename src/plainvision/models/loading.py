@@ -7,6 +7,7 @@ import abc
 import argparse
 import hashlib
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 # What wrappers of distributed and compiled training put before each key.
 _PREFIXES = ("module.", "_orig_mod.")
+# The files of torchvision's DenseNets are older than the rule that a layer's name has no dot.
+_DOTTED = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 class OfficialLayout(nn.Module, abc.ABC):
@@ -120,6 +123,7 @@ def _read(model: nn.Module, source: str | Path | Mapping[str, Any]) -> tuple[dic
         state, origin = _unwrap(source, "the given state dict"), "the given state dict"
     else:
         state, origin = read_weights(source), str(source)
+    state = {_DOTTED.sub(r"\1\2", key): value for key, value in state.items()}
     return model.from_official(state) if isinstance(model, OfficialLayout) else state, origin
 
 

@@ -62,3 +62,13 @@ class DataOptions:
             if value is not None and value <= 0:
                 raise ValueError(f"--data.{name.replace('_', '-')} {value} must be above zero.")
         return changed
+
+
+@dataclass(frozen=True)
+class TrainingDataOptions(DataOptions):
+    """Fields of the data to change when a network is trained, too."""
+
+    train_split: str | None = None
+    """Name of the split to train on."""
+    train_per_class: int | None = None
+    """Train on the first so many images of each class; by default on all."""

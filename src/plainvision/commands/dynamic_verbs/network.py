@@ -75,6 +75,11 @@ class NetworkOptions:
                 )
         elif self.pretrained and self.checkpoint is not None:
             raise ValueError("--pretrained and --checkpoint are two answers to one question. Give one of them.")
+        elif self.pretrained and self.num_classes is not None:
+            raise ValueError(
+                f"--pretrained weights have classes of their own, and --num-classes {self.num_classes} would leave a "
+                "classifier at random. Drop --num-classes."
+            )
         elif not self.pretrained and self.checkpoint is None:
             raise ValueError(
                 f"no weights for {self.model}: what random weights could do means nothing. Give the path or URL of its "
@@ -109,7 +114,10 @@ def _by_name(name: str, pretrained: bool, options: dict[str, Any]) -> "tuple[nn.
     try:
         model = create_model(name, pretrained=pretrained, **options)
     except RuntimeError as error:  # timm's way to say that there are none
-        raise ValueError(f"{name}: {error} Give the path or URL of its weights with --checkpoint.") from error
+        why = str(error).split(". ")[0]
+        raise ValueError(
+            f"cannot load published weights of {name}: {why}. Give the path or URL of its weights with --checkpoint."
+        ) from error
     return model, data_of(model)
 
 

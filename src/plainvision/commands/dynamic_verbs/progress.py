@@ -14,12 +14,12 @@ class EvaluationProgress:
     Args:
         what: begins each line, such as "before".
         visible: False in every process but the main one.
-        processes: how many share the images.
+        processes: how many share the images; each counts its own.
     """
 
     def __init__(self, what: str = "", *, visible: bool, processes: int = 1) -> None:
         self._what = f"{what}: " if what else ""
-        self._of = " of the first process" if processes > 1 else ""
+        self._of = " here" if processes > 1 else ""
         self._visible = visible
         self._console = Console()
         self._bar = Progress(

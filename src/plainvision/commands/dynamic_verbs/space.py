@@ -1,6 +1,7 @@
 """Sites and their options, as words: ``--stride A=1/2,1,2 B=1``, or ``--stride 1,2,3`` for all sites."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,6 @@ def _numbers(word: str, option: str) -> tuple[float, ...]:
         raise ValueError(
             f"{option}: {word!r} are no numbers. Give them with commas and without spaces, such as 1/2,1,2."
         ) from error
-    if len(set(numbers)) < len(numbers):
-        raise ValueError(f"{option}: {word!r} has a value twice. Give each one once.")
+    if len(set(numbers)) < len(numbers) or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{option}: {word!r} has a value twice, or one that is no number. Give each one once.")
     return tuple(int(number) if number == int(number) else number for number in numbers)

@@ -1,0 +1,186 @@
+"""Pass every image through every permutation of a network's options, and keep the outcomes in a folder.
+
+The same command goes on with what is in the folder. `accelerate launch -m plainvision dynamic evaluate ...` shares the
+images among processes.
+
+Example: plainvision dynamic evaluate --model runs/clothing --stride A=1,2,3 B=1/2,1,2 --out runs/stride
+"""
+
+import math
+import shlex
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from plainvision.commands import show
+from plainvision.commands.dynamic_verbs.data import DataOptions
+from plainvision.commands.dynamic_verbs.network import Network, NetworkOptions
+from plainvision.commands.dynamic_verbs.space import SpaceOptions
+
+if TYPE_CHECKING:
+    from plainvision.dynamic.network import DynamicNetwork
+    from plainvision.dynamic.outcomes import Outcomes
+    from plainvision.training.recipe import Data
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What `plainvision dynamic evaluate` takes."""
+
+    network: Annotated[NetworkOptions, tyro.conf.arg(name="")]
+    """Which network, and whose weights."""
+    out: Path
+    """The folder of the outcomes."""
+    options: Annotated[SpaceOptions, tyro.conf.arg(name="")] = field(default_factory=SpaceOptions)
+    """What changes, and where."""
+    space: Path | None = None
+    """Or evaluate the permutations in this file, which `plainvision dynamic greedy --combine` wrote."""
+    data: DataOptions = field(default_factory=DataOptions)
+    """The images."""
+    batch_size: int = 32
+    """Images per pass."""
+    controls: bool = True
+    """Also let the trained network look at as many other views of each image as there are permutations."""
+    share: bool = True
+    """Compute once what permutations share, instead of a whole pass for each."""
+    scale: float = 1.0
+    """Enlarge the prepared images by so much (Figure 5)."""
+    context: int | None = None
+    """Crop so many pixels about the centre of the resized images (Figure 7)."""
+    device: str | None = None
+    """Where to compute: cpu, cuda, ...; by default a GPU where there is one."""
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """Mixed precision of the passes."""
+    figure: Path | None = None
+    """Figure 2: a .png, .pdf or .svg file; by default unique_predictions.png in the folder."""
+    json: Path | None = None
+    """The record; by default scores.json in the folder."""
+
+
+def main(words: list[str]) -> None:
+    """Evaluate, print the scores, and write them with their figure."""
+    arguments = tyro.cli(Arguments, args=words, prog="plainvision dynamic evaluate", description=__doc__)
+    arguments.network.check()
+    if arguments.space is not None and (arguments.options.values() or arguments.options.attribute):
+        raise ValueError("--space lists the permutations, and other options would give others. Give one of them.")
+    if arguments.batch_size < 1:
+        raise ValueError(f"--batch-size {arguments.batch_size} leaves no images for a pass. Give 1 or more.")
+
+    import torch
+    from accelerate import PartialState
+
+    from plainvision.bench.circumstances import usable_device
+    from plainvision.commands.dynamic_verbs.outcomes import changed, facts, place, write
+    from plainvision.commands.dynamic_verbs.progress import EvaluationProgress
+    from plainvision.dynamic.evaluation import evaluate
+    from plainvision.dynamic.figures import unique_predictions
+
+    # As `plainvision.dynamic.evaluate` has it: the first one decides for all.
+    processes = PartialState(cpu=not torch.accelerator.is_available())
+    several, is_main = processes.num_processes > 1, processes.is_main_process
+    if is_main:
+        for given, option in ((arguments.figure, "--figure"), (arguments.json, "--json")):
+            if given is not None:
+                place(given, option, arguments.out, "")
+    processes.wait_for_everyone()
+    device = arguments.device or (None if several else "cuda" if torch.cuda.is_available() else "cpu")
+    network = arguments.network.load()
+    data = arguments.data.of(network.data, known=arguments.network.is_ours)
+    dynamic = _dynamic(arguments, network, data)
+    if is_main:
+        print(_begins(dynamic))
+    try:
+        with EvaluationProgress(visible=is_main, processes=processes.num_processes) as progress:
+            outcomes = evaluate(
+                dynamic,
+                data,
+                out=arguments.out,
+                classes=network.classes,
+                batch_size=arguments.batch_size,
+                controls=arguments.controls,
+                share=arguments.share,
+                scale=arguments.scale,
+                context=arguments.context,
+                device=None if device is None else usable_device(device, {}),
+                precision=arguments.precision,
+                on_progress=progress,
+            )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped; what is finished is in {arguments.out}. The same command goes on:\n"
+            f"  plainvision dynamic evaluate {shlex.join(words)}"
+        ) from None
+    if not is_main:
+        return
+    if progress.missing:
+        print(f"{progress.missing} images could not be read, and are left out")
+    _show(outcomes)
+    record = {**facts(outcomes), "scores": outcomes.scores()}
+    drawn = unique_predictions({changed(outcomes): outcomes.unique_predictions()})
+    write(
+        f"every permutation of {outcomes.network} on every image, and what an oracle could make of that",
+        record,
+        f"plainvision dynamic evaluate {shlex.join(words)}",
+        place(arguments.json, "--json", arguments.out, "scores.json"),
+        drawn,
+        place(arguments.figure, "--figure", arguments.out, "unique_predictions.png"),
+    )
+    print(f"outcomes in {arguments.out}. Next: plainvision dynamic bounds {arguments.out}")
+
+
+def _dynamic(arguments: Arguments, network: Network, data: "Data") -> "DynamicNetwork":
+    """Return the network with its permutations, those that can be computed for the images as it will see them."""
+    from plainvision.commands.dynamic_verbs.space import read_space
+    from plainvision.dynamic.network import DynamicNetwork
+    from plainvision.dynamic.space import Space
+
+    layers = arguments.options.layers()
+    space, names = read_space(arguments.space) if arguments.space else (arguments.options.space(), None)
+    dynamic = DynamicNetwork(network.model, sites=layers, space=space, image_size=data.image_size, name=network.name)
+    if names is not None and names != tuple(dynamic.sites):
+        raise ValueError(
+            f"{arguments.space} is for the sites {', '.join(names)}, and {dynamic.name} has "
+            f"{', '.join(dynamic.sites)}. Give the network and the --sites that it was written for."
+        )
+    side = data.image_size if arguments.context is None else arguments.context
+    if not 0 < arguments.scale < math.inf or side < 1 or int(side * arguments.scale) < 1:
+        raise ValueError(
+            f"--scale {arguments.scale:g} leaves nothing of images of {side} pixels. Give a scale above zero."
+        )
+    side = int(side * arguments.scale)
+    if side == data.image_size:
+        return dynamic
+    # The permutations are those of every scale; where some cannot be computed at this one, they are left out.
+    again = DynamicNetwork(
+        network.model,
+        sites=layers,
+        space=Space(chosen=dynamic.permutations),
+        image_size=side,
+        name=network.name,
+    )
+    again.left_out = dict(Counter(dynamic.left_out) + Counter(again.left_out))
+    return again
+
+
+def _begins(network: "DynamicNetwork") -> str:
+    layers = ", ".join(f"{site} {layer}" for site, layer in network.described_sites.items())
+    left = sum(network.left_out.values())
+    return (
+        f"{network.name}: {len(network.permutations)} permutations of {' and '.join(network.space.attributes)} at "
+        f"{layers}" + (f"; {left} left out" if left else "")
+    )
+
+
+def _show(outcomes: "Outcomes") -> None:
+    from plainvision.commands.dynamic_verbs.tables import ORACLE, table
+
+    shown = table("what", "uses the labels", "top-1 %", words=2)
+    for row in outcomes.scores():
+        shown.add_row(row["what"], row["uses the labels"], f"{row['top-1 %']:.2f}")
+    show(shown)
+    print(f"{len(outcomes.names)} images, {len(outcomes.permutations)} permutations. {ORACLE}")
+    for reason, count in outcomes.left_out.items():
+        print(f"{count} permutations are left out: {reason}")
