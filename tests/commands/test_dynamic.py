@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -254,7 +255,7 @@ def test_images_that_cannot_be_read_are_counted(place, tmp_path):
     (tmp_path / "images" / "test" / "dots" / "torn.png").write_bytes(b"torn")
     data = ("--data.root", tmp_path / "images", "--data.validation-split", "test")
     said = good("evaluate", "--model", place.run, *STRIDES, *data, "--no-controls", "--out", tmp_path / "out")
-    assert "1 images could not be read, and are left out" in said
+    assert re.search(r"skipped \S*dots/torn\.png \(", said)
     assert "18 images, 4 permutations" in said
 
 
@@ -557,7 +558,6 @@ def test_where_there_is_no_terminal_a_line_about_each_minute_tells_the_time_left
             now[0] = seconds
             images(done, 1000)
             hidden(done, 1000)
-        assert images.missing == 960
         now[0] = 300
         images(50, None)
     assert capsys.readouterr().out.splitlines() == [
@@ -622,11 +622,14 @@ def test_times_are_told_roughly(seconds, words):
         ("bounds {folder}", "no outcomes at {folder}. There are some in dilations, strides. Give a folder that"),
         (
             "bounds {run}/best.safetensors",
-            "best.safetensors holds no outcomes. Give a file that `Outcomes.save` wrote.",
+            "best.safetensors holds no outcomes. Give a file that an evaluation, or `Outcomes.save`, wrote.",
         ),
         ("bounds {strides} {strides}/outcomes.safetensors", "has the same outcomes twice. Give each once."),
         ("bounds {strides} --figure a.gif", "cannot write a figure to a.gif"),
-        ("bounds {strides} --json {strides}/bounds.json/x", "cannot write {strides}/bounds.json/x"),
+        (
+            "bounds {strides} --json {strides}/outcomes.safetensors/x",
+            "cannot write {strides}/outcomes.safetensors/x",
+        ),
         ("greedy {strides} --most 0", "--most 0 leaves no permutation"),
         ("greedy {strides} --combine {folder}/c.json", "nothing to combine. Give the outcomes of another attribute"),
         ("finetune --model torchvision/resnet18 --checkpoint x", "torchvision/resnet18: a run has to rebuild its"),

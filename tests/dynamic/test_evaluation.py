@@ -606,3 +606,88 @@ def test_there_must_be_an_image(network, tmp_path):
     for out in (None, tmp_path):
         with pytest.raises(ValueError, match=r"there is no image to evaluate\. Check data\.root, or the loader\."):
             evaluate(network, [], out=out)
+
+
+class WritesIntoItsImages(Tiny):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.sub_(1.0))
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_a_network_that_writes_into_its_images_spoils_no_other_pass(share):
+    network = tiny(kind=WritesIntoItsImages)
+    given = batches(3, 2)
+    before = [images.clone() for images, _ in given]
+    found = evaluate(network, given, share=share)
+    with torch.no_grad():
+        wanted = [logits.argmax(2).T for _, _, logits in logits_of(network, given)]
+        static = torch.cat([network(images.clone()).argmax(1) for images, _ in given])
+    assert np.array_equal(found.predictions, torch.cat(wanted).numpy())
+    assert np.array_equal(found.static_predictions, static.numpy())
+    assert all(np.array_equal(view[:, 0], found.static_predictions) for view in found.views.values())
+    assert all(torch.equal(images, old) for (images, _), old in zip(given, before, strict=True))
+
+
+def test_weights_that_have_changed_since_are_those_of_another_network(tmp_path):
+    network, given = tiny(), batches(3)
+    evaluate(network, given, out=tmp_path / "out", controls=False)
+    with torch.no_grad():
+        network.model.fc.weight.neg_()
+    with pytest.raises(ValueError, match=r"holds an evaluation of something else: it differs in fingerprint \("):
+        evaluate(network, given, out=tmp_path / "out", controls=False)
+
+
+def test_classes_in_another_order_are_another_evaluation(data, tmp_path):
+    network = tiny()
+    evaluate(network, data, out=tmp_path / "out", classes=CLASSES, controls=False)
+    with pytest.raises(ValueError, match="it differs in classes"):
+        evaluate(network, data, out=tmp_path / "out", classes=CLASSES[::-1], controls=False)
+
+
+def test_images_of_several_sizes_are_refused(network):
+    with pytest.raises(ValueError, match=r"images of 8x8 and of 12x12 pixels: what a permutation costs"):
+        evaluate(network, [*batches(2), *batches(2, side=12)], controls=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "fp8"}, r"precision='fp8' is none of no, bf16, fp16\."),
+        ({"batch_size": 0}, "batch_size=0 and batches_per_part=8 must be 1 or more"),
+        ({"batches_per_part": 0}, "batch_size=32 and batches_per_part=0 must be 1 or more"),
+    ],
+)
+def test_arguments_that_mean_nothing_are_refused(network, options, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(network, batches(2), **options)
+
+
+def test_unreadable_images_are_named_even_where_a_part_has_no_other(tmp_path):
+    data = write_images(tmp_path)
+    torn = sorted((tmp_path / "clothes" / "validation" / "coat").iterdir())[:2]
+    for file in torn:
+        file.write_bytes(b"torn")
+    found = evaluate(tiny(), data, out=tmp_path / "out", batch_size=2, batches_per_part=1, controls=False)
+    assert len(found.names) == 16
+    assert [name.split(" ")[0].split("/")[-1] for name in found.skipped] == [file.name for file in torn]
+    assert Outcomes.load(tmp_path / "out" / "outcomes.safetensors").skipped == found.skipped
+
+
+class LeavesItsOptionsBehind(Tiny):
+    """Writes what one option of B computes into what the next one starts from, by a way that no graph shows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.bn(self.stem(x)))
+        x = self.a(x)
+        y = self.b(x).mean((2, 3))
+        torch.add(x[:, :1], 1.0, out=x[:, :1])
+        return self.fc(y + x.mean())
+
+
+def test_writing_by_out_takes_whole_passes():
+    network, given = tiny(kind=LeavesItsOptionsBehind), batches(3)
+    with pytest.warns(UserWarning, match="whole pass"):
+        found = evaluate(network, given, controls=False)
+    with torch.no_grad():
+        ((_, _, logits),) = logits_of(network, given)
+    assert np.array_equal(found.predictions, logits.argmax(2).T.numpy())

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import plainvision.models  # noqa: F401  (registers our networks with timm)
 from plainvision.bench.counting import count_macs
 from plainvision.dynamic import DynamicNetwork, Site, Space
+from plainvision.dynamic.network import NotTracedWarning
 from plainvision.layers.dynamic_conv import DynamicLayer, Option
 
 PATHS = "two paths of the network no longer meet in the same size"
@@ -321,3 +322,49 @@ def test_a_site_may_lack_what_others_change():
     network = DynamicNetwork(narrow(), sites=sites, space=Space(stride=(1, 2)), image_size=32)
     assert len(network.permutations) == 4
     assert network.described_sites == {"A": "layer1.0.conv2", "B": "layer2.0.conv2"}
+
+
+class DecidesOnValues(nn.Module):
+    """Looks at the values of its images, of which shapes alone have none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, 1, 1), nn.Conv2d(4, 5, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        if x.mean() > 100:
+            x = x / 2
+        return self.second(x).mean((2, 3))
+
+
+def test_a_network_that_decides_on_values_works_too():
+    network = DynamicNetwork(DecidesOnValues(), sites=["first", "second"], space=Space(stride=(1, 2)), image_size=8)
+    assert len(network.permutations) == 4
+    assert network.macs.tolist() == [64 * 108 + 64 * 180, 64 * 108 + 16 * 180, 16 * 108 + 16 * 180, 16 * 108 + 4 * 180]
+    with pytest.warns(NotTracedWarning):
+        assert not network.levels.traced
+
+
+def test_an_attribute_that_a_site_has_no_layer_for_makes_no_permutations():
+    sites = {"A": Site(stride="first"), "B": Site.at("second")}
+    network = DynamicNetwork(DecidesOnValues(), sites=sites, space=Space(stride=(1, 2), size=(3, 5)), image_size=8)
+    assert len(network.permutations) == 2 * 4
+    assert network.default in network.permutations
+    with pytest.raises(ValueError, match=r"site A has no layer whose size could change\. Leave it out of size\."):
+        DynamicNetwork(DecidesOnValues(), sites=sites, space=Space(size={"A": (3, 5)}), image_size=8)
+
+
+def test_an_empty_option_is_the_trained_one():
+    network = DynamicNetwork(DecidesOnValues(), sites=["first"], space=Space(stride=(1, 2)), image_size=8)
+    images = torch.randn(1, 3, 8, 8)
+    with network.configure({"A": 2}), network.configure({"A": Option()}):
+        assert torch.equal(network(images), network.model(images))
+        assert network.model.first.option == Option()
+    with pytest.raises(ValueError, match="site A: '2' is no number"):
+        network.configure({"A": "2"})
+
+
+def test_sites_in_one_word_are_refused():
+    with pytest.raises(ValueError, match=r"sites='first' is one word\. Give layers in a list"):
+        DynamicNetwork(DecidesOnValues(), sites="first", space=Space(stride=(1, 2)), image_size=8)

@@ -485,7 +485,7 @@ def test_a_file_that_is_not_there_is_answered_with_those_nearby(tmp_path):
     made().save(tmp_path / "stride.safetensors")
     with pytest.raises(FileNotFoundError, match=r"no outcomes at .*strid\.safetensors\. Nearby: stride\.safetensors\."):
         Outcomes.load(tmp_path / "strid.safetensors")
-    with pytest.raises(FileNotFoundError, match=r"Give a file that `Outcomes\.save` wrote"):
+    with pytest.raises(FileNotFoundError, match=r"Give a file that an evaluation, or `Outcomes\.save`, wrote"):
         Outcomes.load(tmp_path / "nowhere" / "x")
 
 

@@ -110,7 +110,7 @@ def test_an_unknown_site_is_refused():
         ({}, r"nothing changes in this space\. Give stride, dilation or size.*Space\.paper\('stride'\)"),
         ({"chosen": ()}, "nothing changes in this space"),
         ({"chosen": ((Option(), Option()),)}, "nothing changes in this space"),
-        ({"stride": ()}, r"stride=\(\): give one value or more, for instance stride=\(1, 2, 3\)"),
+        ({"stride": ()}, r"stride=\(\): give one value or more, each once, for instance stride=\(1, 2, 3\)"),
         ({"size": {"A": (3,), "B": []}}, r"size=\[\]: give one value or more"),
         ({"dilation": "123"}, r"dilation='123': give one value or more"),
         ({"stride": (1, 2), "chosen": (strides(1, 2),)}, "a product of options or a list of permutations: give one"),

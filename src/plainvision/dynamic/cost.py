@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from plainvision.dynamic.levels import Levels, Step, Values, set_options
 from plainvision.dynamic.space import Permutation
+from plainvision.layers.dynamic_conv import DynamicLayer
 from plainvision.layers.eval_mode import eval_mode
 
 
@@ -34,7 +35,7 @@ class Costs:
     """The costs of a network's permutations for images of one size.
 
     The network passes shapes without values. Levels whose inputs have the same shapes cost the same, whatever options
-    led to them, so that few are passed at all.
+    led to them, so that few are passed at all. A network that cannot be traced may decide on values, and computes.
 
     Args:
         model: with dynamic layers.
@@ -43,9 +44,12 @@ class Costs:
     """
 
     def __init__(self, model: nn.Module, sites: Sequence[str], images: Tensor) -> None:
-        on_meta: dict[int, Any] = {id(value): value.detach().to("meta") for value in model.buffers()}
-        on_meta |= {id(v): nn.Parameter(v.detach().to("meta"), requires_grad=False) for v in model.parameters()}
-        self._model = copy.deepcopy(model, on_meta)  # copies the layers, and not the weights
+        shared: dict[int, Any] = {id(value): value for value in (*model.parameters(), *model.buffers())}
+        self._image = images[:1]
+        if Levels(model).traced:
+            shared = {key: _without_values(value) for key, value in shared.items()}
+            self._image = _without_values(self._image)
+        self._model = copy.deepcopy(model, shared)  # copies the layers, and not the weights
         self._levels = Levels(self._model)
         self._sites = sites
         self._known: dict[Any, tuple[Cost, Values]] = {}
@@ -53,7 +57,7 @@ class Costs:
         for layer in self._model.modules():
             if isinstance(layer, nn.Conv2d):
                 layer.register_forward_hook(self._count)
-        self._begin = self._pass(0, {}, images[:1].to("meta"))
+        self._begin = self._pass(0, {})
 
     def __call__(self, permutation: Permutation) -> Cost:
         """Return the cost of one permutation."""
@@ -79,16 +83,16 @@ class Costs:
             values = {**values, **more}
         return costs
 
-    def _pass(self, number: int, values: Values, images: Tensor | None = None) -> tuple[Cost, Values]:
+    def _pass(self, number: int, values: Values) -> tuple[Cost, Values]:
         """Return what one level costs, and the values that it leaves."""
         self._activations = 0
         reached = dict(values)
         with eval_mode(self._model), torch.no_grad(), FlopCounterMode(display=False) as counter:
             for step in self._levels.levels[number].steps:
                 try:
-                    reached[step.node] = self._levels.compute(step, reached, images)
-                except (RuntimeError, ValueError) as error:
-                    return Cost(problem=_problem(step, error)), {}
+                    reached[step.node] = self._levels.compute(step, reached, self._image)
+                except (RuntimeError, ValueError, AssertionError) as error:
+                    return Cost(problem=_problem(step, self._model, error)), {}
         macs = counter.get_total_flops() // 2
         return Cost(macs, self._activations), {node: reached[node] for node in self._levels.levels[number].kept}
 
@@ -131,9 +135,18 @@ def _shape(value: Any) -> Any:
     return value
 
 
-def _problem(step: Step, error: Exception) -> str:
-    if step.node.op == "call_module" and step.node.target == "":
-        return f"the network cannot compute it ({str(error).splitlines()[0]})"
-    if len(step.node.all_input_nodes) > 1:
+def _without_values(value: Tensor) -> Tensor:
+    """Return a tensor of shape and type alone, a parameter for a parameter."""
+    empty = value.detach().to("meta")
+    return nn.Parameter(empty, requires_grad=False) if isinstance(value, nn.Parameter) else empty
+
+
+def _problem(step: Step, model: nn.Module, error: Exception) -> str:
+    node = step.node
+    layer = model.get_submodule(str(node.target)) if node.op == "call_module" else None
+    if isinstance(layer, DynamicLayer | nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+        return "a feature map would shrink to nothing"
+    if len(node.all_input_nodes) > 1:
         return "two paths of the network no longer meet in the same size"
-    return "a feature map would shrink to nothing"
+    what = str(node.target) or "the network"
+    return f"{what} cannot compute it ({str(error).splitlines()[0] if str(error) else type(error).__name__})"

@@ -40,7 +40,7 @@ def whole_passes(
     with options_of(levels.model):
         for number, permutation in enumerate(permutations):
             set_options(levels.model, dict(zip(sites, permutation, strict=True)))
-            yield number, levels.model(images)
+            yield number, levels.model(images.clone())  # some networks write into what they are given
 
 
 def _walk(levels: Levels, number: int, tree: Tree, values: Values) -> Iterator[tuple[int, Tensor]]:

@@ -28,6 +28,7 @@ from plainvision.training.streams import is_stream
 
 # Above it, what the shared passes compute is not what the network computes. Rounding is a thousand times less.
 _TOLERANCE = 1e-3
+_PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def evaluate(
@@ -72,6 +73,10 @@ def evaluate(
             computed, an evaluation of something else in ``out``, or several processes without it.
         OSError: ``out`` cannot be written.
     """
+    if batch_size < 1 or batches_per_part < 1:
+        raise ValueError(f"batch_size={batch_size} and batches_per_part={batches_per_part} must be 1 or more.")
+    if precision not in _PRECISIONS:
+        raise ValueError(f"precision={precision!r} is none of {', '.join(_PRECISIONS)}.")
     processes = _processes()
     if processes.num_processes > 1 and out is None:
         raise ValueError(f"{processes.num_processes} processes need a folder to meet in: give `out`, the same to each.")
@@ -120,7 +125,8 @@ def _evaluate(
         return []
     there = folder.parts() if folder is not None else set()
     processes.wait_for_everyone()  # nobody writes before everybody has looked
-    turn, found, images = 0, [], 0
+    turn, images = 0, 0
+    found: list[Outcomes] = []
 
     def wanted(number: int) -> bool:
         nonlocal turn
@@ -128,17 +134,28 @@ def _evaluate(
         turn += number not in there
         return mine
 
-    for number, batches in parts.read(wanted, there):
-        rows = []
+    def keep(number: int, part: Outcomes) -> None:
+        found[:] = [*(found if folder is None else ()), part]
+        if folder is not None:
+            part.save(folder.part(number))
+
+    skipped: tuple[str, ...] = ()
+    last = 0
+    for number, batches in parts.read(wanted):
+        rows: list[Outcomes] = []
         for batch in batches:
-            rows.append(passes(batch))
-            images += len(batch.labels)
-            if on_progress is not None:
-                on_progress(images, parts.share(there, processes))
-        if rows and folder is not None:
-            joined(rows).save(folder.part(number))
-        elif rows:
-            found += rows
+            skipped += batch.skipped
+            if len(batch.labels):
+                rows.append(passes(batch))
+                images += len(batch.labels)
+                if on_progress is not None:
+                    on_progress(images, parts.share(there, processes))
+        if rows:  # else the next part names what could not be read
+            keep(number, dataclasses.replace(joined(rows), skipped=skipped))
+            skipped, last = (), number
+    if skipped and found:
+        part = found.pop()
+        keep(last, dataclasses.replace(part, skipped=part.skipped + skipped))
     if folder is None and not found:
         raise ValueError("there is no image to evaluate. Check data.root, or the loader.")
     return found
@@ -166,7 +183,8 @@ class _Passes:
         self._precision = precision
         self._sites = tuple(network.sites)
         self._default = [n for n, p in enumerate(network.permutations) if p == network.default]
-        self._macs: tuple[np.ndarray, int] | None = None
+        self._size: tuple[int, ...] | None = None
+        self._macs = network.macs, network.static_macs
 
     def described(self) -> dict[str, Any]:
         """Return what decides the outcomes, as JSON has it."""
@@ -187,9 +205,15 @@ class _Passes:
         if "scale" in self._condition:
             scale = self._condition["scale"]
             images = F.interpolate(images, scale_factor=scale, mode="bilinear", antialias=True)
-        if self._macs is None:
+        if self._size is None:
+            self._size = tuple(images.shape[2:])
             self._macs = self._cost(images)
             self._share = self._share and self._agrees(images)
+        elif self._size != tuple(images.shape[2:]):
+            raise ValueError(
+                f"images of {self._size[0]}x{self._size[1]} and of {images.shape[2]}x{images.shape[3]} pixels: what a "
+                "permutation costs depends on the size. Give images of one size, or evaluate each size by itself."
+            )
         macs, static_macs = self._macs
         permutations = len(network.permutations)
         # All of a batch stays on the device until its end: a GPU would wait at each copy.
@@ -240,11 +264,13 @@ class _Passes:
         return passes(levels, self._network.permutations, self._sites, images)
 
     def _agrees(self, images: Tensor) -> bool:
-        """Return whether a shared pass computes what a whole one does; where not, say so."""
-        last = self._network.permutations[-1:]
-        ((_, shared),) = shared_passes(self._network.levels, last, self._sites, images[:1])
-        ((_, whole),) = whole_passes(self._network.levels, last, self._sites, images[:1])
-        if (shared - whole).abs().max() <= _TOLERANCE * whole.abs().max() + 1e-6:
+        """Return whether shared passes compute what whole ones do; where not, say so."""
+        network = self._network
+        # Several, so that what one leaves behind for the next is seen too.
+        some = [network.permutations[place] for place in sorted({0, len(network.permutations) // 2, -1})]
+        shared = dict(shared_passes(network.levels, some, self._sites, images[:1]))
+        whole = dict(whole_passes(network.levels, some, self._sites, images[:1]))
+        if all(_close(shared[number], whole[number]) for number in whole):
             return True
         warnings.warn(
             f"{self._network.name} computes something else when it is followed layer by layer, so that each "
@@ -281,11 +307,11 @@ class _Passes:
                 f"labels outside the classes: there is a label {wrong}, and the network has {classes} classes, 0 to "
                 f"{classes - 1}. Give the labels of the classes that it was trained for."
             )
-        return labels.to(self._device)
+        return labels.to(self._device, torch.int64)
 
     def _predict(self, images: Tensor) -> np.ndarray:
         """Return what the network answers as it is configured now, which is as it was trained."""
-        return self._network(images).argmax(1).cpu().numpy()
+        return self._network(images.clone()).argmax(1).cpu().numpy()
 
 
 def _cropped(data: Data | Loader, context: int) -> Data:
@@ -313,12 +339,18 @@ def _check_finite(tops: Tensor) -> None:
         )
 
 
+def _close(found: Tensor, wanted: Tensor) -> bool:
+    """Return whether logits differ by rounding alone, or are no numbers at all, which is another error."""
+    if not bool(torch.isfinite(wanted).all()):
+        return True
+    return bool((found - wanted).abs().max() <= _TOLERANCE * wanted.abs().max() + 1e-6)
+
+
 def _exact(logits: Tensor) -> torch.dtype:
     return torch.float32 if logits.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
 
 
 @contextmanager
 def _autocast(device: torch.device, precision: str) -> Iterator[None]:
-    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
-    with torch.autocast(device.type, kinds.get(precision), enabled=precision != "no"):
+    with torch.autocast(device.type, _PRECISIONS[precision], enabled=precision != "no"):
         yield

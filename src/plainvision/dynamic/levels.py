@@ -5,7 +5,7 @@ levels 0 to i can therefore try each option of the next site from there.
 """
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, fx, nn
 
 from plainvision.layers.dynamic_conv import DynamicLayer, Option
+from plainvision.layers.eval_mode import eval_mode
 from plainvision.surgery.tracing import trace_graph
 
 Values = dict[fx.Node, Any]
@@ -61,25 +62,33 @@ class Levels:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        graph = trace_graph(model)
-        self.traced = graph is not None
-        self.graph = graph if graph is not None else _whole_pass()
-        nodes = list(self.graph.nodes)
+        with eval_mode(model):
+            graph = trace_graph(model)
+        self.traced = graph is not None and self._cut(graph)
+        if not self.traced:
+            self._cut(_whole_pass())
+
+    def _cut(self, graph: fx.Graph) -> bool:
+        """Sort the nodes into levels, and return whether they compute the same in that order."""
+        self.graph = graph
+        nodes = list(graph.nodes)
+        self.input, self.output = nodes[0], nodes[-1]
         site_of = {node: self._site(node) for node in nodes}
         found = [site for site in site_of.values() if site is not None]
-        every = [layer.site for layer in model.modules() if isinstance(layer, DynamicLayer) and layer.site is not None]
-        self.sites = tuple(dict.fromkeys([*found, *every]))
+        layers = [layer for layer in self.model.modules() if isinstance(layer, DynamicLayer)]
+        self.sites = tuple(dict.fromkeys([*found, *(layer.site for layer in layers if layer.site is not None)]))
         depth: dict[str | None, int] = {site: number for number, site in enumerate(self.sites, start=1)}
         depth[None] = 0
         level: dict[fx.Node, int] = {}
         for node in nodes:
-            own = depth[site_of[node]]
-            if not self.traced and node.op == "call_module":
-                own = len(self.sites)
+            whole = node is self.output or (node.op == "call_module" and node.target == "")
+            own = len(self.sites) if whole else depth[site_of[node]]
             level[node] = max([own, *(level[value] for value in node.all_input_nodes)])
-        self.input, self.output = nodes[0], nodes[-1]
-        level[self.output] = len(self.sites)
-        self.levels = tuple(self._level(number, nodes, level) for number in range(len(self.sites) + 1))
+        place = {node: number for number, node in enumerate(nodes)}
+        if not all(self._can_move(node, place, level) for node in nodes):
+            return False
+        self.levels = tuple(self._level(number, place, level) for number in range(len(self.sites) + 1))
+        return True
 
     def run(self, number: int, values: Values, images: Tensor | None = None) -> None:
         """Compute the steps of one level, with the options that the layers have, into ``values``."""
@@ -115,25 +124,33 @@ class Levels:
         """Return the layer that a node calls, None where it calls none."""
         return self.model.get_submodule(str(node.target)) if node.op == "call_module" else None
 
-    def _level(self, number: int, nodes: Sequence[fx.Node], level: Mapping[fx.Node, int]) -> Level:
-        own = [node for node in nodes if level[node] == number]
+    def _level(self, number: int, place: Mapping[fx.Node, int], level: Mapping[fx.Node, int]) -> Level:
+        own = [node for node in place if level[node] == number]
         kept = [node for node in own if any(level[user] > number for user in node.users)]
         last = {value: node for node in own for value in node.all_input_nodes if level[value] == number}
         steps = []
         for node in own:
             spent = tuple(value for value, user in last.items() if user is node and value not in kept)
-            steps.append(Step(node, self._must_copy(node, nodes, level), spent))
-        needed = [n for n in nodes if level[n] < number and any(level[user] >= number for user in n.users)]
+            steps.append(Step(node, self._writes(node) and self._must_copy(node, place, level), spent))
+        needed = [n for n in place if level[n] < number and any(level[user] >= number for user in n.users)]
         return Level(tuple(steps), tuple(kept), tuple(needed))
 
-    def _must_copy(self, node: fx.Node, nodes: Sequence[fx.Node], level: Mapping[fx.Node, int]) -> bool:
-        """Return whether a node writes into a value that the next option, or a node before it, would still read."""
+    def _can_move(self, node: fx.Node, place: Mapping[fx.Node, int], level: Mapping[fx.Node, int]) -> bool:
+        """Return whether a node can be computed in the order of levels: not where a copy would hide what it writes."""
+        if "out" in node.kwargs:
+            return False
         if not self._writes(node):
+            return True
+        value = node.args[0] if node.args else None
+        if not isinstance(value, fx.Node) or value.op == "get_attr":
             return False
-        value = node.args[0]
-        if not isinstance(value, fx.Node):
-            return False
-        place = {other: number for number, other in enumerate(nodes)}
+        read_later = any(place[user] > place[node] for user in value.users)
+        return not read_later or not self._must_copy(node, place, level)
+
+    def _must_copy(self, node: fx.Node, place: Mapping[fx.Node, int], level: Mapping[fx.Node, int]) -> bool:
+        """Return whether a node writes into a value that the next option, or a node before it, would still read."""
+        (value, *_) = node.args
+        assert isinstance(value, fx.Node)  # `_can_move` has seen to it
         read_before = any(place[user] < place[node] and level[user] != level[node] for user in value.users)
         return level[value] != level[node] or read_before or not self._is_new(value)
 
@@ -151,8 +168,12 @@ class Levels:
             return bool(getattr(self._layer(node), "inplace", False))  # torch's own convention
         if node.op == "call_method":
             return str(node.target).endswith("_") and not str(node.target).endswith("__")
+        if node.op != "call_function":
+            return False
+        name = getattr(node.target, "__name__", "")
+        named = name.endswith("_") and not name.endswith("__")
         asked = bool(node.kwargs.get("inplace")) or any(value is True for value in node.args[1:])
-        return node.op == "call_function" and (node.target in _IN_PLACE or asked)
+        return node.target in _IN_PLACE or named or asked
 
 
 def set_options(model: nn.Module, options: Mapping[str, Option]) -> None:

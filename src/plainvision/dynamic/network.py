@@ -16,6 +16,7 @@ from plainvision.dynamic.levels import Levels, set_options
 from plainvision.dynamic.sites import Site, find_sites, followers
 from plainvision.dynamic.space import ATTRIBUTES, Space
 from plainvision.layers.dynamic_conv import DynamicLayer, Option, dynamic_layer
+from plainvision.layers.eval_mode import eval_mode
 from plainvision.surgery.tracing import example_input, replace_layer, trace_graph
 
 
@@ -101,9 +102,9 @@ class DynamicNetwork(nn.Module):
             )
         return levels
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """A hash of the weights, by which outcomes know their network."""
+        """A hash of the weights as they are now, by which outcomes know their network."""
         digest = hashlib.sha256()
         for key, value in sorted(self.model.state_dict().items()):
             digest.update(key.encode())
@@ -151,7 +152,7 @@ class DynamicNetwork(nn.Module):
 
     def _option(self, site: str, value: float | Option | Mapping[str, float]) -> Option:
         if isinstance(value, Option):
-            return value
+            return value if value != Option() else self.default[list(self.sites).index(site)]
         if isinstance(value, Mapping):
             unknown = [name for name in value if name not in ATTRIBUTES]
             if unknown:
@@ -159,6 +160,8 @@ class DynamicNetwork(nn.Module):
                     f"unknown attribute {unknown[0]!r} at site {site}: it is one of {', '.join(ATTRIBUTES)}."
                 )
             return Option(**value)  # type: ignore[arg-type]
+        if not isinstance(value, int | float):
+            raise ValueError(f"site {site}: {value!r} is no number. Give one, an `Option`, or values by attribute.")
         if len(self.space.attributes) > 1:
             raise ValueError(
                 f"site {site}: {value} could be any of {', '.join(self.space.attributes)}. Give them by name, for "
@@ -186,7 +189,8 @@ class Configured:
 
 def _make_dynamic(model: nn.Module, sites: Mapping[str, Site], attributes: Sequence[str]) -> dict[str, Option]:
     """Put dynamic layers into ``model`` and return what each site was trained with."""
-    graph = trace_graph(model) if "stride" in attributes else None  # before the first layer changes its kind
+    with eval_mode(model):  # in training some networks have further outputs
+        graph = trace_graph(model) if "stride" in attributes else None  # before the first layer changes its kind
     takes: dict[str, tuple[str, list[str]]] = {}
     trained = {}
     for label, site in sites.items():

@@ -78,6 +78,8 @@ class Outcomes:
     """How the images differ from those that the network was made for: {"scale": 2} or {"context": 150}; or {}."""
     left_out: dict[str, int] = field(default_factory=dict)
     """Permutations of the space that were not evaluated: how many, by reason."""
+    skipped: tuple[str, ...] = ()
+    """Images that could not be read, and why."""
 
     def __post_init__(self) -> None:
         images, permutations = len(self.names), len(self.permutations)
@@ -308,6 +310,7 @@ class Outcomes:
             "permutations": to_plain(self.permutations),
             "default": to_plain([self.default])[0],
             "names": self.names,
+            "skipped": self.skipped,
             "views": [*self.views],
         }
         arrays = {name: getattr(self, name) for name in _ARRAYS}
@@ -343,7 +346,7 @@ class Outcomes:
             raise FileNotFoundError(
                 f"no outcomes at {path}."
                 + (f" Nearby: {', '.join(near)}." if near else "")
-                + " Give a file that `Outcomes.save` wrote."
+                + " Give a file that an evaluation, or `Outcomes.save`, wrote."
             )
         try:
             with safe_open(path, "np") as file:
@@ -352,7 +355,7 @@ class Outcomes:
         except SafetensorError as error:
             raise ValueError(f"{path} is not a whole safetensors file ({error}). Copy it again.") from error
         if text is None:
-            raise ValueError(f"{path} holds no outcomes. Give a file that `Outcomes.save` wrote.")
+            raise ValueError(f"{path} holds no outcomes. Give a file that an evaluation, or `Outcomes.save`, wrote.")
         try:
             header = json.loads(text)
             found = cls._of(header, arrays) if header["version"] == _VERSION else None
@@ -388,6 +391,7 @@ class Outcomes:
             permutations=from_plain(header["permutations"]),
             default=from_plain([header["default"]])[0],
             names=tuple(header["names"]),
+            skipped=tuple(header.get("skipped", ())),
             mean_predictions=arrays.get("mean_predictions"),
             views={name: arrays[f"views.{index}"] for index, name in enumerate(header["views"])},
             **{name: header[name] for name in _PLAIN},

@@ -46,7 +46,7 @@ class Parts:
 
     def described(self) -> dict[str, Any]:
         """Return what decides the images and their order, as JSON has it."""
-        described: dict[str, Any] = {"batches_per_part": self._batches_per_part}
+        described: dict[str, Any] = {"batches_per_part": self._batches_per_part, "classes": self.classes}
         if isinstance(self._data, Data):
             plain = dataclasses.asdict(self._data)
             del plain["workers"]
@@ -63,14 +63,14 @@ class Parts:
         mine = left[processes.process_index :: processes.num_processes]
         return sum(min(size, total - n * size) for n in mine)
 
-    def read(self, wanted: Callable[[int], bool], there: set[int]) -> Iterator[tuple[int, Iterator[Batch]]]:
+    def read(self, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Iterator[Batch]]]:
         """Yield the number and the batches of each wanted part; it is asked of each, in order."""
         total = self._total()
         if total is not None and isinstance(self._batches, EvaluationBatches):
             size = self._batch_size * self._batches_per_part
             for number in range(math.ceil(total / size)):
                 if wanted(number):
-                    yield number, iter(self._batches.part(number * size, min(total, (number + 1) * size)))
+                    yield number, self._batches.part(number * size, min(total, (number + 1) * size))
             return
         held: list[Batch] = []
         number = 0
@@ -108,7 +108,7 @@ class Folder:
         self._file = path / "outcomes.safetensors"
         plan = path / "evaluation.json"
         if plan.exists():
-            there = json.loads(plan.read_text())
+            there = _read(plan)
             changed = [key for key in described | there if described.get(key) != there.get(key)]
             if changed:
                 what = ", ".join(f"{key} ({_brief(there.get(key))} there)" for key in changed[:3])
@@ -116,7 +116,7 @@ class Folder:
                     f"{path} holds an evaluation of something else: it differs in {what}. Give another folder, or the "
                     "arguments of that evaluation."
                 )
-        elif path.is_dir() and any(path.iterdir()):
+        elif path.is_dir() and any(not file.name.startswith(".") for file in path.iterdir()):
             raise ValueError(f"{path} is not empty and holds no evaluation of ours. Give an empty or a new folder.")
         self.is_finished = self._file.exists()
         processes.wait_for_everyone()
@@ -146,8 +146,9 @@ class Folder:
             outcomes = joined([Outcomes.load(file, self._fingerprint) for file in files])
             parts.check(outcomes.labels)  # before anything is given up
             outcomes.save(self._file)
-            for file in files:
-                file.unlink()
+        if self._processes.is_main_process:
+            for number in self.parts():
+                self.part(number).unlink()
         self._processes.wait_for_everyone()
         return Outcomes.load(self._file, self._fingerprint)
 
@@ -160,8 +161,13 @@ def joined(parts: Sequence[Outcomes]) -> Outcomes:
         for name in ("labels", "predictions", "log_confidences", "log_tops", "static_predictions", "mean_predictions")
     }
     views = {name: np.concatenate([part.views[name] for part in parts]) for name in first.views}
+    if any(not np.array_equal(part.macs, first.macs) for part in parts):
+        raise ValueError(
+            "the images have several sizes, and what a permutation costs depends on it. Evaluate each size by itself."
+        )
     names = tuple(name for part in parts for name in part.names)
-    return dataclasses.replace(first, names=names, views=views, **joined)
+    skipped = tuple(name for part in parts for name in part.skipped)
+    return dataclasses.replace(first, names=names, skipped=skipped, views=views, **joined)
 
 
 def _batch(item: Batch | Sequence[Tensor], seen: int) -> Batch:
@@ -169,6 +175,13 @@ def _batch(item: Batch | Sequence[Tensor], seen: int) -> Batch:
         return item
     images, labels = item[:2]
     return Batch(images, labels, tuple(str(seen + number) for number in range(len(labels))), ())
+
+
+def _read(plan: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(plan.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{plan} is damaged ({error}). Give an empty folder, or copy it again.") from error
 
 
 def _brief(value: object) -> str:

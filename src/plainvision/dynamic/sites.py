@@ -45,6 +45,8 @@ def find_sites(model: nn.Module, sites: Mapping[str, str | Site] | Sequence[str]
     """
     if sites is None:
         return _known_sites(model)
+    if isinstance(sites, str):
+        raise ValueError(f"sites={sites!r} is one word. Give layers in a list, or by the site's name in a dict.")
     named = sites if isinstance(sites, Mapping) else dict(zip(ascii_uppercase, sites, strict=False))
     if not named or len(named) != len(sites):
         raise ValueError(f"sites={sites!r}: give from one site to {len(ascii_uppercase)}, or names for them.")
@@ -131,9 +133,10 @@ _KNOWN: tuple[tuple[tuple[type, ...], Callable[[nn.Module], list[Site]]], ...] =
 
 def _stride(layer: nn.Module) -> float | None:
     """Return the trained stride of a layer that could follow, None of any other."""
-    if isinstance(layer, DynamicLayer | nn.Conv2d | nn.AvgPool2d | nn.MaxPool2d):
+    try:
         return dynamic_layer(layer).trained.stride
-    return None
+    except ValueError:
+        return None
 
 
 def _reach(nodes: Sequence[fx.Node], following: Callable[[fx.Node], Iterable[fx.Node]]) -> set[fx.Node]:

@@ -59,8 +59,10 @@ class Space:
         for name in self.attributes if self.chosen is None else ():
             values = getattr(self, name)
             for options in values.values() if isinstance(values, Mapping) else [values]:
-                if isinstance(options, str) or not len(options):
-                    raise ValueError(f"{name}={options!r}: give one value or more, for instance {name}=(1, 2, 3).")
+                if isinstance(options, str | int | float) or not 0 < len(options) == len(set(options)):
+                    raise ValueError(
+                        f"{name}={options!r}: give one value or more, each once, for instance {name}=(1, 2, 3)."
+                    )
 
     @classmethod
     def paper(cls, attribute: str) -> "Space":
@@ -128,7 +130,13 @@ class Space:
         unknown = [site for site in given if site not in trained]
         if unknown:
             raise ValueError(f"unknown site {unknown[0]!r} in {name}: the sites are {', '.join(trained)}.")
-        values = {site: tuple(given.get(site, (getattr(own, name),))) for site, own in trained.items()}
+        without = [site for site, own in trained.items() if getattr(own, name) is None]
+        if isinstance(getattr(self, name), Mapping) and (wrong := [site for site in without if site in given]):
+            raise ValueError(f"site {wrong[0]} has no layer whose {name} could change. Leave it out of {name}.")
+        values = {
+            site: (None,) if site in without else tuple(given.get(site, (getattr(own, name),)))
+            for site, own in trained.items()
+        }
         if name == "stride":
             for site in list(values)[: self.upsample_from]:
                 values[site] = tuple(value for value in values[site] if value != 0.5)

@@ -75,9 +75,9 @@ class DynamicLayer(nn.Module, abc.ABC):
 class DynamicConv2d(DynamicLayer, nn.Conv2d):
     """A convolution whose stride, dilation and kernel size may change: (B, C, H, W) -> (B, C', H', W').
 
-    Stride s: the padding stays; 1/2 is the transposed convolution of stride 2, which puts out (2 H, 2 W). Dilation d:
-    the padding is d (K // 2). Size k: the kernel is resampled bilinearly and scaled by (K / k)^2, the padding is
-    k // 2, or d (k // 2) when dilated. Source: section 3.1 and the appendix of the paper.
+    Stride s: the padding stays; 1/2 is the transposed convolution of stride 2, which puts out (2 H, 2 W), or one pixel
+    less with an even kernel. Dilation d: the padding is d (K // 2). Size k: the kernel is resampled bilinearly and
+    scaled by (K / k)^2, the padding is k // 2, or d (k // 2) when dilated. Source: section 3.1 and the appendix.
 
     Args:
         conv: the trained convolution; its parameters are shared, not copied.

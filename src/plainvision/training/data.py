@@ -128,20 +128,20 @@ class EvaluationBatches:
         """How many images there are, None for a stream, which does not know."""
         return None if isinstance(self._batches, EvaluationStream) else len(self._batches.dataset)  # type: ignore[arg-type]
 
-    def part(self, first: int, last: int) -> "EvaluationBatches":
-        """Return batches of the images from number ``first`` to before ``last`` alone; no other one is read.
+    def part(self, first: int, last: int) -> Iterator[Batch]:
+        """Yield batches of the images from number ``first`` to before ``last`` alone; no other one is read.
+
+        A batch whose images are all unreadable has none, but names them.
 
         Raises:
             TypeError: the images are a stream, which has to be read from its beginning.
         """
         if isinstance(self._batches, EvaluationStream):
             raise TypeError(f"the stream {self._where[0]!r} has to be read from its beginning")
-        dataset = self._batches.dataset
-        assert isinstance(dataset, _EvaluationImages)
+        images = self._batches.dataset
+        assert isinstance(images, _EvaluationImages)
         assert self._batches.batch_size is not None
-        part = copy.copy(self)
-        part._batches = _evaluation_loader(dataset.part(first, last), self._batches.batch_size)
-        return part
+        yield from map(opened, _evaluation_loader(images.part(first, last), self._batches.batch_size))
 
     def __len__(self) -> int:
         """Return the number of this process's batches, or one fewer for each whose images are all unreadable.

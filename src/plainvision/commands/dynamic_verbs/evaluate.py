@@ -115,8 +115,8 @@ def main(words: list[str]) -> None:
         ) from None
     if not is_main:
         return
-    if progress.missing:
-        print(f"{progress.missing} images could not be read, and are left out")
+    for name in outcomes.skipped:
+        print(f"skipped {name}")
     _show(outcomes)
     record = {**facts(outcomes), "scores": outcomes.scores()}
     drawn = unique_predictions({changed(outcomes): outcomes.unique_predictions()})

@@ -31,8 +31,6 @@ class EvaluationProgress:
             transient=True,
         )
         self._task = self._bar.add_task(f"{what or 'evaluating'} ", total=None, words="")
-        self._images = 0
-        self._all: int | None = None
 
     def __enter__(self) -> "EvaluationProgress":
         self._start = self._said = time.monotonic()
@@ -43,7 +41,6 @@ class EvaluationProgress:
         self._bar.stop()
 
     def __call__(self, images: int, total: int | None) -> None:
-        self._images, self._all = images, total
         now = time.monotonic()
         seconds = max(now - self._start, 1e-9)
         of_all = "" if total is None else f" of {total}"
@@ -53,16 +50,6 @@ class EvaluationProgress:
         if self._visible and not self._console.is_terminal and now - self._said >= _SECONDS:
             self._said = now
             self._console.print(f"{self._what}{words}{left}", highlight=False, markup=False, soft_wrap=True)
-
-    @property
-    def images(self) -> int:
-        """How many images have been evaluated."""
-        return self._images
-
-    @property
-    def missing(self) -> int:
-        """How many images of those that there should have been could not be read."""
-        return 0 if self._all is None else self._all - self._images
 
 
 def duration(seconds: float) -> str:
