@@ -172,6 +172,7 @@ def layer_choice(
             list(control.values()),
             marker,
             color=INK,
+            clip_on=False,  # near 100 %
             markerfacecolor="white",
             markersize=4,
             markeredgewidth=0.8,
@@ -247,7 +248,9 @@ def efficiency(
     axes.set_ylim(0, 100)
     axes.margins(x=0.08)
     low, high = axes.get_xlim()
-    _ticks(axes, LogLocator(subs=(1, 2, 5)) if high > 8 * low else MaxNLocator(4))
+    # Over more than two powers of ten the labels of 1, 2 and 5 would touch.
+    several = LogLocator(subs=(1, 2, 5) if high < 100 * low else (1, 3))
+    _ticks(axes, several if high > 8 * low else MaxNLocator(4))
     axes.set_xlabel(f"multiply-adds per image ({letter})", fontsize=FONT)
     axes.set_ylabel("top-1 (%)", fontsize=FONT)
     legend(figure, labels)

@@ -103,9 +103,11 @@ def preferred_permutations(
     keys: list[tuple[str, Any, float]] = []
     if default in permutations:
         share = shares[list(permutations).index(default)]
-        keys.append((f"as trained: {describe(default, sites)} ({100 * share:.2g}%)", INK, share))
-    most = f"most preferred: {describe(permutations[drawn[first]], sites)} ({100 * widths[first]:.2g}%)"
-    keys.append((most, colours[first], widths[first]))
+        also = " and most preferred" if permutations[drawn[first]] == default else ""
+        keys.append((f"as trained{also}: {describe(default, sites)} ({100 * share:.2g}%)", INK, share))
+    if permutations[drawn[first]] != default:
+        most = f"most preferred: {describe(permutations[drawn[first]], sites)} ({100 * widths[first]:.2g}%)"
+        keys.append((most, colours[first], widths[first]))
     keys.append((f"preferred by an oracle for {100 * scale:g}% of the images", GREY, scale))
     legend(
         figure,
