@@ -285,7 +285,7 @@ def table(outcomes: "Outcomes") -> Any:
         ImportError: pandas is not installed.
     """
     try:
-        import pandas  # type: ignore[import-untyped]
+        import pandas
     except ImportError as error:
         raise ImportError("a table needs the package `pandas`, which is not installed. pip install pandas") from error
     images, permutations = outcomes.predictions.shape
