@@ -39,6 +39,16 @@ COMBINED = (("stride", "dilation"), ("stride", "size"), ("dilation", "size"), ("
 SITES = {"A": "conv1", "B": "layer1.0.conv1", "C": "layer2.0.conv1", "D": "layer3.0.conv1"}
 
 
+CONTROLS = {
+    "as_many_zooms": "best of {} input zooms",
+    "as_many_crops": "best of {} random crops",
+    "mean_softmax": "mean softmax of the {}",
+    "majority_vote": "majority vote",
+    "most_confident": "most confident",
+    "labels_shuffled": "labels shuffled",
+}
+
+
 class Runs:
     """The evaluations and trainings in one folder.
 
@@ -99,6 +109,8 @@ def row(network: str, form: str, attributes: str, outcomes: Outcomes) -> dict[st
     """Return the figures of one evaluation, in per cent."""
     bounds = outcomes.bounds()
     best = outcomes.greedy().best
+    found = {control.name: round(control.top1, 2) for control in outcomes.controls()}
+    controls = {key: found.get(name.format(bounds.permutations)) for key, name in CONTROLS.items()}
     return {
         "network": network,
         "form": form,
@@ -109,7 +121,7 @@ def row(network: str, form: str, attributes: str, outcomes: Outcomes) -> dict[st
         "median": bounds.median,
         "best": bounds.best,
         "volatility": bounds.volatility,
-        "controls": {control.name: control.top1 for control in outcomes.controls()},
+        **controls,
         "all_permutations_agree": 100 * float(np.mean(outcomes.unique_predictions() == 1)),
         "best_of_6_permutations": best[min(5, len(best) - 1)],
         "cheapest_like_static_factor": outcomes.cheapest("static").factor,
@@ -130,6 +142,7 @@ def main() -> None:
     ):
         parser.add_argument(name, type=Path, required=True, help=what)
     parser.add_argument("--train-per-class", type=int, help="training images of each class; all by default")
+    parser.add_argument("--all-controls", action="store_true", help="625 other views of each image for every network")
     parser.add_argument("--combine", action="store_true", help="also combine attributes, as Table 3 of the paper")
     parser.add_argument("--folder", type=Path, default=Path("runs/dynamic_cifar"), help="where the runs are")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -142,7 +155,8 @@ def main() -> None:
     for layers, model in models.items():
         for attribute, space in SPACES.items():
             # 625 views cost more than 625 permutations. Those of the dilations serve the sizes: images are the same.
-            controls = attribute == "stride" or (layers, attribute) == (20, "dilation")
+            few = attribute == "stride" or (layers, attribute) == (20, "dilation")
+            controls = attribute != "size" if arguments.all_controls else few
             outcomes = runs.outcomes(f"resnet{layers}_{attribute}", model, space, controls=controls)
             if attribute == "size":
                 outcomes = replace(outcomes, views=found[layers, "dilation"].views)
@@ -150,7 +164,9 @@ def main() -> None:
             rows.append(row(f"ResNet-{layers}", "as trained", attribute, outcomes))
     for attribute, space in SPACES.items():
         model = runs.finetuned(attribute, arguments.resnet20, arguments.train, arguments.train_per_class)
-        outcomes = runs.outcomes(f"resnet20_rof_{attribute}", model, space, controls=attribute == "stride")
+        outcomes = runs.outcomes(
+            f"resnet20_rof_{attribute}", model, space, controls=arguments.all_controls or attribute == "stride"
+        )
         rows.append(row("ResNet-20", "fine-tuned", attribute, outcomes))
     for names in COMBINED if arguments.combine else ():
         first, *rest = (found[20, attribute] for attribute in names)

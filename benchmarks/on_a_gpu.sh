@@ -29,7 +29,8 @@ python3 benchmarks/clothing.py --root "$clothing" --out "$out/clothing" --record
 python3 benchmarks/patchconvnet_clothing.py --root "$clothing" --out "$out/patchconvnet_clothing" \
     --record results/patchconvnet_clothing_cuda.json --picture "$out/maps.pdf"
 if [ -n "${RESNET20:-}" ] && [ -n "${RESNET32:-}" ]; then
-    python3 benchmarks/dynamic_cifar.py --device cuda --resnet20 "$RESNET20" --resnet32 "$RESNET32" --train "$2" \
+    python3 benchmarks/dynamic_cifar.py --device cuda --all-controls --combine --resnet20 "$RESNET20" \
+        --resnet32 "$RESNET32" --train "$2" \
         --test "$3" --folder "$out/dynamic_cifar"
 fi
 
