@@ -443,17 +443,23 @@ def test_preferences_of_several_are_drawn_against_scale_and_context(place, tmp_p
         good(*run, *STRIDES, f"--{axis}", value, "--out", tmp_path / f"stride_{axis}_{value}")
     scaled = sorted(tmp_path.glob("*_scale*"))
     said = good("preferences", *scaled, place.strides)
-    series = record(scaled[0] / "preference_by_scale.json")["series"]
-    assert {name: list(row) for name, row in series.items()} == {
-        "dilation": ["0.5"],
-        "stride": ["0.5", "1.0", "2.0"],
+    rows = record(scaled[0] / "preference_by_scale.json")["rows"]
+    assert {row["changes"]: list(row)[3:] for row in rows} == {
+        "dilation": ["scale 0.5"],
+        "stride": ["scale 0.5", "scale 1", "scale 2"],
     }
-    assert series["stride"]["1.0"] == outcomes(place.strides).preferences().options
+    plain = outcomes(place.strides).preferences().options
+    strides = [row for row in rows if row["changes"] == "stride"]
+    assert {(row["site"], row["option"]) for row in strides} == {
+        (s, o) for s, options in plain.items() for o in options
+    }
+    for row in strides:
+        assert row["scale 1"] == pytest.approx(plain[row["site"]][row["option"]], abs=1e-4)
     assert ["site", "stride", "scale", "0.5", "scale", "1", "scale", "2"] in cells(said)
     assert (scaled[0] / "preference_by_scale.png").stat().st_size > 5000
     cropped = sorted(tmp_path.glob("*_context_*"))
     good("preferences", *cropped, "--figure", tmp_path / "a.pdf")
-    assert record(cropped[0] / "preference_by_context.json")["axis"] == "context"
+    assert "context 8" in record(cropped[0] / "preference_by_context.json")["rows"][0]
     assert "scale and context both differ" in failure("preferences", *scaled, *cropped)
     assert "neither scale nor context differs" in failure("preferences", place.strides, place.dilations)
     assert "does not say how much context" in failure("preferences", *cropped, place.strides)

@@ -53,7 +53,7 @@ def main(words: list[str]) -> None:
     record: dict[str, Any] = {"outcomes": {label: facts(one) for label, one in found.items()}}
     if several:
         drawn = _by_condition(found.values(), series, axis)
-        record |= {"axis": axis, "series": series}
+        record["rows"] = _rows(series, axis)
     else:
         drawn, preferred = _of_one(*found.values())
         record |= preferred
@@ -118,6 +118,21 @@ def _by_condition(several: "Collection[Outcomes]", series: Mapping[str, Mapping[
         show(_options(shares, order, attribute))
     print(f"Images that prefer each option, in %. Only an oracle can choose what an image prefers. {ORACLE}")
     return preference_by_scale([*next(iter(several)).sites], series, axis=axis)
+
+
+def _rows(series: Mapping[str, Mapping[float, Any]], axis: str) -> list[dict[str, Any]]:
+    """Return a row for each option of each site, with the share of the images that prefer it at each value."""
+    return [
+        {
+            "changes": attribute,
+            "site": site,
+            "option": option,
+            **{f"{axis} {value:g}": round(shares[site].get(option, 0.0), 4) for value, shares in row.items()},
+        }
+        for attribute, row in series.items()
+        for site, options in next(iter(row.values())).items()
+        for option in options
+    ]
 
 
 def _by_site(shares: Mapping[str, Mapping[str, float]], order: Sequence[str]) -> "Table":
