@@ -7,6 +7,7 @@ import difflib
 import importlib
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,26 @@ def check_writable(path: Path, option: str) -> None:
         path.unlink()
 
 
+def run_verb(words: list[str], verbs: Mapping[str, str], package: str, before: str = "") -> None:
+    """Run the module of ``package`` that is called like the first word, with the words behind it.
+
+    Args:
+        words: what was typed.
+        verbs: the names of the modules.
+        package: where they are.
+        before: what was typed before these words, with a space at its end.
+
+    Raises:
+        ValueError: there is no such verb.
+    """
+    verb, *rest = words
+    if verb not in verbs:
+        close = difflib.get_close_matches(verb, verbs, n=2)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise ValueError(f"unknown command {before + verb!r}.{hint} `plainvision {before}--help` lists them.")
+    importlib.import_module(f"{package}.{verb}").main(rest)
+
+
 def show(table: "Table") -> None:
     """Print a table, in a file or a pipe at its full width: rich would cut names off at 80 columns."""
     from rich.console import Console
@@ -74,12 +95,7 @@ def _run(words: list[str]) -> None:
 
         print(f"plainvision {__version__}")
         return
-    verb, *rest = words
-    if verb not in VERBS:
-        close = difflib.get_close_matches(verb, VERBS, n=2)
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
-        raise ValueError(f"unknown command {verb!r}.{hint} `plainvision --help` lists them.")
-    importlib.import_module(f"plainvision.commands.{verb}").main(rest)
+    run_verb(words, VERBS, "plainvision.commands")
 
 
 def _help() -> str:

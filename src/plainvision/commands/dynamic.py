@@ -3,8 +3,7 @@
 Example: plainvision dynamic evaluate --model runs/clothing --attribute stride --out runs/stride
 """
 
-import difflib
-import importlib
+from plainvision.commands import run_verb
 
 VERBS = {
     "evaluate": "pass every image through every permutation of options, and keep the outcomes",
@@ -21,12 +20,7 @@ def main(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help"):
         print(_help())
         return
-    verb, *rest = words
-    if verb not in VERBS:
-        close = difflib.get_close_matches(verb, VERBS, n=2)
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
-        raise ValueError(f"unknown command 'dynamic {verb}'.{hint} `plainvision dynamic --help` lists them.")
-    importlib.import_module(f"plainvision.commands.dynamic_verbs.{verb}").main(rest)
+    run_verb(words, VERBS, "plainvision.commands.dynamic_verbs", before="dynamic ")
 
 
 def _help() -> str:
