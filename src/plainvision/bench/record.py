@@ -1,7 +1,6 @@
 """A measured number as a record: the claim, the figures, how to get them again, and on what they were got."""
 
 import importlib.metadata
-import json
 import os
 import platform
 import re
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 import plainvision
+from plainvision.files import write_json
 
 
 def write_record(path: str | Path, claim: str, figures: Mapping[str, Any], command: str) -> None:
@@ -33,21 +33,14 @@ def write_record(path: str | Path, claim: str, figures: Mapping[str, Any], comma
         "figures": dict(figures),
         "host": host_facts(),
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        write_json(path, record)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"cannot write the figures of {path.name} as JSON: {error}. Give finite numbers, strings, lists "
             "and dicts; `Measurement.to_dict()` returns such."
         ) from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Renamed into place, so that a reader or a crash never meets half a file.
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def host_facts() -> dict[str, Any]:

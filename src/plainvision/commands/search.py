@@ -44,11 +44,11 @@ def main(words: list[str]) -> None:
 
     from plainvision.bench import write_record
     from plainvision.explain.figures import check_format, save
+    from plainvision.files import write_json
     from plainvision.search.cell_search import search_cells
     from plainvision.search.choices import operation_counts
     from plainvision.search.comparison import compare_with_random, means
     from plainvision.search.drawing import draw_cells
-    from plainvision.training.files import write_json
     from plainvision.training.loop import TrainingInterrupted
 
     if arguments.figure is not None:

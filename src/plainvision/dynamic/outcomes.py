@@ -303,7 +303,7 @@ class Outcomes:
         Raises:
             OSError: the folder cannot be written, or the disk is full; the old file is still there.
         """
-        from plainvision.training.files import write_whole
+        from plainvision.files import write_whole
 
         header = {name: getattr(self, name) for name in _PLAIN} | {
             "version": _VERSION,
@@ -322,10 +322,7 @@ class Outcomes:
         text = json.dumps(header, default=lambda number: number.item())  # numpy's numbers are none of JSON's
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write_whole(path, lambda file: save_file(arrays, file, metadata={_HEADER: text}))
-        except SafetensorError as error:
-            raise OSError(f"cannot write {path}: {error}. Look for space on the disk; the old file is kept.") from error
+        write_whole(path, lambda file: save_file(arrays, file, metadata={_HEADER: text}))
 
     @classmethod
     def load(cls, path: str | Path, fingerprint: str | None = None) -> "Outcomes":

@@ -20,9 +20,9 @@ from accelerate import PartialState
 from torch import Tensor
 
 from plainvision.dynamic.outcomes import Outcomes
+from plainvision.files import remove_unfinished, write_json
 from plainvision.training.batch import Batch
 from plainvision.training.data import EvaluationBatches
-from plainvision.training.files import write_json
 from plainvision.training.recipe import Data
 
 Loader = Iterable[Batch | Sequence[Tensor]]
@@ -149,6 +149,7 @@ class Folder:
         if self._processes.is_main_process:
             for number in self.parts():
                 self.part(number).unlink()
+            remove_unfinished(self._path)
         self._processes.wait_for_everyone()
         return Outcomes.load(self._file, self._fingerprint)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from plainvision.bench.counting import count_macs, count_parameters
+from plainvision.files import write_json
 from plainvision.search.choices import parameter_free_share
 from plainvision.search.genotype import Genotype, random_genotype
 from plainvision.search.settings import Budget, CellSearch
-from plainvision.training.files import write_json
 from plainvision.training.loop import train
 from plainvision.training.recipe import Recipe
 

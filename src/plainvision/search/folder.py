@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from plainvision.files import write_json, write_whole
 from plainvision.search.settings import CellSearch
-from plainvision.training.files import write_json, write_whole
 from plainvision.training.run_folder import dotted_fields, read_metrics
 
 

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from plainvision.files import write_json
 from plainvision.search.space import EDGES, INPUTS, NONE, OPERATIONS, Space, reductions
-from plainvision.training.files import write_json
 
 KIND = "plainvision cells"
 VERSION = 1

@@ -22,11 +22,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from plainvision.files import write_json, write_whole
 from plainvision.layers.linear_pair import set_slope
 from plainvision.models.loading import load_checkpoint
 from plainvision.models.registry import create_model
 from plainvision.surgery.fuse import fold
-from plainvision.training.files import write_json, write_whole
 from plainvision.training.recipe import Recipe
 
 WEIGHTS = ("best", "last")

@@ -79,7 +79,7 @@ class SpaceOptions:
 def write_space(path: Path, space: "Space", sites: Sequence[str]) -> None:
     """Write permutations into a file that `read_space` reads."""
     from plainvision.dynamic.space import to_plain
-    from plainvision.training.files import write_json
+    from plainvision.files import write_json
 
     write_json(path, {"sites": list(sites), "permutations": to_plain(space.chosen or ())})
 

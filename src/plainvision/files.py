@@ -1,0 +1,136 @@
+"""Files that are whole: written all or not at all, and by one process at a time."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from safetensors import SafetensorError
+
+_UNFINISHED = ".unfinished"
+
+
+def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` make a file beside ``path``, then put it in its place: a kill meanwhile leaves the old one.
+
+    A link stays a link, and what it leads to is replaced. A device or a pipe, `/dev/stdout` for instance, stays what
+    it is and is written to.
+
+    Raises:
+        OSError: the place cannot be written, or the disk is full; an old file is still there, whole.
+    """
+    try:
+        place = _behind_links(Path(path))
+        if place.exists() and (_is_open_file(place) or not place.is_file()):
+            with tempfile.TemporaryDirectory() as folder:  # writers may seek, and choose a format by the name's ending
+                made = Path(folder) / f"made{place.suffix}"
+                write(made)
+                with made.open("rb") as source, _opened(place) as node:
+                    shutil.copyfileobj(source, node)
+        else:
+            _replace(place, write)
+    except (OSError, RuntimeError, SafetensorError) as error:  # RuntimeError is torch's word for a full disk
+        why = getattr(error, "strerror", None) or str(error)
+        raise OSError(
+            f"cannot write {path}: {why}. What was there before is still there, whole. Make room, or give a place that "
+            "can be written."
+        ) from error
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write ``content`` as JSON, whole or not at all.
+
+    Raises:
+        ValueError: it holds NaN or an infinity, which JSON has no word for.
+        OSError: the place cannot be written; an old file is still there.
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a killed process left of files that it was writing into ``folder``."""
+    for file in folder.glob(f".*{_UNFINISHED}*"):
+        file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let no other process enter this for ``folder`` meanwhile; the system opens the lock when a process ends.
+
+    What a killed process left unfinished is removed.
+
+    Raises:
+        ValueError: another process is in.
+        OSError: there is no such folder.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        warnings.warn(f"this system has no locks: start nothing else in {folder} meanwhile.", stacklevel=3)
+        yield
+        return
+    # The lock is the folder's own, so that nothing is left in it.
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"{folder} is in use by another process. Wait until that ends, or give another folder."
+            ) from error
+        except OSError as error:
+            warnings.warn(
+                f"{folder} cannot be locked ({error.strerror}): start nothing else in it meanwhile.", stacklevel=3
+            )
+        remove_unfinished(folder)
+        yield
+    finally:
+        os.close(place)
+
+
+def _replace(place: Path, write: Callable[[Path], object]) -> None:
+    unfinished = place.with_name(f".{secrets.token_hex(8)}{_UNFINISHED}{place.suffix}")
+    try:
+        write(unfinished)
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+        mask = os.umask(0)  # there is no other way to read it
+        os.umask(mask)
+        unfinished.chmod(0o666 & ~mask)  # safetensors lets only the owner read what it writes
+        unfinished.replace(place)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    if os.name == "posix":  # else a power cut may undo the replacing
+        folder = os.open(place.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _behind_links(path: Path) -> Path:
+    with contextlib.suppress(FileNotFoundError):
+        path.stat()  # raises for a circle of links
+    while path.is_symlink() and not _is_open_file(path):
+        path = path.parent / path.readlink()
+    return path
+
+
+def _is_open_file(path: Path) -> bool:
+    # The links in /proc/PID/fd are no places, but names of what a process has open: `/dev/stdout` leads there.
+    return path.parent.resolve() == Path(f"/proc/{os.getpid()}/fd")
+
+
+def _opened(node: Path) -> BinaryIO:
+    if _is_open_file(node):
+        sys.stdout.flush()  # what was printed before comes before
+        return os.fdopen(os.dup(int(node.name)), "wb")
+    return node.open("ab")
