@@ -7,6 +7,7 @@ the workers, the processes, or the step at which a resumed run starts.
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from plainvision.training.batch import (
     seeded,
     training_transform,
 )
-from plainvision.training.images import Images, class_lookup, location, open_images, reason
+from plainvision.training.images import Images, class_lookup, fingerprint, location, open_images, reason
 from plainvision.training.recipe import Data, Recipe
 from plainvision.training.streams import EvaluationStream, TrainingStream, is_stream
 
@@ -46,6 +47,8 @@ class TrainingBatches:
         images_per_epoch: how many images an epoch has, repeats included, before the last partial batch is
             dropped.
         steps_per_epoch: how many whole batches that makes.
+        fingerprint: hash of the images' names and labels, the same on every process; of a stream, of its shards'
+            names and lengths.
 
     Raises:
         FileNotFoundError, ValueError: the images, or the recipe's split of them into batches, cannot work.
@@ -70,6 +73,10 @@ class TrainingBatches:
                 f"one batch is full. Set batch_size to {self.images_per_epoch} or less, or raise "
                 "augment.repeats."
             )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return self._epochs.fingerprint()
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Return the batches of ``epoch``, from ``start_step`` on.
@@ -123,6 +130,12 @@ class EvaluationBatches:
             _EvaluationImages(images, labels, np.arange(rank, len(labels), processes), data), batch_size
         )
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """The hash of the names and labels of all processes' images; of a stream, of what describes it."""
+        source = self._batches if isinstance(self._batches, EvaluationStream) else self._batches.dataset
+        return source.fingerprint()  # type: ignore[attr-defined]
+
     @property
     def images(self) -> int | None:
         """How many images there are, None for a stream, which does not know."""
@@ -175,7 +188,7 @@ class _Epochs:
 
     def __init__(self, recipe: Recipe, rank: int, processes: int) -> None:
         images = open_images(recipe.data, "train")
-        self.classes = images.classes
+        self.classes, self.fingerprint = images.classes, images.fingerprint
         self.images_per_epoch = len(images.labels) * recipe.augment.repeats
         self._steps = _Steps(recipe.batch_size, rank, processes)
         workers = recipe.data.workers
@@ -271,6 +284,9 @@ class _EvaluationImages(Dataset[Sample | Failure]):
         self._transform = evaluation_transform(data)
         self._stop = data.corrupt == "stop"
         self.workers = data.workers
+
+    def fingerprint(self) -> str:
+        return fingerprint(map(self._images.name, range(len(self._labels))), self._labels)
 
     def part(self, first: int, last: int) -> "_EvaluationImages":
         part = copy.copy(self)

@@ -1,9 +1,11 @@
 """Where images come from that can be read in any order: class folders, Hugging Face data sets, the digits."""
 
 import abc
+import hashlib
 import importlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -29,6 +31,18 @@ class Images(abc.ABC):
     @abc.abstractmethod
     def read(self, index: int, mode: str) -> Image.Image:
         """Return the decoded image, in Pillow's ``mode``; a damaged one may raise anything."""
+
+    def fingerprint(self) -> str:
+        """Return the hash of all names and labels, which changes with the images."""
+        return fingerprint(map(self.name, range(len(self.labels))), self.labels)
+
+
+def fingerprint(names: Iterable[str], labels: Iterable[int]) -> str:
+    """Return the SHA-256 of names and their labels, in their order."""
+    digest = hashlib.sha256()
+    for name, label in zip(names, labels, strict=True):
+        digest.update(f"{label} {name}\0".encode(errors="surrogatepass"))  # a file's name may be no UTF-8
+    return digest.hexdigest()
 
 
 def open_images(data: Data, role: Role) -> Images:

@@ -8,6 +8,7 @@ to it.
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from plainvision.training.batch import (
 from plainvision.training.images import (
     Role,
     class_lookup,
+    fingerprint,
     local_or_remote,
     location,
     need,
@@ -86,6 +88,7 @@ class TrainingStream:
                 + (', or list them in its _info.json: "classes": [...].' if _is_shards(recipe.data, "train") else ".")
             )
         self.classes = names
+        self.fingerprint = partial(_fingerprint, reader)
 
     def batches(self, epoch: int, start: int, steps: int) -> Iterator[Batch]:
         """Return this process's share of the batches of ``epoch``, from step ``start`` to ``steps``."""
@@ -137,7 +140,9 @@ class EvaluationStream:
     def __init__(self, data: Data, batch_size: int, classes: tuple[str, ...] | None, rank: int, processes: int) -> None:
         _refuse_counts(data.validation_per_class, "validation_per_class", location(data, "validation")[0])
         self._data, self._batch_size, self._rank, self._processes = data, batch_size, rank, processes
-        own = _class_names(self._reader())
+        reader = self._reader()
+        self.fingerprint = partial(_fingerprint, reader)
+        own = _class_names(reader)
         known = classes or own
         if known is None:
             root, split = location(data, "validation")
@@ -315,6 +320,15 @@ def _class_names(reader: Any) -> tuple[str, ...] | None:
         return tuple(sorted(reader.class_to_idx, key=reader.class_to_idx.__getitem__))
     listed = getattr(reader, "info", {}).get("classes")  # only shards have an _info.json
     return tuple(str(name) for name in listed) if listed else None
+
+
+def _fingerprint(reader: Any) -> str:
+    """Return the hash of what describes a stream: its shards and their lengths, or its number of images."""
+    shards = getattr(reader, "split_info", None)
+    if shards is None:
+        return fingerprint([reader.split], [int(reader.num_samples)])
+    lengths = [shards.num_samples, *map(int, shards.shard_lengths)]
+    return fingerprint([f"{reader.info.get('classes')} {shards.filenames}"] * len(lengths), lengths)
 
 
 def _useful_workers(reader: Any, data: Data, role: Role, processes: int) -> int:
