@@ -314,10 +314,10 @@ def test_a_run_starts_from_weights_of_other_classes_with_a_new_classifier(tmp_pa
         ({"model": "vanillanet_55"}, r"unknown model 'vanillanet_55'.*vanillanet_5"),
         ({"machine": replace(PLAIN.machine, fsdp=True)}, r"machine\.fsdp shards parameters over processes"),
         ({"machine": replace(PLAIN.machine, sync_batch_norm=True)}, r"sync_batch_norm needs a GPU"),
-        ({"data": replace(PLAIN.data, image_size=7), "model": "resnet18"}, r"has no option 'img_size'"),
+        ({"data": replace(PLAIN.data, image_size=8), "model": "resnet18"}, r"has no option 'img_size'"),
         (
-            {"data": replace(PLAIN.data, image_size=7), "model": "vanillanet_5", "model_options": {"in_chans": 1}},
-            r"vanillanet_5 cannot take images of 1x7x7",
+            {"data": replace(PLAIN.data, image_size=8), "model": "vanillanet_5", "model_options": {"in_chans": 1}},
+            r"vanillanet_5 cannot take images of 1x8x8",
         ),
         ({"model": "vanillanet_5", "model_options": {}}, r"cannot take images of 1x32x32.*in_chans"),
         ({"model_options": {**PLAIN.model_options, "num_classes": 3}}, r"returns \(3,\) .* the data has 10 classes"),
@@ -335,8 +335,6 @@ def test_what_does_not_fit_is_an_error_before_the_first_step(tmp_path, changes, 
     ("changes", "message"),
     [
         ({"warmup_epochs": -1}, r"warmup_epochs=-1 must not be negative"),
-        ({"augment": Augment(scale=(2.0, 3.0))}, r"augment\.scale=\(2\.0, 3\.0\) must be"),
-        ({"machine": replace(PLAIN.machine, threads=-1)}, r"machine\.threads=-1 must be above zero"),
         ({"epochs": 0}, r"epochs=0 must be above zero"),
         ({"new_classifier": True}, r"new_classifier=True .* start_from is None.*Give the weights"),
     ],
@@ -347,7 +345,7 @@ def test_a_recipe_checks_itself(changes, message):
 
 
 def test_deep_training_of_negative_length_is_refused():
-    with pytest.raises(ValueError, match=r"epochs=-1 is negative"):
+    with pytest.raises(ValueError, match=r"epochs=-1 must not be negative"):
         DeepTraining(epochs=-1)
 
 

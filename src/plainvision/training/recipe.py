@@ -6,12 +6,62 @@ Fields are documented beneath themselves; the command line shows those words as 
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from plainvision.fields import ABOVE_ZERO, BELOW_ONE, FINITE, Ranges, check_ranges, from_plain
 from plainvision.training.techniques import TECHNIQUES, Technique
 
 Option = bool | int | float | str | None
+
+# Least and largest value of each number, the bounds included.
+_DATA: Ranges = {
+    "train_per_class": (1, 10**9),
+    "validation_per_class": (1, 10**9),
+    "image_size": (8, 4096),
+    "crop_ratio": (0.1, 1.0),
+    "mean": (-1e3, 1e3),
+    "std": (1e-6, 1e3),
+    "workers": (0, 1024),
+}
+_AUGMENT: Ranges = {
+    "scale": (ABOVE_ZERO, 1.0),
+    "ratio": (0.01, 100.0),
+    "flip": (0.0, 1.0),
+    "color_jitter": (0.0, 10.0),
+    "random_erasing": (0.0, 1.0),
+    "mixup": (0.0, 1.0),
+    "cutmix": (0.0, 1.0),
+    "mix_probability": (0.0, 1.0),
+    "switch_probability": (0.0, 1.0),
+    "repeats": (1, 1000),
+}
+_MACHINE: Ranges = {
+    "accumulate": (1, 10**6),
+    "threads": (1, 4096),
+    "checkpoint_steps": (1, 10**9),
+    "log_steps": (1, 10**9),
+}
+_RECIPE: Ranges = {
+    "num_classes": (1, 10**6),
+    "epochs": (1, 10**6),
+    "batch_size": (1, 10**7),
+    "lr": (ABOVE_ZERO, 1e6),
+    "min_lr": (0.0, 1e6),
+    "momentum": (0.0, BELOW_ONE),
+    "betas": (0.0, BELOW_ONE),
+    "optimizer_eps": (0.0, 1.0),
+    "weight_decay": (0.0, 1e3),
+    "layer_decay": (ABOVE_ZERO, 1.0),
+    "decay_epochs": (1, 10**6),
+    "warmup_epochs": (0, 10**6),
+    "warmup_lr": (0.0, 1e6),
+    "clip_grad": (ABOVE_ZERO, FINITE),
+    "label_smoothing": (0.0, BELOW_ONE),
+    "bce_threshold": (0.0, BELOW_ONE),
+    "seed": (0, 2**63 - 1),
+}
 
 
 @dataclass(frozen=True)
@@ -44,8 +94,24 @@ class Data:
     """Divides the centred pixels, one value per channel."""
     corrupt: Literal["skip", "stop"] = "skip"
     """An image that cannot be read is named, counted and skipped, or stops the run."""
+    max_pixels: int = 89_478_485
+    """An image of more pixels counts as one that cannot be read: it would take too much memory."""
+    allow_pipes: bool = False
+    """Let `wds/` run the commands that an address such as `pipe:COMMAND` or `gs://...` stands for."""
     workers: int = 4
     """Processes that read images, beside the one that trains; 0 reads in the training process."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, _DATA, "data.")
+        for name in ("root", "validation_root"):
+            place = os.path.abspath(getattr(self, name) or "digits")
+            if place == os.path.dirname(place):
+                raise ValueError(f"data.{name} is {place}, all of this machine's files. Give the folder of the images.")
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise ValueError(
+                f"data.mean has {len(self.mean)} values and data.std {len(self.std)}, for data.channels="
+                f"{self.channels}. Give one value per channel."
+            )
 
 
 @dataclass(frozen=True)
@@ -75,6 +141,13 @@ class Augment:
     repeats: int = 1
     """How often each image appears in an epoch, augmented anew (repeated augmentation)."""
 
+    def __post_init__(self) -> None:
+        check_ranges(self, _AUGMENT, "augment.")
+        for name in ("scale", "ratio"):
+            least, most = getattr(self, name)
+            if least > most:
+                raise ValueError(f"augment.{name}={(least, most)} must be the least and the largest, in this order.")
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -98,6 +171,9 @@ class Machine:
     """Save the full state every so many steps too, beside the end of each epoch."""
     log_steps: int = 10
     """Steps between two looks at the loss (each waits for the device)."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, _MACHINE, "machine.")
 
 
 @dataclass(frozen=True)
@@ -164,43 +240,7 @@ class Recipe:
     """Decides initial weights, order, augmentation and dropout."""
 
     def __post_init__(self) -> None:
-        positive = {
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "lr": self.lr,
-            "data.image_size": self.data.image_size,
-            "augment.repeats": self.augment.repeats,
-            "machine.accumulate": self.machine.accumulate,
-            "machine.log_steps": self.machine.log_steps,
-            "decay_epochs": self.decay_epochs,
-            "data.crop_ratio": self.data.crop_ratio,
-        }
-        optional = {
-            "machine.threads": self.machine.threads,
-            "machine.checkpoint_steps": self.machine.checkpoint_steps,
-            "data.train_per_class": self.data.train_per_class,
-            "data.validation_per_class": self.data.validation_per_class,
-        }
-        positive |= {name: value for name, value in optional.items() if value is not None}
-        for name, value in positive.items():
-            if value <= 0:
-                raise ValueError(f"recipe {self.name!r}: {name}={value} must be above zero.")
-        not_negative = {
-            "warmup_epochs": self.warmup_epochs,
-            "weight_decay": self.weight_decay,
-            "data.workers": self.data.workers,
-            "augment.mixup": self.augment.mixup,
-            "augment.cutmix": self.augment.cutmix,
-        }
-        for name, value in not_negative.items():
-            if value < 0:
-                raise ValueError(f"recipe {self.name!r}: {name}={value} must not be negative.")
-        least, most = self.augment.scale
-        if not 0 < least <= most <= 1:
-            raise ValueError(
-                f"recipe {self.name!r}: augment.scale={self.augment.scale} must be the least and the largest share of "
-                "an image's area, above 0 and up to 1."
-            )
+        check_ranges(self, _RECIPE, f"recipe {self.name!r}: ")
         if self.bce_threshold is not None and (self.loss != "bce" or not 0 <= self.bce_threshold < 1):
             raise ValueError(
                 f"recipe {self.name!r}: bce_threshold={self.bce_threshold} with loss={self.loss!r}. It is a share of a "
@@ -217,11 +257,6 @@ class Recipe:
                 f"recipe {self.name!r}: {self.warmup_epochs} warm-up epochs leave nothing of {self.epochs} epochs for "
                 "the schedule. Give fewer warmup_epochs or more epochs."
             )
-        if len(self.data.mean) != self.data.channels or len(self.data.std) != self.data.channels:
-            raise ValueError(
-                f"recipe {self.name!r}: data.mean has {len(self.data.mean)} values and data.std {len(self.data.std)}, "
-                f"for data.channels={self.data.channels}. Give one value per channel."
-            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain values that JSON can hold."""
@@ -236,27 +271,17 @@ class Recipe:
         Raises:
             ValueError: a field or a technique that this version does not know.
         """
-        values = dict(plain)
-        try:
-            values["data"] = Data(**_tuples(values["data"]))
-            values["augment"] = Augment(**_tuples(values["augment"]))
-            values["machine"] = Machine(**values["machine"])
-            values["techniques"] = tuple(_technique(item) for item in values["techniques"])
-            values["betas"] = tuple(values["betas"]) if values["betas"] is not None else None
-            return cls(**values)
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"this is not a recipe of this version of plainvision: {error}. Load it with the version that wrote it."
-            ) from error
+        techniques, options = (
+            plain.get(key) if isinstance(plain, dict) else None for key in ("techniques", "model_options")
+        )
+        if not isinstance(techniques, list) or not isinstance(options, dict):
+            raise ValueError("recipe is no object that has techniques and model_options. Copy it again.")
+        ready = {"techniques": tuple(_technique(item) for item in techniques), "model_options": options}
+        return from_plain(cls, {key: value for key, value in plain.items() if key not in ready}, "recipe", ready)
 
 
-def _technique(plain: dict[str, Any]) -> Technique:
-    values = dict(plain)
-    name = values.pop("technique")
-    if name not in TECHNIQUES:
+def _technique(plain: Any) -> Technique:
+    name = plain.get("technique") if isinstance(plain, dict) else None
+    if not isinstance(name, str) or name not in TECHNIQUES:
         raise ValueError(f"unknown technique {name!r}; this version knows {', '.join(sorted(TECHNIQUES))}.")
-    return TECHNIQUES[name](**values)
-
-
-def _tuples(plain: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
+    return from_plain(TECHNIQUES[name], {key: value for key, value in plain.items() if key != "technique"}, name)

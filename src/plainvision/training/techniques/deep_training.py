@@ -3,8 +3,9 @@
 import math
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from plainvision.fields import Ranges
 from plainvision.training.techniques.technique import NoEffectWarning, Technique
 
 if TYPE_CHECKING:
@@ -23,9 +24,7 @@ class DeepTraining(Technique):
     anneal: Literal["linear", "cosine"] = "linear"
     """Shape of the rise from 0 to 1."""
 
-    def __post_init__(self) -> None:
-        if self.epochs < 0:
-            raise ValueError(f"DeepTraining: epochs={self.epochs} is negative. Give the epochs until the slope is 1.")
+    ranges: ClassVar[Ranges] = {"epochs": (0, 10**6)}
 
     def slope(self, epoch: int) -> float:
         """Return the slope of ``epoch``, in [0, 1]."""

@@ -1,8 +1,9 @@
 """An exponential moving average of the weights, the network that is evaluated and kept."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from plainvision.fields import Ranges
 from plainvision.training.techniques.technique import Technique
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ class EMA(Technique):
     """Share of the average that a step keeps."""
     warmup: bool = False
     """Start with a smaller decay, for short runs."""
+
+    ranges: ClassVar[Ranges] = {"decay": (0.0, 1.0)}
 
     def check(self, recipe: "Recipe") -> None:
         """Refuse FSDP, under which no process holds the weights that are averaged."""

@@ -2,8 +2,9 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from plainvision.fields import ABOVE_ZERO, Ranges
 from plainvision.training.techniques.technique import NoEffectWarning, Technique
 
 if TYPE_CHECKING:
@@ -41,10 +42,19 @@ class RandomOptions(Technique):
     seed: int = 0
     """Decides, with the number of the step, which permutation a step gets."""
 
+    ranges: ClassVar[Ranges] = {
+        "stride": (ABOVE_ZERO, 1024.0),
+        "dilation": (1, 1024),
+        "size": (1, 1024),
+        "image_size": (8, 4096),
+        "seed": (0, 2**63 - 1),
+    }
+
     def __post_init__(self) -> None:
         given = {name: getattr(self, name) for name in ("stride", "dilation", "size")}
         for name, values in given.items():
             object.__setattr__(self, name, _tuples(values))  # JSON has lists
+        super().__post_init__()
         explicit = [name for name, values in given.items() if values is not None]
         if self.attribute is not None and explicit:
             raise ValueError(

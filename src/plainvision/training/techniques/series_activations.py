@@ -1,8 +1,9 @@
 """Give any convolutional network series activations before it trains (arXiv:2305.12972, Table 2)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from plainvision.fields import Ranges
 from plainvision.training.techniques.technique import Technique
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ class SeriesActivations(Technique):
     """How far a pixel looks; the kernel's side is 2n + 1."""
     image_size: int = 224
     """Side of the image that is passed through once, to see how wide each activation is."""
+
+    ranges: ClassVar[Ranges] = {"n": (0, 32), "image_size": (8, 1024)}
 
     def build(self, model: "nn.Module") -> "nn.Module":
         """Return the network with series activations."""

@@ -2,8 +2,9 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from plainvision.fields import Ranges
 from plainvision.training.techniques.technique import NoEffectWarning, Technique
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ class SpatialOps(Technique):
     image_size: int | None = None
     """Side of the image that is passed through once, to see how the network is wired; None is the network's own."""
 
+    ranges: ClassVar[Ranges] = {"image_size": (8, 1024)}
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.where, list):  # as JSON has it
             object.__setattr__(self, "where", tuple(self.where))
 

@@ -1,7 +1,9 @@
 """What a technique may do, and when."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from plainvision.fields import Ranges, check_ranges
 
 if TYPE_CHECKING:  # a technique is described without torch; it imports it when it acts
     from torch import nn
@@ -30,6 +32,12 @@ class Technique:
     A technique keeps no state of its own: what must survive a restart is in the network, in the `State`, or a
     function of the epoch.
     """
+
+    ranges: ClassVar[Ranges] = {}
+    """Least and largest value of each field that is a number."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, self.ranges, f"{type(self).__name__}: ")
 
     def check(self, recipe: "Recipe") -> None:
         """Raise or warn when the recipe leaves this technique nothing to do."""
