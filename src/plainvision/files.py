@@ -1,6 +1,8 @@
 """Files that are whole: written all or not at all, and by one process at a time."""
 
 import contextlib
+import csv
+import io
 import json
 import os
 import secrets
@@ -8,13 +10,14 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 
 _UNFINISHED = ".unfinished"
+_LOCKS: set[int] = set()
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -52,13 +55,38 @@ def write_json(path: str | Path, content: Any) -> None:
         OSError: the place cannot be written; an old file is still there.
     """
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))
+    write_text(path, text)
+
+
+def write_csv(path: str | Path, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table that spreadsheets read, whole or not at all.
+
+    Raises:
+        OSError: the place cannot be written; an old file is still there.
+    """
+    text = io.StringIO()
+    csv.writer(text).writerows([heads, *rows])
+    write_text(path, text.getvalue())
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` as UTF-8, whole or not at all; what is none of it, as in some files' names, as JSON's escapes.
+
+    Raises:
+        OSError: the place cannot be written; an old file is still there.
+    """
+    write_whole(path, lambda file: file.write_bytes(text.encode("utf-8", "backslashreplace")))
 
 
 def remove_unfinished(folder: Path) -> None:
     """Remove what a killed process left of files that it was writing into ``folder``."""
-    for file in folder.glob(f".*{_UNFINISHED}*"):
+    for file in filter(is_unfinished, folder.iterdir()):
         file.unlink(missing_ok=True)
+
+
+def is_unfinished(file: Path) -> bool:
+    """Return whether a killed process left ``file`` half written."""
+    return file.name.startswith(".") and _UNFINISHED in file.name
 
 
 @contextlib.contextmanager
@@ -79,6 +107,7 @@ def locked(folder: Path) -> Iterator[None]:
         return
     # The lock is the folder's own, so that nothing is left in it.
     place = os.open(folder, os.O_RDONLY)
+    _LOCKS.add(place)
     try:
         try:
             fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,7 +122,19 @@ def locked(folder: Path) -> Iterator[None]:
         remove_unfinished(folder)
         yield
     finally:
-        os.close(place)
+        if place in _LOCKS:
+            _LOCKS.discard(place)
+            os.close(place)
+
+
+def _open_inherited() -> None:
+    # A lock lasts as long as any process has it open: those that read images may outlive the one that took it.
+    while _LOCKS:
+        os.close(_LOCKS.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_open_inherited)
 
 
 def _replace(place: Path, write: Callable[[Path], object]) -> None:

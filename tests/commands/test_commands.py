@@ -320,7 +320,7 @@ def test_evaluate_scores_both_forms(run, tmp_path):
 
     with file.open(newline="") as lines:
         answers = list(csv.DictReader(lines))
-    assert list(answers[0]) == ["image", "label", "predicted", "confidence", "form"]
+    assert list(answers[0]) == ["image", "label", "predicted", "confidence", "form", "found_in"]
     for column, form in enumerate(("as it is", "deployed")):
         mine = [answer for answer in answers if answer["form"] == form]
         assert len({answer["image"] for answer in mine}) == 360

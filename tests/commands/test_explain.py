@@ -183,7 +183,7 @@ def test_an_image_with_a_transparent_palette_is_read(place, tmp_path):
         ("{weights} --model {column}", "cannot read the image {weights}: cannot identify image file"),
         (
             "{image} --model resnet18",
-            "no weights for resnet18: where random weights look means nothing. Give the path or",
+            "no weights for resnet18: what random weights could do means nothing. Give the path or",
         ),
         ("{image} --model test_resnet resnet18 --checkpoint {weights}", "no weights for resnet18"),
         ("{image} --model {column} --checkpoint {weights}", "--checkpoint gives 1 files for 0 networks by name"),

@@ -3,16 +3,21 @@
 No torch here, nor in the verbs before they act: help must not wait for it.
 """
 
+import contextlib
 import difflib
 import importlib
+import io
 import os
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from plainvision.showing import shown, shown_lines
+
+_Arguments = TypeVar("_Arguments")
 
 VERBS = {
     "models": "list the networks and what they cost",
@@ -28,8 +33,37 @@ VERBS = {
 }
 
 
+@dataclass
+class Table:
+    """A table of plain text: nothing in it is markup, and `show` escapes what a terminal would obey."""
+
+    heads: tuple[str, ...]
+    """Heads of the columns; a head may have several lines."""
+    words: int = 1
+    """So many columns at the left hold words, which fold; the others hold numbers."""
+    caption: str | None = None
+    """A sentence below."""
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+    """The cells, row by row."""
+    sections: set[int] = field(default_factory=set)
+    """Rows with a line below them, by their numbers."""
+
+    def add_row(self, *cells: str, end_section: bool = False) -> None:
+        """Add a row."""
+        self.rows.append(cells)
+        if end_section:
+            self.add_section()
+
+    def add_section(self) -> None:
+        """Draw a line below the last row."""
+        self.sections.add(len(self.rows) - 1)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run ``plainvision VERB ...``; bad input ends with a message and exit status 2, Ctrl-C with 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name need be no UTF-8, and a terminal may know ASCII alone
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             _run(sys.argv[1:] if arguments is None else arguments)
@@ -43,20 +77,47 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(str(error))
 
 
+def parsed(
+    kind: "Callable[..., _Arguments]",
+    words: list[str],
+    verb: str,
+    description: str | None,
+    default: _Arguments | None = None,
+) -> _Arguments:
+    """Return the arguments of ``plainvision VERB`` that the words are; wrong ones and ``--help`` end the program.
+
+    Args:
+        kind: the dataclass of the arguments.
+        words: what was typed behind the verb.
+        verb: what the program is called in the help.
+        description: what the help says first.
+        default: what is not given; None takes the defaults of the dataclass.
+    """
+    import tyro
+
+    with _plain_unless_seen():
+        given: Any = tyro.MISSING_NONPROP if default is None else default
+        return tyro.cli(kind, args=words, prog=f"plainvision {verb}", description=description, default=given)
+
+
 def check_writable(path: Path, option: str) -> None:
     """Make the folder of ``path``; the verbs ask before the work, whose result would otherwise be lost.
 
     Raises:
         OSError: the file could not be written.
     """
-    there = path.exists()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("a").close()
-    except OSError as error:
-        raise OSError(f"cannot write {path}: {error.strerror or error}. Give another file with {option}.") from error
-    if not there:
-        path.unlink()
+        folder = path.resolve().parent  # a link stays, and what it leads to is written
+        if path.is_dir():
+            raise IsADirectoryError("it is a folder")
+        if path.exists() and not os.access(path, os.W_OK):
+            raise PermissionError("you may not write it")
+        if path.is_file() or not path.exists():  # else a device or a pipe, which has no folder to write into
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, RuntimeError) as error:  # RuntimeError is a circle of links
+        why = getattr(error, "strerror", None) or error
+        raise OSError(f"cannot write {path}: {why}. Give another file with {option}.") from error
 
 
 def run_verb(words: list[str], verbs: Mapping[str, str], package: str, before: str = "") -> None:
@@ -79,11 +140,29 @@ def run_verb(words: list[str], verbs: Mapping[str, str], package: str, before: s
     importlib.import_module(f"{package}.{verb}").main(rest)
 
 
-def show(table: "Table") -> None:
+def show(table: Table) -> None:
     """Print a table, in a file or a pipe at its full width: rich would cut names off at 80 columns."""
+    from rich import box
     from rich.console import Console
+    from rich.table import Table as Drawn
 
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    # One space less between many columns, for 80 columns in all.
+    padding = 0 if len(table.heads) > 8 else (0, 1, 0, 0)
+    drawn = Drawn(caption=table.caption and shown(table.caption), box=box.SIMPLE_HEAD, padding=padding)
+    for place, head in enumerate(table.heads):
+        if place < table.words:
+            drawn.add_column(shown_lines(head), overflow="fold")
+        else:
+            drawn.add_column(shown_lines(head), justify="right", no_wrap=True)
+    for number, row in enumerate(table.rows):
+        drawn.add_row(*map(shown, row), end_section=number in table.sections)
+    width = None if sys.stdout.isatty() else 200
+    Console(width=width, markup=False, emoji=False, highlight=False).print(drawn)
+
+
+def say(text: str) -> None:
+    """Print lines, without what a terminal would obey in them."""
+    print(shown_lines(text))
 
 
 def _run(words: list[str]) -> None:
@@ -108,5 +187,21 @@ def _help() -> str:
 
 
 def _fail(message: str, status: int = 2) -> None:
-    print(f"plainvision: {message}", file=sys.stderr)
+    print(f"plainvision: {shown_lines(message)}", file=sys.stderr)
     sys.exit(status)
+
+
+@contextlib.contextmanager
+def _plain_unless_seen() -> Iterator[None]:
+    """Let tyro colour its words only where both outputs are a terminal: it asks one, and writes to the other too."""
+    if sys.stdout.isatty() and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        yield
+        return
+    terminal = os.environ.get("TERM")
+    os.environ["TERM"] = "dumb"
+    try:
+        yield
+    finally:
+        os.environ.pop("TERM")
+        if terminal is not None:
+            os.environ["TERM"] = terminal

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from plainvision.commands import check_writable, show
+from plainvision.commands import Table, check_writable, parsed, show
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from torch import nn
 
 _FORMATS = (".png", ".pdf", ".svg")
@@ -24,7 +23,8 @@ class Arguments:
     """What `plainvision bench` takes."""
 
     networks: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Names of networks, folders of runs or .safetensors files; NAME:deployed is the fused form."""
+    """Names of networks, folders of runs or .safetensors files; NAME:option=value,... gives a name's options, and
+    NAME:deployed is the fused form."""
     image_size: int | None = None
     """Side of the images, in pixels; 224 by default."""
     sizes: tuple[int, ...] = ()
@@ -49,7 +49,7 @@ class Arguments:
 
 def main(words: list[str]) -> None:
     """Print a row for each network."""
-    arguments = tyro.cli(Arguments, args=words, prog="plainvision bench", description=__doc__)
+    arguments = parsed(Arguments, words, "bench", __doc__)
     if not arguments.networks:
         raise ValueError("no network to time. Name one or more, for instance: plainvision bench resnet18 vanillanet_5")
     sizes = _sizes(arguments)
@@ -132,35 +132,19 @@ def _networks(names: Sequence[str]) -> "tuple[dict[str, nn.Module], int]":
     return {name: network for name, (network, _) in found.items()}, channels[names[0]]
 
 
-def _network(name: str) -> "tuple[nn.Module, int]":
-    """Return a network by name, or the one in a run's folder or a file, and the channels of its images."""
-    import plainvision as pv
-    from plainvision.training.run_folder import load_network
+def _network(text: str) -> "tuple[nn.Module, int]":
+    """Return a network by its words, with random weights where it has none, and the channels of its images."""
+    from plainvision.commands.options.network import network_words
 
-    if Path(name).exists() or name.endswith(".safetensors"):
-        network, origin = load_network(name)
-        return network, int(origin.recipe.model_options.get("in_chans") or 3)
-    base, _, form = name.partition(":")
-    if form == "deployed":
-        model = pv.create_model(base)
-        pv.set_slope(model, 1)
-        return pv.fuse(model, images=1), 3
-    return pv.create_model(name), 3
+    words = network_words(text)
+    found = words.load(random=not words.is_ours)
+    return found.model, found.known.channels if found.known else int(words.options.get("in_chans", 3))
 
 
-def _table(rows: list[dict]) -> "Table":
-    from rich import box
-    from rich.table import Table
-
+def _table(rows: list[dict]) -> Table:
     several = len({row["image_size"][0] for row in rows}) > 1
-    # Narrow enough for 80 columns; a long name is folded, never cut.
-    table = Table(caption=_caption(rows[0], several), box=box.SIMPLE_HEAD, padding=0)
-    table.add_column("network", overflow="fold")
-    for head in (
-        *(["side\npx"] if several else []),
-        *("params\nM", "MACs\nG", "p50\nms", "p90\nms", "images\nper s", "peak\nMB", "speed", "95 %\ninterval"),
-    ):
-        table.add_column(head, justify="right", no_wrap=True)
+    heads = ("params\nM", "MACs\nG", "p50\nms", "p90\nms", "images\nper s", "peak\nMB", "speed", "95 %\ninterval")
+    table = Table(("network", *(["side\npx"] if several else []), *heads), caption=_caption(rows[0], several))
     for row in rows:
         table.add_row(
             row["name"],
@@ -177,14 +161,8 @@ def _table(rows: list[dict]) -> "Table":
     return table
 
 
-def _growth_table(rows: list[dict]) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, padding=0)
-    table.add_column("network", overflow="fold")
-    for head in ("peak memory", "time"):
-        table.add_column(head, justify="right", no_wrap=True)
+def _growth_table(rows: list[dict]) -> Table:
+    table = Table(("network", "peak memory", "time"))
     for row in rows:
         exponents = (row["memory_exponent"], row["time_exponent"])
         table.add_row(row["name"], *("" if exponent is None else f"{exponent:.2f}" for exponent in exponents))

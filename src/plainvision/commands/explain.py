@@ -8,13 +8,15 @@ Example: plainvision explain shoe.jpg hat.jpg --model runs/clothing --out maps.p
 import difflib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from plainvision.commands import check_writable
+from plainvision.commands import check_writable, parsed, say
+from plainvision.commands.options.data import PreparationOptions, changed_data
+from plainvision.commands.options.network import network_words
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,7 +31,8 @@ class Arguments:
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Files of images."""
     model: tuple[str, ...] = ()
-    """One network or more: folders of runs, .safetensors files that plainvision wrote, or names with --checkpoint."""
+    """One network or more: folders of runs, .safetensors files that plainvision wrote, or names with --checkpoint and
+    their options: NAME:option=value,..."""
     checkpoint: tuple[str, ...] = ()
     """Paths or URLs of weights, one for each network that is given by name, in their order."""
     method: Literal["attention", "gradcam"] | None = None
@@ -38,6 +41,8 @@ class Arguments:
     """Explain this many of the likeliest classes."""
     classes: tuple[str, ...] = ()
     """Explain these classes instead, by name or number."""
+    data: PreparationOptions = field(default_factory=PreparationOptions)
+    """How the images are prepared."""
     layer: str | None = None
     """The layer that Grad-CAM looks at; by default the last one that still has places."""
     smooth: bool = False
@@ -58,7 +63,7 @@ class Network:
 
 def main(words: list[str]) -> None:
     """Print what each network answers, and write the figure."""
-    arguments = tyro.cli(Arguments, args=words, prog="plainvision explain", description=__doc__)
+    arguments = parsed(Arguments, words, "explain", __doc__)
     if not arguments.images or not arguments.model:
         raise ValueError(
             "give images and networks, for instance: plainvision explain shoe.jpg --model runs/clothing --out maps.png"
@@ -70,7 +75,10 @@ def main(words: list[str]) -> None:
     check_format(arguments.out)
     check_writable(arguments.out, "--out")
     _check_files(arguments.images)
-    networks = _networks(arguments.model, arguments.checkpoint)
+    networks = [
+        replace(network, data=changed_data(network.data, arguments.data))
+        for network in _networks(arguments.model, arguments.checkpoint)
+    ]
     explained = {}
     for network in networks:
         explained[network.label] = [
@@ -86,7 +94,7 @@ def main(words: list[str]) -> None:
             for path in arguments.images
         ]
         for path, one in zip(arguments.images, explained[network.label], strict=True):
-            print(f"{path}  {network.label}, {one.method}: {one}")
+            say(f"{path}  {network.label}, {one.method}: {one}")
     titles = [path.name for path in arguments.images]
     if len(explained) == 1:
         ((label, explanations),) = explained.items()
@@ -107,46 +115,26 @@ def _check_files(paths: Sequence[Path]) -> None:
 
 def _networks(models: Sequence[str], checkpoints: Sequence[str]) -> list[Network]:
     """Return the networks with their weights; names take the checkpoints in their order."""
-    named = [name for name in models if not _is_ours(name)]
-    if len(named) > len(checkpoints):
-        bare = ", ".join(named[len(checkpoints) :])
-        raise ValueError(
-            f"no weights for {bare}: where random weights look means nothing. Give the path or URL of its weights with "
-            "--checkpoint, or with --model the folder of a run."
-        )
-    if len(named) < len(checkpoints):
-        raise ValueError(
-            f"--checkpoint gives {len(checkpoints)} files for {len(named)} networks by name; runs and .safetensors "
-            "files of ours bring their own weights. Give one for each name."
-        )
-    weights = iter(checkpoints)
-    often = Counter(models)
-    return [
-        _trained(name) if _is_ours(name) else _loaded(name, next(weights), alone=often[name] == 1) for name in models
-    ]
-
-
-def _is_ours(name: str) -> bool:
-    """Return whether this is a run's folder or a file, rather than the name of a network."""
-    return Path(name).exists() or name.endswith(".safetensors") or ("/" in name and ":" not in name)
-
-
-def _trained(source: str) -> Network:
-    from plainvision.training.run_folder import load_network
-
-    model, origin = load_network(source)
-    return Network(source.rstrip("/"), model, origin.recipe.data, origin.classes)
-
-
-def _loaded(name: str, checkpoint: str, *, alone: bool) -> Network:
-    import plainvision as pv
     from plainvision.explain.explanation import class_names
-    from plainvision.training.evaluation import data_of
 
-    model = pv.load_checkpoint(pv.create_model(name), checkpoint).eval()
-    label = name if alone else f"{name} {Path(checkpoint).name}"
-    # What timm and we call num_classes; without it there are no logits to explain either.
-    return Network(label, model, data_of(model), class_names(getattr(model, "num_classes", 0)))
+    words = [network_words(model) for model in models]
+    named = sum(not one.is_ours for one in words)
+    if named < len(checkpoints):
+        raise ValueError(
+            f"--checkpoint gives {len(checkpoints)} files for {named} networks by name; runs and .safetensors files of "
+            "ours bring their own weights. Give one for each name."
+        )
+    left = iter(checkpoints)
+    often = Counter(models)
+    found = []
+    for model, one in zip(models, words, strict=True):
+        checkpoint = None if one.is_ours else next(left, None)
+        network = one.load(checkpoint)
+        label = model.rstrip("/") if often[model] == 1 or checkpoint is None else f"{model} {Path(checkpoint).name}"
+        # What timm and we call num_classes; without it there are no logits to explain either.
+        names = network.classes or class_names(getattr(network.model, "num_classes", 0))
+        found.append(Network(label, network.model, network.data, names))
+    return found
 
 
 def _prepared(path: Path, data: "Data") -> tuple["Tensor", "Tensor"]:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from plainvision.commands import check_writable
+from plainvision.commands import check_writable, parsed
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Arguments:
 
 def main(words: list[str]) -> None:
     """Fuse, and print the report."""
-    arguments = tyro.cli(Arguments, args=words, prog="plainvision fuse", description=__doc__)
+    arguments = parsed(Arguments, words, "fuse", __doc__)
 
     import plainvision as pv
     from plainvision.training.run_folder import load_network, save_network

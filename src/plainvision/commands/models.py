@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from plainvision.commands import show
+from plainvision.commands import Table, parsed, show
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,9 @@ class Arguments:
 
 def main(words: list[str]) -> None:
     """Print the cards of our networks."""
-    arguments = tyro.cli(Arguments, args=words, prog="plainvision models", description=__doc__)
+    arguments = parsed(Arguments, words, "models", __doc__)
 
     import json
-
-    from rich.table import Table
 
     import plainvision as pv
 
@@ -35,11 +33,10 @@ def main(words: list[str]) -> None:
     if arguments.json:
         print(json.dumps([asdict(card) for card in cards], indent=2))
         return
-    table = Table(caption="Parameters and multiply-adds (MACs) of the form that the paper counts.")
-    table.add_column("network", no_wrap=True)
-    # Narrow enough for 80 columns, where rich would cut names off.
-    for heading in ("params\nM", "MACs\nG", "training\nMACs G", "size", "published\ntop-1 %"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = Table(
+        ("network", "params\nM", "MACs\nG", "training\nMACs G", "size", "published\ntop-1 %"),
+        caption="Parameters and multiply-adds (MACs) of the form that the paper counts.",
+    )
     for card in cards:
         table.add_row(
             card.name,

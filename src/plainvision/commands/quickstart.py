@@ -6,7 +6,7 @@ Example: plainvision quickstart --out runs/quickstart
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
+from plainvision.commands import parsed
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Arguments:
 
 def main(words: list[str]) -> None:
     """Run it, and say where the report is."""
-    arguments = tyro.cli(Arguments, args=words, prog="plainvision quickstart", description=__doc__)
+    arguments = parsed(Arguments, words, "quickstart", __doc__)
 
     from plainvision.quickstart import quickstart
     from plainvision.training.loop import TrainingInterrupted

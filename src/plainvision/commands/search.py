@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from plainvision.commands import check_writable, show
+from plainvision.commands import Table, check_writable, parsed, show
 from plainvision.search.settings import Budget, CellSearch
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from plainvision.search.comparison import Trained
 
 
@@ -40,7 +38,7 @@ class Arguments:
 
 def main(words: list[str]) -> None:
     """Search, draw, train, and print what came out."""
-    arguments = tyro.cli(Arguments, args=words, prog="plainvision search", description=__doc__)
+    arguments = parsed(Arguments, words, "search", __doc__)
 
     from plainvision.bench import write_record
     from plainvision.explain.figures import check_format, save
@@ -75,8 +73,8 @@ def main(words: list[str]) -> None:
         raise TrainingInterrupted(f"{error}\n  plainvision search {again}") from None
 
 
-def _choices(rows: list[dict[str, Any]]) -> "Table":
-    table = _table("cell", "places", *map(_head, rows[0]["counts"]), "without\nparameters")
+def _choices(rows: list[dict[str, Any]]) -> Table:
+    table = Table(("cell", "places", *map(_head, rows[0]["counts"]), "without\nparameters"), words=2)
     for row in rows:
         places = ", ".join(map(str, row["places"]))
         table.add_row(row["cell"], places, *map(str, row["counts"].values()), f"{100 * row['parameter_free']:.0f} %")
@@ -87,10 +85,10 @@ def _head(operation: str) -> str:
     return "\n".join(operation.replace("_", " ").rsplit(" ", 1))
 
 
-def _networks(rows: "Sequence[Trained]") -> "Table":
+def _networks(rows: "Sequence[Trained]") -> Table:
     from plainvision.search.comparison import means
 
-    table = _table("cells", "seed", "top-1\n%", "params\nM", "MACs\nM", "without\nparameters")
+    table = Table(("cells", "seed", "top-1\n%", "params\nM", "MACs\nM", "without\nparameters"), words=2)
     for row in rows:
         costs = _costs(row.parameters, row.macs, row.parameter_free)
         table.add_row(row.cells, str(row.seed), f"{row.top1:.2f}", *costs)
@@ -104,13 +102,3 @@ def _networks(rows: "Sequence[Trained]") -> "Table":
 
 def _costs(parameters: float, macs: float, share: float) -> tuple[str, str, str]:
     return f"{parameters / 1e6:.3f}", f"{macs / 1e6:.1f}", f"{100 * share:.0f} %"
-
-
-def _table(*heads: str) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for place, head in enumerate(heads):
-        table.add_column(head, justify="left" if place < 2 else "right", overflow="fold")
-    return table

@@ -7,15 +7,12 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 
-from plainvision.commands import check_writable, show
+from plainvision.commands import Table, check_writable, parsed, show
 from plainvision.search.study import LayerStudy
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Arguments:
 
 def main(words: list[str]) -> None:
     """Train, time, print the table, and write it with its record and its figure."""
-    arguments = tyro.cli(Arguments, args=words, prog="plainvision study", description=__doc__)
+    arguments = parsed(Arguments, words, "study", __doc__)
 
     from plainvision.bench import write_record
     from plainvision.explain.figures import check_format, save
@@ -75,23 +72,16 @@ def main(words: list[str]) -> None:
     print(f"table in {out / 'study.csv'}, record in {out / 'study.json'}, figure in {figure}")
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> "Table":
-    from rich import box
-    from rich.table import Table
-
+def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     first = rows[0]
     height, width = first["image_size"]
     seeds = len(first["seeds"])
     table = Table(
+        ("stage", "op", "top-1\n%", "params\nM", "MACs\nM", "p50\nms", "speed", "95 %\ninterval"),
+        words=2,
         caption=f"{first['bottleneck']} bottleneck, epochs {first['epochs']}, seeds {seeds}; {first['batch_size']} x "
         f"{height} x {width} on {first['device']}, timed in turns, speed relative to the network as it is",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
     )
-    for head in ("stage", "op"):
-        table.add_column(head, no_wrap=True)
-    for head in ("top-1\n%", "params\nM", "MACs\nM", "p50\nms", "speed", "95 %\ninterval"):
-        table.add_column(head, justify="right", no_wrap=True)
     stage = first["stage"]
     for row in rows:
         if row["stage"] != stage:

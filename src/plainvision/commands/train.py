@@ -10,6 +10,7 @@ from typing import Annotated
 
 import tyro
 
+from plainvision.commands import parsed
 from plainvision.recipes import get_recipe, list_recipes
 from plainvision.training.recipe import Recipe
 
@@ -35,12 +36,12 @@ def main(words: list[str]) -> None:
                 "the recipe's name comes first, for instance: plainvision train vanillanet_digits --out runs/a"
             )
         return
-    arguments = tyro.cli(
+    arguments = parsed(
         Arguments,
+        words[1:],
+        f"train {words[0]}",
+        __doc__,
         default=Arguments(recipe=get_recipe(words[0]), out=tyro.MISSING),
-        args=words[1:],
-        prog=f"plainvision train {words[0]}",
-        description=__doc__,
     )
 
     from accelerate import PartialState

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import tyro
 
+from plainvision.commands import parsed
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -27,7 +29,7 @@ class Arguments:
 
 def main(words: list[str]) -> None:
     """Print the table, and write the record and the figure."""
-    arguments = tyro.cli(Arguments, args=words, prog="plainvision dynamic bounds", description=__doc__)
+    arguments = parsed(Arguments, words, "dynamic bounds", __doc__)
 
     from plainvision.commands.dynamic_verbs.outcomes import facts, place, read_outcomes, write
     from plainvision.commands.dynamic_verbs.tables import show_bounds

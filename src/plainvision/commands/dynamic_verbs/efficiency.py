@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from plainvision.commands import show
+from plainvision.commands import Table, parsed, show
 
 if TYPE_CHECKING:
     from plainvision.dynamic.figures import Kind
@@ -33,10 +33,10 @@ class Arguments:
 
 def main(words: list[str]) -> None:
     """Print the table, and write the record and the figure."""
-    arguments = tyro.cli(Arguments, args=words, prog="plainvision dynamic efficiency", description=__doc__)
+    arguments = parsed(Arguments, words, "dynamic efficiency", __doc__)
 
     from plainvision.commands.dynamic_verbs.outcomes import facts, place, read_outcomes, write
-    from plainvision.commands.dynamic_verbs.tables import ORACLE, digits, table
+    from plainvision.commands.dynamic_verbs.tables import ORACLE, digits
     from plainvision.dynamic import figures
 
     found = read_outcomes(arguments.outcomes, "efficiency")
@@ -45,14 +45,8 @@ def main(words: list[str]) -> None:
     rows = [{"outcomes": name, **row} for name, one in found.items() for row in _rows(one)]
     unit, letter = (1e9, "G") if max(row["macs"] for row in rows) >= 1e9 else (1e6, "M")
     several = len(found) > 1
-    shown = table(
-        *(["outcomes"] if several else []),
-        "what",
-        "top-1\n%",
-        f"MACs\n{letter}",
-        "fewer",
-        words=1 + several,
-    )
+    heads = (*(["outcomes"] if several else []), "what", "top-1\n%", f"MACs\n{letter}", "fewer")
+    shown = Table(heads, words=1 + several)
     for row in rows:
         shown.add_row(
             *([row["outcomes"]] if several else []),

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from plainvision.commands import show
-from plainvision.commands.dynamic_verbs.data import DataOptions
-from plainvision.commands.dynamic_verbs.network import Network, NetworkOptions
+from plainvision.commands import Table, parsed, show
+from plainvision.commands.dynamic_verbs.network import NetworkOptions
 from plainvision.commands.dynamic_verbs.space import SpaceOptions
+from plainvision.commands.options.data import DataOptions, PreparationOptions, changed_data, need_root
+from plainvision.commands.options.network import Network
 
 if TYPE_CHECKING:
     from plainvision.dynamic.network import DynamicNetwork
@@ -40,6 +41,8 @@ class Arguments:
     """Or evaluate the permutations in this file, which `plainvision dynamic greedy --combine` wrote."""
     data: DataOptions = field(default_factory=DataOptions)
     """The images."""
+    preparation: Annotated[PreparationOptions, tyro.conf.arg(name="data")] = field(default_factory=PreparationOptions)
+    """How they are prepared."""
     batch_size: int = 32
     """Images per pass."""
     controls: bool = True
@@ -62,7 +65,7 @@ class Arguments:
 
 def main(words: list[str]) -> None:
     """Evaluate, print the scores, and write them with their figure."""
-    arguments = tyro.cli(Arguments, args=words, prog="plainvision dynamic evaluate", description=__doc__)
+    arguments = parsed(Arguments, words, "dynamic evaluate", __doc__)
     arguments.network.check()
     if arguments.space is not None and (arguments.options.values() or arguments.options.attribute):
         raise ValueError("--space lists the permutations, and other options would give others. Give one of them.")
@@ -88,7 +91,9 @@ def main(words: list[str]) -> None:
     processes.wait_for_everyone()
     device = arguments.device or (None if several else "cuda" if torch.cuda.is_available() else "cpu")
     network = arguments.network.load()
-    data = arguments.data.of(network.data, known=arguments.network.is_ours)
+    if not arguments.network.words.is_ours:
+        need_root(arguments.data)
+    data = changed_data(network.data, arguments.data, arguments.preparation)
     dynamic = _dynamic(arguments, network, data)
     if is_main:
         print(_begins(dynamic))
@@ -175,9 +180,9 @@ def _begins(network: "DynamicNetwork") -> str:
 
 
 def _show(outcomes: "Outcomes") -> None:
-    from plainvision.commands.dynamic_verbs.tables import ORACLE, table
+    from plainvision.commands.dynamic_verbs.tables import ORACLE
 
-    shown = table("what", "uses the labels", "top-1 %", words=2)
+    shown = Table(("what", "uses the labels", "top-1 %"), words=2)
     for row in outcomes.scores():
         shown.add_row(row["what"], row["uses the labels"], f"{row['top-1 %']:.2f}")
     show(shown)

@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from plainvision.commands.dynamic_verbs.data import TrainingDataOptions
+from plainvision.commands import parsed
 from plainvision.commands.dynamic_verbs.network import NetworkOptions
 from plainvision.commands.dynamic_verbs.space import SpaceOptions
+from plainvision.commands.options.data import (
+    DataOptions,
+    PreparationOptions,
+    TrainingDataOptions,
+    changed_data,
+    need_root,
+)
 from plainvision.training.recipe import Augment, Machine, Recipe
 from plainvision.training.techniques import EMA, RandomOptions
 
@@ -35,8 +42,14 @@ class Arguments:
     """The folder: the run in run/, the outcomes in before/ and after/."""
     options: Annotated[SpaceOptions, tyro.conf.arg(name="")] = field(default_factory=SpaceOptions)
     """What changes, and where."""
-    data: TrainingDataOptions = field(default_factory=TrainingDataOptions)
+    data: DataOptions = field(default_factory=DataOptions)
     """The images, to train on and to evaluate."""
+    preparation: Annotated[PreparationOptions, tyro.conf.arg(name="data")] = field(default_factory=PreparationOptions)
+    """How they are prepared."""
+    training_data: Annotated[TrainingDataOptions, tyro.conf.arg(name="data")] = field(
+        default_factory=TrainingDataOptions
+    )
+    """Those to train on."""
     augment: Augment = field(default_factory=Augment)
     """What training does to an image."""
     epochs: int = 15
@@ -63,9 +76,9 @@ class Arguments:
 
 def main(words: list[str]) -> None:
     """Train, evaluate twice, print both bounds, and write them with their figure."""
-    arguments = tyro.cli(Arguments, args=words, prog="plainvision dynamic finetune", description=__doc__)
+    arguments = parsed(Arguments, words, "dynamic finetune", __doc__)
     arguments.network.check()
-    if arguments.network.is_torchvision:
+    if arguments.network.words.is_torchvision:
         raise ValueError(
             f"{arguments.network.model}: a run has to rebuild its network by a name of ours or timm's. timm has most "
             "of torchvision's networks and their weights, for instance --model resnet50.tv_in1k --pretrained."
@@ -129,19 +142,22 @@ def _without_places(recipe: Recipe) -> dict[str, Any]:
 
 def _recipe(arguments: Arguments) -> Recipe:
     """Return the recipe of the run."""
-    options, model = arguments.network, arguments.network.model
-    model_options: dict[str, Any] = {}
-    if options.is_ours:
+    options, words = arguments.network, arguments.network.words
+    model, model_options = words.name, dict(words.options)
+    classes = model_options.pop("num_classes", None)
+    if words.is_ours:
         model, model_options, own, start = _of_run(options)
     else:
         own, start = _of_name(options, arguments.out)
-    data = arguments.data.of(own, known=options.is_ours)
+    if not words.is_ours:
+        need_root(arguments.data)
+    data = changed_data(own, arguments.data, arguments.preparation, arguments.training_data)
     values = arguments.options.values()
     return Recipe(
         name="random_option_finetuning",
         model=model,
         model_options=model_options,
-        num_classes=options.num_classes,
+        num_classes=classes,
         start_from=start,
         data=data,
         augment=arguments.augment,
@@ -177,15 +193,15 @@ def _of_run(options: NetworkOptions) -> tuple[str, dict[str, Any], Any, str]:
     """
     from plainvision.training.run_folder import load_network
 
-    _, origin = load_network(options.model, options.weights)
+    _, origin = load_network(options.words.name, options.weights)
     others = [one for one in origin.recipe.techniques if not isinstance(one, EMA | RandomOptions)]
-    if origin.deployed or others:
+    if origin.deployed or options.words.deployed or others:
         raise ValueError(
-            f"{options.model} is {'a deployed form' if origin.deployed else f'a network with {others[0]}'}, which this "
+            f"{options.model} is {f'a network with {others[0]}' if others else 'a deployed form'}, which this "
             "command does not know how to rebuild. In Python, train by its own recipe with RandomOptions beside its "
             "techniques."
         )
-    path = Path(options.model)
+    path = Path(options.words.name)
     weights = path / f"{options.weights}.safetensors" if path.is_dir() else path
     return origin.recipe.model, dict(origin.recipe.model_options), origin.recipe.data, str(weights)
 
@@ -199,7 +215,7 @@ def _of_name(options: NetworkOptions, out: Path) -> tuple[Any, str]:
     from plainvision.training.evaluation import data_of
 
     if options.checkpoint is not None:
-        return data_of(create_model(options.model)), options.checkpoint
+        return data_of(create_model(options.words.name, **options.words.options)), options.checkpoint
     network = options.load()
     file = out / "pretrained.safetensors"
     if PartialState().is_main_process and not file.exists():
@@ -211,7 +227,7 @@ def _of_name(options: NetworkOptions, out: Path) -> tuple[Any, str]:
 
 def _before(options: NetworkOptions, classes: int) -> "nn.Module":
     """Return the network as it was."""
-    named = options.checkpoint is not None and options.num_classes is None
+    named = options.checkpoint is not None and "num_classes" not in options.words.options
     return (replace(options, num_classes=classes) if named else options).load().model
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from plainvision.commands import check_writable, show
+from plainvision.commands import Table, check_writable, parsed, show
 
 if TYPE_CHECKING:
     from plainvision.dynamic.outcomes import Outcomes
@@ -43,7 +43,7 @@ class Arguments:
 
 def main(words: list[str]) -> None:
     """Print the tables, and write the record, the figure and the space."""
-    arguments = tyro.cli(Arguments, args=words, prog="plainvision dynamic greedy", description=__doc__)
+    arguments = parsed(Arguments, words, "dynamic greedy", __doc__)
     if arguments.most is not None and arguments.most < 1:
         raise ValueError(f"--most {arguments.most} leaves no permutation. Give 1 or more.")
 
@@ -124,13 +124,13 @@ def _alike(found: "dict[str, Outcomes]") -> bool:
 
 def _show(curves: dict[str, dict[str, Any]], controls: dict[str, list[float]]) -> None:
     """Print what few permutations reach, and which come first."""
-    from plainvision.commands.dynamic_verbs.tables import ORACLE, table
+    from plainvision.commands.dynamic_verbs.tables import ORACLE
 
     drawn = {name: curve["best"] for name, curve in curves.items()} | controls
     longest = max(map(len, drawn.values()))
     whole = {name: (curve["all"], curve["count"]) for name, curve in curves.items()}
     whole |= {name: (best[-1], len(best)) for name, best in controls.items()}
-    shown = table("top-1 in %,\nbest of", *(f"{name}\nof {whole[name][1]}" for name in drawn))
+    shown = Table(("top-1 in %,\nbest of", *(f"{name}\nof {whole[name][1]}" for name in drawn)))
     shown.add_row("as trained", *(f"{curve['static']:.2f}" for curve in curves.values()), end_section=True)
     for count in (count for count in _COUNTS if count <= longest):
         shown.add_row(str(count), *(f"{best[count - 1]:.2f}" if count <= len(best) else "" for best in drawn.values()))
@@ -138,7 +138,7 @@ def _show(curves: dict[str, dict[str, Any]], controls: dict[str, list[float]]) -
     show(shown)
     print(f"In greedy order: each permutation or view makes most further images right. {ORACLE}")
     several = len(curves) > 1
-    shown = table(*(["outcomes"] if several else []), "", "permutation", "best\n%", words=2 + several)
+    shown = Table((*(["outcomes"] if several else []), "", "permutation", "best\n%"), words=2 + several)
     for name, curve in curves.items():
         gains = [before < after for before, after in itertools.pairwise([0.0, *curve["best"]])]
         first = list(zip(curve["order"], curve["best"], strict=True))[: min(_SHOWN, sum(gains))]

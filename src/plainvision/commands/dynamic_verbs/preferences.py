@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from plainvision.commands import show
+from plainvision.commands import Table, parsed, show
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.table import Table
 
     from plainvision.dynamic.outcomes import Outcomes
 
@@ -39,7 +38,7 @@ class Arguments:
 
 def main(words: list[str]) -> None:
     """Print the tables, and write the record and the figure."""
-    arguments = tyro.cli(Arguments, args=words, prog="plainvision dynamic preferences", description=__doc__)
+    arguments = parsed(Arguments, words, "dynamic preferences", __doc__)
 
     from plainvision.commands.dynamic_verbs.outcomes import facts, place, read_outcomes, write
     from plainvision.dynamic.comparisons import preference_series
@@ -65,7 +64,7 @@ def _of_one(outcomes: "Outcomes") -> "tuple[Figure, dict[str, Any]]":
     """Show what the images of one evaluation prefer; return Figure 1 and what the record says."""
     import numpy as np
 
-    from plainvision.commands.dynamic_verbs.tables import ORACLE, table
+    from plainvision.commands.dynamic_verbs.tables import ORACLE
     from plainvision.dynamic.comparisons import option_order
     from plainvision.dynamic.figures_preferences import preferred_permutations
     from plainvision.dynamic.space import describe
@@ -82,13 +81,7 @@ def _of_one(outcomes: "Outcomes") -> "tuple[Figure, dict[str, Any]]":
         }
         for index in order
     ]
-    shown = table(
-        "",
-        "preferred permutation",
-        "images\n%",
-        "alone\ntop-1 %",
-        words=2,
-    )
+    shown = Table(("", "preferred permutation", "images\n%", "alone\ntop-1 %"), words=2)
     for place, row in enumerate(rows, start=1):
         if place <= _SHOWN or row["as_trained"]:
             what = f"{row['permutation']}{' (as trained)' if row['as_trained'] else ''}"
@@ -135,11 +128,9 @@ def _rows(series: Mapping[str, Mapping[float, Any]], axis: str) -> list[dict[str
     ]
 
 
-def _by_site(shares: Mapping[str, Mapping[str, float]], order: Sequence[str]) -> "Table":
+def _by_site(shares: Mapping[str, Mapping[str, float]], order: Sequence[str]) -> Table:
     """Return the share of the images that prefer each option, in a column for each site."""
-    from plainvision.commands.dynamic_verbs.tables import table
-
-    shown = table("option,\nimages in %", *(f"\n{site}" for site in shares))
+    shown = Table(("option,\nimages in %", *(f"\n{site}" for site in shares)))
     for option in order:
         shown.add_row(
             option, *(f"{100 * options[option]:.1f}" if option in options else "" for options in shares.values())
@@ -147,11 +138,9 @@ def _by_site(shares: Mapping[str, Mapping[str, float]], order: Sequence[str]) ->
     return shown
 
 
-def _options(shares: Mapping[str, Mapping[str, Mapping[str, float]]], order: Sequence[str], attribute: str) -> "Table":
+def _options(shares: Mapping[str, Mapping[str, Mapping[str, float]]], order: Sequence[str], attribute: str) -> Table:
     """Return the share of the images that prefer each option, by site, in a column for each condition."""
-    from plainvision.commands.dynamic_verbs.tables import table
-
-    shown = table("site", attribute, *shares, words=2)
+    shown = Table(("site", attribute, *shares), words=2)
     for site in next(iter(shares.values())):
         options = [option for option in order if any(option in by_site[site] for by_site in shares.values())]
         for option in options:

@@ -1,26 +1,11 @@
 """Tables of several verbs."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from plainvision.commands import Table, show
 
 ORACLE = "An oracle is told the true class: its scores are bounds, which nothing reaches without being told."
-
-
-def table(*heads: str, words: int = 1) -> "Table":
-    """Return an empty table: its first ``words`` columns hold words, which fold, the others numbers."""
-    from rich import box
-    from rich.table import Table
-
-    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for place, head in enumerate(heads):
-        if place < words:
-            made.add_column(head, overflow="fold")
-        else:
-            made.add_column(head, justify="right", no_wrap=True)
-    return made
 
 
 def show_bounds(parts: Mapping[str, Sequence[Mapping[str, Any]]], first: str) -> None:
@@ -30,10 +15,8 @@ def show_bounds(parts: Mapping[str, Sequence[Mapping[str, Any]]], first: str) ->
         parts: rows of `plainvision.dynamic.comparisons`, by what stands above them where there are several parts.
         first: the field that stands first in each row.
     """
-    from plainvision.commands import show
-
     views = list(dict.fromkeys(view for rows in parts.values() for row in rows for view in row["controls"]))
-    made = table(
+    heads = (
         first,
         "K",
         "static",
@@ -43,6 +26,7 @@ def show_bounds(parts: Mapping[str, Sequence[Mapping[str, Any]]], first: str) ->
         "vola-\ntility",  # narrow enough for 80 columns
         *("\n".join(([] if view == "labels shuffled" else ["K"]) + view.split()) for view in views),
     )
+    made = Table(heads)
     for name, rows in parts.items():
         if len(parts) > 1:
             made.add_section()

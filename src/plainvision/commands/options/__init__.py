@@ -1,0 +1,1 @@
+"""What several verbs are given: network.py and data.py."""

@@ -1,0 +1,79 @@
+"""The images, as options of the command line: only what is given changes, and ``None`` is an answer too.
+
+A verb takes the groups that matter to it; all are called ``--data.NAME``.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, TypedDict, cast
+
+if TYPE_CHECKING:
+    from plainvision.training.recipe import Data
+
+
+class DataOptions(TypedDict, total=False):
+    """Where images are, where that changes; the rest is the network's own."""
+
+    root: str
+    """A folder of class folders, a .zip or .tar of one, `hfds/NAME`, `wds/SHARDS`, or `digits` (embedded)."""
+    validation_root: str | None
+    """Where the validation split is, when it is not under the root."""
+    train_split: str
+    """Name of the training split."""
+    validation_split: str
+    """Name of the split to read."""
+    validation_per_class: int | None
+    """Read the first so many images of each class; None reads all, also where training scored few."""
+    corrupt: Literal["skip", "stop"]
+    """An image that cannot be read is left out, or stops the command."""
+    workers: int
+    """Processes that read images."""
+    allow_pipes: bool
+    """Let `wds/` run the commands that an address such as `pipe:COMMAND` or `gs://...` stands for."""
+
+
+class PreparationOptions(TypedDict, total=False):
+    """How images are prepared, where that changes."""
+
+    image_size: int
+    """Side of the square that the network sees, in pixels."""
+    crop_ratio: float
+    """The share of the resized short side that the centre crop keeps."""
+    interpolation: Literal["bilinear", "bicubic"]
+    """How images are resized."""
+    mean: tuple[float, ...]
+    """Subtracted from pixels in [0, 1], one value per channel."""
+    std: tuple[float, ...]
+    """Divides the centred pixels, one value per channel."""
+    max_pixels: int
+    """An image of more pixels counts as one that cannot be read."""
+
+
+class TrainingDataOptions(TypedDict, total=False):
+    """Fields of the data to change when a network is trained, too."""
+
+    train_per_class: int | None
+    """Train on the first so many images of each class; None trains on all."""
+
+
+def changed_data(data: "Data", *options: DataOptions | PreparationOptions | TrainingDataOptions) -> "Data":
+    """Return ``data`` with the changes of ``options``.
+
+    Raises:
+        ValueError: a value cannot be.
+    """
+    for changes in options:
+        data = replace(data, **cast(dict, changes))
+    return data
+
+
+def need_root(options: DataOptions) -> None:
+    """Check that somebody says where the images are, when the network does not know.
+
+    Raises:
+        ValueError: nobody does.
+    """
+    if "root" not in options:
+        raise ValueError(
+            "there is no word of where the images are, and a network by name does not know. Give a folder of class "
+            "folders, or an archive of one, with --data.root."
+        )
