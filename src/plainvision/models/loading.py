@@ -4,26 +4,27 @@
 """
 
 import abc
-import argparse
-import hashlib
-import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
+from urllib.parse import urlsplit
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from plainvision.models.downloads import download
+from plainvision.models.reading import read_file
 
 # Where a file wraps its weights, the averaged ones first: they are what the papers evaluate.
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
-# What wrappers of distributed and compiled training put before each key.
-_PREFIXES = ("module.", "_orig_mod.")
+# What `torch.optim.swa_utils.AveragedModel` counts beside the weights.
+_AVERAGED = "n_averaged"
 # The files of torchvision's DenseNets are older than the rule that a layer's name has no dot.
 _DOTTED = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+_COUNTER = "num_batches_tracked"
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 class OfficialLayout(nn.Module, abc.ABC):
@@ -54,8 +55,7 @@ def load_checkpoint(model: nn.Module, source: str | Path | Mapping[str, Any]) ->
         ValueError: the file holds no weights, or weights with missing, extra or wrongly shaped keys.
     """
     state, origin = _read(model, source)
-    _check(model, state, origin)
-    model.load_state_dict(state)
+    _load(model, state, origin)
     return model
 
 
@@ -78,8 +78,7 @@ def load_backbone(model: nn.Module, source: str | Path | Mapping[str, Any]) -> n
     prefixes = _classifier_prefixes(model)
     backbone = {key: value for key, value in state.items() if not key.startswith(prefixes)}
     classifier = {key: value for key, value in model.state_dict().items() if key.startswith(prefixes)}
-    _check(model, backbone | classifier, origin)
-    model.load_state_dict(backbone | classifier)
+    _load(model, backbone | classifier, origin)
     return model
 
 
@@ -90,41 +89,27 @@ def read_weights(source: str | Path) -> dict[str, Tensor]:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or holds something else than weights.
     """
-    path = _download(str(source)) if urlparse(str(source)).scheme in ("http", "https") else Path(source)
+    address = str(source)
+    if urlsplit(address).scheme.lower() in ("http", "https"):
+        path = download(address, lambda file: _tensors(read_file(file), str(file)))
+    else:
+        path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}: give the path of a .safetensors or PyTorch file, or a URL.")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(
-                f"{path} is not a whole safetensors file ({error}): it may have been cut off while it was copied. "
-                "Copy or download it again."
-            ) from error
-    try:
-        # The official files keep their command line as a Namespace, which is plain data.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} is a pickle that holds more than weights, and loading it could run code: "
-            f"{str(error).splitlines()[0]} Save its state dict alone, best with safetensors, and load that."
-        ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(
-            f"{path} is not a whole PyTorch file ({str(error).splitlines()[0]}). Copy or download it again."
-        ) from error
-    return _unwrap(content, str(path))
+    return _tensors(read_file(path), str(path))
 
 
 def _read(model: nn.Module, source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
     """Return a source's weights with the network's own keys, and what to call the source in errors."""
     if isinstance(source, Mapping):
-        state, origin = _unwrap(source, "the given state dict"), "the given state dict"
+        state, origin = _tensors(source, "the given state dict"), "the given state dict"
     else:
         state, origin = read_weights(source), str(source)
-    state = {_DOTTED.sub(r"\1\2", key): value for key, value in state.items()}
-    return model.from_official(state) if isinstance(model, OfficialLayout) else state, origin
+    own = model.state_dict()
+    state = {_DOTTED.sub(r"\1\2", key): value for key, value in _without_prefixes(state, own).items()}
+    state = model.from_official(state) if isinstance(model, OfficialLayout) else state
+    # Files from before torch 0.4.1 lack the counters of batch norms, which are read by none that has a momentum.
+    return {key: value for key, value in own.items() if key.endswith(f".{_COUNTER}")} | state, origin
 
 
 def _classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
@@ -149,67 +134,115 @@ def _translate(model: nn.Module, state: dict[str, Any], prefix: str, *_: Any) ->
             state.update(translated)
 
 
-def _download(url: str) -> Path:
-    # One folder per address: two projects may well call their file model.pth.
-    folder = Path(torch.hub.get_dir()) / "checkpoints" / hashlib.sha256(url.encode()).hexdigest()[:16]
-    path = folder / Path(urlparse(url).path).name
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(url, str(path), progress=False)  # moves the file there when it is whole
-        except OSError as error:
-            raise ValueError(f"cannot download {url}: {error}. Check the address, or load the file by path.") from error
-    return path
-
-
-def _unwrap(content: Any, origin: str) -> dict[str, Tensor]:
-    if isinstance(content, Mapping):
-        for wrapper in _WRAPPERS:
-            if isinstance(content.get(wrapper), Mapping):
-                content = content[wrapper]
-                break
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+def _tensors(content: Any, origin: str) -> dict[str, Tensor]:
+    """Return the state dict in what a file holds."""
+    while isinstance(content, Mapping):
+        found = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if found is None:
+            break
+        content = found
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
+    ):
         raise ValueError(
             f"{origin} holds no weights: expected tensors by name, plain or under one of {', '.join(_WRAPPERS)}. "
             "Give a state dict."
         )
-    state = dict(content)
-    for prefix in _PREFIXES:
-        if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
+    return dict(content)
 
 
-def _check(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+def _without_prefixes(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return ``state`` without what wrappers put before every key: DDP, torch.compile, Lightning and their like."""
+    firsts = {key.partition(".")[0] for key in own}
+    while True:
+        inner = {key: value for key, value in state.items() if key != _AVERAGED or key in own}
+        first = {key.partition(".")[0] for key in inner}
+        if len(first) != 1 or first <= firsts or not all("." in key for key in inner):
+            return state
+        state = {key.partition(".")[2]: value for key, value in inner.items()}
+
+
+def _load(model: nn.Module, state: dict[str, Tensor], origin: str) -> None:
     own = model.state_dict()
+    _check(type(model).__name__, own, state, origin)
+    converted = {
+        f"{state[key].dtype} to {value.dtype}".replace("torch.", "")
+        for key, value in own.items()
+        if value.is_floating_point() and state[key].dtype != value.dtype
+    }
+    if converted:
+        warnings.warn(
+            f"weights of {origin} are converted from {', '.join(sorted(converted))}; their values have the precision "
+            "of the former.",
+            stacklevel=3,
+        )
+    model.load_state_dict(state)
+
+
+def _check(name: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor], origin: str) -> None:
     missing = [key for key in own if key not in state]
     extra = [key for key in state if key not in own]
+    both = [key for key in own if key in state]
+    odd = {key: what for key in both if (what := _odd(key, state[key], own[key])) is not None}
+    kinds = [f"{key} is {what}, the network has {own[key].dtype}".replace("torch.", "") for key, what in odd.items()]
     shapes = [
         f"{key} is {tuple(state[key].shape)}, the network has {tuple(own[key].shape)}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
+        for key in both
+        if key not in odd and state[key].shape != own[key].shape
     ]
-    problems = [("missing", missing), ("extra", extra), ("wrong shape", shapes)]
+    problems = [("missing", missing), ("extra", extra), ("wrong kind", kinds), ("wrong shape", shapes)]
     said = [f"{len(keys)} {what}: {_few(keys)}" for what, keys in problems if keys]
     if not said:
         return
-    if any(key.endswith(".slope") for key in missing):
+    if any(_is_other_form(key, state) for key in missing):
         advice = (
             "It looks like the deployed form, or one without linear pairs: build the network with deployed=True, or "
             "with linear_pairs=False."
         )
-    elif any(key.endswith(".slope") for key in extra):
+    elif any(_is_other_form(key, own) for key in extra):
         advice = (
             "It looks like the training form: build the network without deployed=True, load, then plainvision.fuse."
         )
-    elif shapes and not missing and not extra:
+    elif prefix := _hiding_prefix(own, state):
+        advice = f"All its keys are there behind the prefix {prefix!r}, beside others: give the part with that prefix."
+    elif missing or extra:
+        advice = f"It looks like the weights of another network than this {name}."
+    elif kinds:
+        advice = (
+            "Such values do not mean the same in this network. Give weights in floating point, as they were trained."
+        )
+    else:
         advice = (
             "Build the network with the options it was trained with: num_classes, in_chans, width. To learn other "
             "classes, load_backbone, or new_classifier in a recipe, leaves the classifier out."
         )
+    raise ValueError(f"{origin} does not fit this {name}; {'; '.join(said)}. {advice}")
+
+
+def _odd(key: str, value: Tensor, own: Tensor) -> str | None:
+    """Return what kind of tensor ``value`` is, when it cannot mean the same as ``own``."""
+    if value.is_quantized or value.layout != torch.strided or (value.is_meta and not own.is_meta):
+        return "quantised" if value.is_quantized else "without values" if value.is_meta else "sparse"
+    if own.dtype in _FLOATS:
+        fits = value.dtype in _FLOATS
+    elif key.endswith(_COUNTER):
+        fits = not value.is_complex()  # averages of weights average it too
     else:
-        advice = f"It looks like the weights of another network than this {type(model).__name__}."
-    raise ValueError(f"{origin} does not fit this {type(model).__name__}; {'; '.join(said)}. {advice}")
+        fits = not value.is_floating_point() and not value.is_complex()
+    return None if fits else str(value.dtype)
+
+
+def _is_other_form(key: str, there: Mapping[str, Tensor]) -> bool:
+    """Return whether ``key`` is the slope of a linear pair that ``there`` is a single layer."""
+    pair, _, last = key.rpartition(".")
+    return last == "slope" and any(other.startswith(f"{pair}.") for other in there)
+
+
+def _hiding_prefix(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str | None:
+    prefixes = dict.fromkeys(f"{key.partition('.')[0]}." for key in state if "." in key)
+    return next((prefix for prefix in prefixes if all(f"{prefix}{key}" in state for key in own)), None)
 
 
 def _few(items: list[str], most: int = 3) -> str:
