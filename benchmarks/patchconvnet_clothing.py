@@ -35,7 +35,7 @@ from plainvision.explain import Explanation, attention_kind, compare, explain_im
 from plainvision.recipes import get_recipe
 from plainvision.training import Recipe
 from plainvision.training.data import EvaluationBatches
-from plainvision.training.run_folder import load_network
+from plainvision.training.weights_file import load_network
 
 RECIPES = ("patchconvnet_clothing", "patchconvnet_clothing_average")
 

@@ -21,8 +21,8 @@ from plainvision.quickstart import Quickstart, quickstart
 from plainvision.recipes import get_recipe
 from plainvision.training import evaluate, loop
 from plainvision.training.recipe import Recipe
-from plainvision.training.run_folder import load_network
 from plainvision.training.techniques import DeepTraining
+from plainvision.training.weights_file import load_network
 
 
 def short(name: str) -> Recipe:

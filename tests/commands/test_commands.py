@@ -24,7 +24,7 @@ import plainvision as pv
 from plainvision import commands
 from plainvision.recipes import get_recipe, list_recipes
 from plainvision.training import loop
-from plainvision.training.run_folder import load_network
+from plainvision.training.weights_file import load_network
 
 # Two epochs of a narrow network, the second in the form that is deployed: seconds, and most digits are named rightly.
 SHORT = (

@@ -32,7 +32,7 @@ from plainvision.models.resnet_cifar import ResNetCifar
 from plainvision.training import loop
 from plainvision.training.data import EvaluationBatches
 from plainvision.training.recipe import Data, Recipe
-from plainvision.training.run_folder import Origin, build_network, load_network, save_network
+from plainvision.training.weights_file import Origin, build_network, load_network, save_network
 
 NAMES = ("dots", "lines", "rings")
 STRIDES = ("--stride", "A=1,2", "D=1,2")

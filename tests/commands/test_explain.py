@@ -14,7 +14,7 @@ from plainvision.commands import main
 from plainvision.explain import class_names, figures
 from plainvision.training.batch import evaluation_transform
 from plainvision.training.recipe import Data, Recipe
-from plainvision.training.run_folder import Origin, build_network, load_network, save_network
+from plainvision.training.weights_file import Origin, build_network, load_network, save_network
 
 NAMES = ("dress", "hat", "pants", "shirt", "shoes")
 GREY = Data(image_size=48, channels=1, crop_ratio=0.75, mean=(0.25,), std=(0.5,))

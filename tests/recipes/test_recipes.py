@@ -476,8 +476,8 @@ def test_resnet20_is_fine_tuned_by_the_schedule_of_resnet50(attribute):
 )
 def test_a_random_step_has_as_many_permutations_as_the_paper(name, permutations):
     """Section 4.2 counts those of ResNet-50; of ResNet-20's strides all can be computed."""
-    from plainvision.training.run_folder import build_network
     from plainvision.training.state import State
+    from plainvision.training.weights_file import build_network
 
     built = get_recipe(name)
     state = State(build_network(built, 10, 0))

@@ -14,7 +14,7 @@ from plainvision.search.cell_search import _Search
 from plainvision.search.comparison import cell_recipe, means
 from plainvision.training import loop
 from plainvision.training.recipe import Recipe
-from plainvision.training.run_folder import load_network
+from plainvision.training.weights_file import load_network
 
 WORDS = shlex.split(
     "--data.image-size 8 --data.channels 1 --data.mean 0.3 --data.std 0.37 --data.workers 0 --depth 3 --nodes 2 "

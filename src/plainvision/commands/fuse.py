@@ -29,7 +29,7 @@ def main(words: list[str]) -> None:
     arguments = parsed(Arguments, words, "fuse", __doc__)
 
     import plainvision as pv
-    from plainvision.training.run_folder import load_network, save_network
+    from plainvision.training.weights_file import load_network, save_network
 
     network, origin = load_network(arguments.source, arguments.weights)
     fused = pv.fuse(network, image_size=origin.recipe.data.image_size)

@@ -7,11 +7,16 @@ Fields are documented beneath themselves; the command line shows those words as 
 import dataclasses
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from plainvision.fields import ABOVE_ZERO, BELOW_ONE, FINITE, Ranges, check_ranges, from_plain
 from plainvision.training.techniques import TECHNIQUES, Technique
+
+# Before a recorded word that would open something: it is kept as text, and nothing opens it.
+RECORDED = "recorded:"
+_PLAIN_SPLIT = re.compile(r"\w[\w.+-]*(\[[\w:%]*\])?", re.ASCII)
 
 Option = bool | int | float | str | None
 
@@ -24,6 +29,7 @@ _DATA: Ranges = {
     "mean": (-1e3, 1e3),
     "std": (1e-6, 1e3),
     "workers": (0, 1024),
+    "max_pixels": (1, 10**10),
 }
 _AUGMENT: Ranges = {
     "scale": (ABOVE_ZERO, 1.0),
@@ -278,6 +284,33 @@ class Recipe:
             raise ValueError("recipe is no object that has techniques and model_options. Copy it again.")
         ready = {"techniques": tuple(_technique(item) for item in techniques), "model_options": options}
         return from_plain(cls, {key: value for key, value in plain.items() if key not in ready}, "recipe", ready)
+
+
+def as_recorded(recipe: Recipe) -> Recipe:
+    """Return a recipe that somebody else's file holds, without anything that opens a file, an address or a process.
+
+    Of the data, only the embedded digits and plain names of splits stay; what else is recorded is kept as text behind
+    `RECORDED`, for messages.
+    """
+    data = recipe.data
+    kept = {
+        "root": data.root if data.root == "digits" or data.root.startswith(RECORDED) else RECORDED + data.root,
+        **{
+            name: split if _PLAIN_SPLIT.fullmatch(split) or split.startswith(RECORDED) else RECORDED + split
+            for name in ("train_split", "validation_split")
+            if (split := getattr(data, name))
+        },
+    }
+    fresh = Data()
+    data = dataclasses.replace(
+        data,
+        **kept,
+        validation_root=None,
+        allow_pipes=False,
+        max_pixels=min(data.max_pixels, fresh.max_pixels),
+        workers=min(data.workers, os.cpu_count() or 1),
+    )
+    return dataclasses.replace(recipe, data=data, start_from=None, new_classifier=False)
 
 
 def _technique(plain: Any) -> Technique:

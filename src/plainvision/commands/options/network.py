@@ -110,7 +110,7 @@ class NetworkWords:
         if not random:
             self.check(checkpoint, pretrained)
         import plainvision as pv
-        from plainvision.training.run_folder import load_network
+        from plainvision.training.weights_file import load_network
 
         if self.is_ours:
             model, origin = load_network(self.name, weights)

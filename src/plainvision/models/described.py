@@ -1,0 +1,138 @@
+"""A network that somebody else's file describes: the words open nothing, and what they ask for is bounded."""
+
+import contextlib
+import functools
+import inspect
+import math
+import re
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import timm
+import torch
+from timm.models import build_model_with_cfg
+from torch import Tensor, nn
+from torch.nn.modules import module as hooks
+
+from plainvision.models.registry import create_model, list_models, type_elsewhere
+
+# Published names, with or without timm's tag: no address, and nothing that leads to a file.
+_NAME = re.compile(r"\w+(\.\w+)?", re.ASCII)
+# What goes to timm rather than to the network: weights, their addresses, and how timm builds.
+_TIMM = {*inspect.signature(timm.create_model).parameters, *inspect.signature(build_model_with_cfg).parameters}
+_LARGEST = 10_000
+_MOST_CLASSES = 10**6
+_LONGEST = 100
+# The text of a genotype, which is checked where it is read; its path would open a file.
+_TEXTS = {"genotype": 2**20}
+
+# An option is of the kind of its default, unless that is a list or nothing.
+_KINDS: tuple[tuple[type, ...], ...] = ((bool,), (int, float), (str,))
+
+# What the network that a thread builds may still grow by: numbers in tensors, and layers.
+_left = threading.local()
+
+
+def check_description(name: Any, options: Mapping[str, Any]) -> None:
+    """Check that a name and its options describe a network, and nothing else.
+
+    Raises:
+        ValueError: no name of ours or timm's, an option that its class does not have, or a value that is no plain one
+            within bounds.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(f"model={name!r} is no name of a network of ours or timm's")
+    takes = _options(name)
+    for option, value in options.items():
+        if option not in takes:
+            raise ValueError(
+                f"model_options.{option} is nothing that a {name} takes from a file; it takes {', '.join(sorted(takes))}"
+            )
+        expected = next((kind for kind in _KINDS if isinstance(takes[option], kind)), None)
+        if expected and value is not None and not isinstance(value, (list, tuple)) and not _is_kind(value, expected):
+            raise ValueError(f"model_options.{option} is {repr(value)[:60]}, and is usually {takes[option]!r}")
+        items = value if isinstance(value, list | tuple) else [value]
+        if len(items) > _LONGEST or not all(_is_plain(option, item) for item in items):
+            raise ValueError(f"model_options.{option} is {repr(value)[:60]}, and must be a plain value within bounds")
+
+
+@contextlib.contextmanager
+def bounded(elements: int, layers: int) -> Iterator[None]:
+    """Stop what builds a network, here and in this thread, when it grows beyond a size.
+
+    Raises:
+        ValueError: more than so many numbers in parameters and buffers, or so many layers.
+    """
+    _watch()
+    before = getattr(_left, "numbers", None)
+    _left.numbers = [elements, layers]
+    try:
+        yield
+    finally:
+        _left.numbers = before
+
+
+def build_outline(name: str, options: Mapping[str, Any]) -> None:
+    """Build the network without memory for its weights, to see whether it can be built.
+
+    Raises:
+        Exception: whatever building it raises.
+    """
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")  # what is built in earnest warns again
+        create_model(name, **options)
+
+
+@functools.cache
+def _watch() -> None:
+    """Let torch tell of everything that networks register, from now on: its hooks serve all threads at once."""
+
+    def count(place: int, size: int) -> None:
+        numbers = getattr(_left, "numbers", None)
+        if numbers is not None:
+            numbers[place] -= size
+            if numbers[place] < 0:
+                raise ValueError("it describes a far larger network than the one whose weights it has")
+
+    def tensor(_: nn.Module, __: str, value: Tensor | None) -> None:
+        count(0, 0 if value is None else value.numel())
+
+    def layer(*_: object) -> None:
+        count(1, 1)
+
+    hooks.register_module_parameter_registration_hook(tensor)
+    hooks.register_module_buffer_registration_hook(tensor)
+    hooks.register_module_module_registration_hook(layer)
+
+
+@functools.cache
+def _options(name: str) -> dict[str, Any]:
+    """Return the options of a network's class and of those that it extends, with their defaults."""
+    kind = type_elsewhere(name)
+    if kind is None:
+        list_models()  # which registers ours
+        if not timm.is_model(name.partition(".")[0]):
+            raise ValueError(f"model={name!r} is no name of a network of ours or timm's")
+        with warnings.catch_warnings(), torch.device("meta"):
+            warnings.simplefilter("ignore")
+            kind = type(create_model(name))
+    classes = [one for one in kind.__mro__ if issubclass(one, nn.Module) and one is not nn.Module]
+    found = {key: one for kind in reversed(classes) for key, one in inspect.signature(kind.__init__).parameters.items()}
+    return {key: one.default for key, one in found.items() if key not in _TIMM | {"self"}}
+
+
+def _is_kind(value: Any, kind: tuple[type, ...]) -> bool:
+    return isinstance(value, kind) and (kind[0] is bool or not isinstance(value, bool))
+
+
+def _is_plain(option: str, value: Any) -> bool:
+    if isinstance(value, str):
+        if option in _TEXTS:
+            return value.lstrip().startswith("{") and len(value) <= _TEXTS[option]
+        return len(value) <= _LONGEST
+    if value is None or isinstance(value, bool):
+        return True
+    most = _MOST_CLASSES if option == "num_classes" else _LARGEST
+    return isinstance(value, int | float) and math.isfinite(value) and abs(value) <= most
