@@ -10,9 +10,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from plainvision.showing import shown
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # Okabe and Ito's colours, which also those tell apart who see fewer; their yellow is too pale for a line. One marker
 # more than colours, so that the pairs begin to repeat after 56 networks only.
@@ -61,8 +64,8 @@ def growth_figure(rows: Sequence[Mapping[str, Any]]) -> "Figure":
     known = any(row["peak_memory_mb"] is not None for row in rows)
     figure = Figure(layout="constrained")
     *memory, time = figure.subplots(1, 2 if known else 1, squeeze=False)[0]
-    _draw(time, networks, "p50_ms", f"time {images} (ms)")
-    lines, names = time.get_legend_handles_labels()
+    lines = _draw(time, networks, "p50_ms", f"time {images} (ms)")
+    names = [shown(name) for name in networks]
     for axes in memory:
         _draw(axes, networks, "peak_memory_mb", f"peak memory {images} (MB)", proportional=True)
         lines.append(Line2D([], [], color="#666666", linewidth=0.9, linestyle="--"))
@@ -71,7 +74,9 @@ def growth_figure(rows: Sequence[Mapping[str, Any]]) -> "Figure":
     columns = _columns(names, letters=int(14 * width))
     figure.set_size_inches(width, 2.9 + 0.21 * math.ceil(len(names) / columns))
     # Above the panels, where it hides no point.
-    figure.legend(lines, names, loc="outside upper center", ncols=columns, frameon=False)
+    made = figure.legend(lines, names, loc="outside upper center", ncols=columns, frameon=False)
+    for text in made.get_texts():
+        text.set_parse_math(False)  # a name may hold dollars
     return figure
 
 
@@ -81,14 +86,16 @@ def _draw(
     key: str,
     label: str,
     proportional: bool = False,
-) -> None:
+) -> "list[Line2D]":
+    """Draw a panel; return the line of each network."""
     sides = {_surface(row): _side(row) for rows in networks.values() for row in rows}
     widest, highest = max(sides), 0.0
+    lines: list[Line2D] = []
     for index, (name, rows) in enumerate(networks.items()):
         color, marker = _COLORS[index % len(_COLORS)], _MARKERS[index % len(_MARKERS)]
         points = sorted((_surface(row), row[key]) for row in rows if row[key] is not None)
         surfaces, values = [surface for surface, _ in points], [value for _, value in points]
-        axes.plot(surfaces, values, color=color, marker=marker, markersize=5, linewidth=1.5, label=name)
+        lines += axes.plot(surfaces, values, color=color, marker=marker, markersize=5, linewidth=1.5, label=name)
         highest = max([highest, *values])
         if proportional and points:
             end = values[0] * widest / surfaces[0]
@@ -100,6 +107,7 @@ def _draw(
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e4e4e4", linewidth=0.6)
     axes.set_axisbelow(True)
+    return lines
 
 
 def _spaced(sides: Mapping[int, str]) -> list[str]:

@@ -1,5 +1,6 @@
 """A measured number as a record: the claim, the figures, how to get them again, and on what they were got."""
 
+import html
 import importlib.metadata
 import os
 import platform
@@ -14,6 +15,7 @@ import torch
 
 import plainvision
 from plainvision.files import write_json
+from plainvision.showing import shown
 
 
 def write_record(path: str | Path, claim: str, figures: Mapping[str, Any], command: str) -> None:
@@ -91,7 +93,7 @@ def _cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return str(value).replace("|", r"\|").replace("\n", " ")
+    return html.escape(shown(str(value).replace("\n", " ")), quote=False).replace("|", r"\|")
 
 
 def _without_folders(command: str) -> str:

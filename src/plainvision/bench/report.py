@@ -8,6 +8,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from plainvision.files import write_text
+from plainvision.showing import shown
+
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.55 system-ui, sans-serif; color: #1d2733; max-width: 60rem; margin: 3rem auto; padding: 0 1.25rem; }
@@ -57,7 +60,7 @@ class Page:
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=160, bbox_inches="tight")
         data = base64.b64encode(picture.getvalue()).decode()
-        self._parts.append(f'<img alt="{html.escape(description)}" src="data:image/png;base64,{data}">')
+        self._parts.append(f'<img alt="{html.escape(shown(description))}" src="data:image/png;base64,{data}">')
 
     def footer(self, text: str) -> None:
         """Add the small print."""
@@ -66,14 +69,14 @@ class Page:
     def write(self, path: str | Path) -> None:
         """Write the page to a file."""
         body = "\n".join(self._parts)
-        Path(path).write_text(
+        write_text(
+            path,
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{html.escape(self.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n",
-            encoding="utf-8",
+            f"<title>{html.escape(shown(self.title))}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n",
         )
 
 
 def _text(text: str) -> str:
-    parts = html.escape(text).split("`")
+    parts = html.escape(shown(text)).split("`")
     return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))

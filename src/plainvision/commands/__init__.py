@@ -10,6 +10,7 @@ import io
 import os
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,12 +93,26 @@ def parsed(
         verb: what the program is called in the help.
         description: what the help says first.
         default: what is not given; None takes the defaults of the dataclass.
+
+    Raises:
+        ValueError: a value that the dataclasses refuse.
     """
     import tyro
 
-    with _plain_unless_seen():
-        given: Any = tyro.MISSING_NONPROP if default is None else default
-        return tyro.cli(kind, args=words, prog=f"plainvision {verb}", description=description, default=given)
+    given: Any = tyro.MISSING_NONPROP if default is None else default
+    said = io.StringIO()
+    try:
+        with _plain_unless_seen(), contextlib.redirect_stderr(said):
+            return tyro.cli(kind, args=words, prog=f"plainvision {verb}", description=description, default=given)
+    except SystemExit as ended:
+        cause: BaseException | None = ended
+        while cause is not None:
+            # What a recipe says of its values is said as every error is, without a frame.
+            if isinstance(cause, ValueError) and _is_ours(cause):
+                raise ValueError(str(cause)) from None
+            cause = cause.__context__
+        print(said.getvalue(), end="", file=sys.stderr)
+        raise
 
 
 def check_writable(path: Path, option: str) -> None:
@@ -189,6 +204,12 @@ def _help() -> str:
 def _fail(message: str, status: int = 2) -> None:
     print(f"plainvision: {shown_lines(message)}", file=sys.stderr)
     sys.exit(status)
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Return whether this package raised an error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).is_relative_to(Path(__file__).parents[1])
 
 
 @contextlib.contextmanager

@@ -59,6 +59,7 @@ def main(words: list[str]) -> None:
     import torch
 
     from plainvision.bench import comparison, growth_exponents, growth_figure, measure, write_record
+    from plainvision.explain.figures import save
 
     for path, option in ((arguments.plot, "--plot"), (arguments.json, "--json")):
         if path is not None:
@@ -87,7 +88,7 @@ def main(words: list[str]) -> None:
         show(_growth_table(figures["growth"]))
         print("Exponents of growth with the image's surface: 1 is in proportion to it.")
     if arguments.plot is not None:
-        growth_figure(rows).savefig(arguments.plot, dpi=200, bbox_inches="tight")
+        save(growth_figure(rows), arguments.plot)
         print(f"figure in {arguments.plot}")
     if arguments.json is not None:
         command = f"plainvision bench {shlex.join(words)}"

@@ -17,6 +17,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from plainvision.showing import shown
+
 _At = tuple[float, float]
 Kind = Literal["static", "static, cheapest", "best case", "best case, cheapest"]
 
@@ -178,7 +180,7 @@ def layer_choice(
             markeredgewidth=0.8,
         )
     labels["as trained"] = axes.axhline(static, color=GREY, linewidth=0.9, linestyle=_DASHES[0], zorder=1.5)
-    axes.set_xticks(range(len(bounds)), list(bounds), parse_math=False)
+    axes.set_xticks(range(len(bounds)), list(map(shown, bounds)), parse_math=False)
     axes.set_xlim(-0.6, len(bounds) - 0.4)
     axes.set_ylim(0, 100)
     axes.grid(visible=False, axis="x")
@@ -280,7 +282,7 @@ def legend(figure: Figure, handles: Mapping[str, Any]) -> None:
     for columns in range(len(handles), 0, -1):
         made = figure.legend(
             list(handles.values()),
-            [textwrap.fill(words, int(_LETTERS * figure.get_figwidth())) for words in handles],
+            [textwrap.fill(shown(words), int(_LETTERS * figure.get_figwidth())) for words in handles],
             loc="outside upper center",
             ncols=columns,
             frameon=False,
@@ -311,7 +313,7 @@ def _name(axes: Axes, named: Sequence[tuple[str, _At]], lines: Sequence[tuple[_A
         tried = []
         for across, up in _SIDES:
             text = axes.annotate(
-                name,
+                shown(name),
                 at,
                 (across * 6, up * 5),
                 textcoords="offset points",

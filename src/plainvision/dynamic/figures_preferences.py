@@ -23,6 +23,7 @@ from matplotlib.ticker import FuncFormatter
 from plainvision.dynamic.figures import FONT, GREY, INK, PALE, TWO_COLUMNS, legend, plain
 from plainvision.dynamic.space import ATTRIBUTES, Permutation, describe
 from plainvision.layers.dynamic_conv import Option
+from plainvision.showing import shown
 
 Series = Mapping[float, Mapping[str, Mapping[Any, float]]]
 """Share of images, from 0 to 1, that prefer an option: by scale or context, by site, by the option or its words."""
@@ -67,7 +68,7 @@ def preferred_permutations(
     Raises:
         ValueError: there is nothing to draw, or permutations, shares and sites do not fit each other.
     """
-    shares = np.asarray(shares, float)
+    sites, shares = [shown(site) for site in sites], np.asarray(shares, float)
     if len(shares) != len(permutations) or not 0 < shares.sum() < 1.001:
         raise ValueError(
             f"there are {len(permutations)} permutations and {len(shares)} shares of sum {shares.sum():g}. Give the "
@@ -127,7 +128,7 @@ def preferred_permutations(
     paths = [_path(line) for line in _side_by_side(rows, widths, middles)]
     look: dict[str, Any] = {"facecolors": "none", "capstyle": "butt", "clip_on": False}
     axes.add_collection(PathCollection(paths, linewidths=widths * points, edgecolors=colours, **look), autolim=False)
-    axes.set_xticks(range(len(sites)), list(sites), fontsize=FONT, parse_math=False)
+    axes.set_xticks(range(len(sites)), sites, fontsize=FONT, parse_math=False)
     axes.set_yticks(middles, [str(option) for option in options], fontsize=FONT)
     axes.tick_params(length=0)
     changed = [name for name in ATTRIBUTES if any(getattr(option, name) is not None for option in options)]
@@ -175,7 +176,7 @@ def preference_by_scale(
         beside = line[-1].legend(
             [Line2D([], [], marker="o", color=colour, **_LINE) for colour in reversed(colours)],
             [str(option) for option in reversed(options)],
-            title=name,
+            title=shown(name),
             loc="center left",
             bbox_to_anchor=(1.02, 0.5),
             frameon=False,
@@ -188,7 +189,7 @@ def preference_by_scale(
         beside.get_title().set_parse_math(False)
         line[0].set_ylim(bottom=0)
     for panel, site in zip(grid[0], sites, strict=True):
-        panel.set_title(site, fontsize=FONT, parse_math=False)
+        panel.set_title(shown(site), fontsize=FONT, parse_math=False)
     if axis == "scale":
         powers = [2.0**power for power in range(-6, 7)]
         scales = [value for series in rows.values() for value in series]

@@ -18,6 +18,8 @@ from matplotlib.textpath import text_to_path
 from torch import Tensor
 
 from plainvision.explain.explanation import Explanation
+from plainvision.files import write_whole
+from plainvision.showing import shown
 
 FORMATS = (".png", ".pdf", ".svg")
 
@@ -116,7 +118,8 @@ def save(figure: Figure, path: str | Path) -> None:
     check_format(path)
     # Type 42 keeps a PDF's letters as letters: they can be searched, and publishers ask for it.
     with matplotlib.rc_context({"pdf.fonttype": 42}):
-        figure.savefig(path, dpi=300, facecolor="white")
+        form = Path(path).suffix[1:].lower()
+        write_whole(path, lambda file: figure.savefig(file, dpi=300, facecolor="white", format=form))
 
 
 def check_format(path: str | Path) -> None:
@@ -250,7 +253,7 @@ def _captions(one: Explanation) -> list[list[str]]:
 def _folded(text: str, width: float = _TILE) -> list[str]:
     """Return ``text`` in lines of ``width`` inches, broken behind what separates words in names and paths."""
     lines = [""]
-    for word in re.findall(r"[^\s_/.,-]+[\s_/.,-]*|[\s_/.,-]+", text):
+    for word in re.findall(r"[^\s_/.,-]+[\s_/.,-]*|[\s_/.,-]+", shown(text)):
         if lines[-1] and _inches(lines[-1] + word) > width:
             lines.append("")
         for letter in word if _inches(word) > width else [word]:
