@@ -64,7 +64,8 @@ class AttentionPool(Fusable, Pooling):
     def set_classes(self, classes: int) -> None:
         """Give each of ``classes`` classes a token of its own, which starts as the mean of the present ones."""
         self.classes = classes
-        self.token = nn.Parameter(self.token.detach().mean(0, keepdim=True).repeat(classes, 1))
+        token = self.token.detach().mean(0, keepdim=True).repeat(classes, 1)
+        self.token = nn.Parameter(token, requires_grad=self.token.requires_grad)
 
     def reset_parameters(self) -> None:
         """Draw the weights anew, as the official code does: truncated normal, 0.02; biases zero."""
@@ -175,7 +176,7 @@ class ClassTokenLogits(nn.Module):
 def _patches(x: Tensor, token: Tensor | None) -> Tensor:
     """Return features (B, C, H, W) as patches (B, N, C), behind the single class token where there is one."""
     patches = x.flatten(2).transpose(1, 2)  # in the channels_last layout a view, nothing is copied
-    return patches if token is None else torch.cat([token.to(x.dtype).expand(len(x), -1, -1), patches], dim=1)
+    return patches if token is None else torch.cat([token.to(x.dtype).expand(x.shape[0], -1, -1), patches], dim=1)
 
 
 def _split(x: Tensor, heads: int) -> Tensor:
@@ -190,6 +191,5 @@ def _join(x: Tensor) -> Tensor:
 
 def _maps(scores: Tensor, x: Tensor) -> Tensor:
     """Return the shares (B, T, H, W) by the scores (B, heads, T, N), in front of which the class token's may be."""
-    height, width = x.shape[2:]
-    shares = scores[..., -height * width :].softmax(-1)
-    return shares.mean(1).unflatten(2, (height, width))
+    shares = scores[..., -x.shape[2] * x.shape[3] :].softmax(-1)
+    return shares.mean(1).unflatten(2, x.shape[2:])

@@ -32,5 +32,5 @@ class EffLayer(nn.Module):
     def forward(self, x: Tensor, grid: Sequence[int]) -> Tensor:
         x = self.act(self.expand(x))
         # Views on both sides: patches with their channels side by side are an image in the channels_last layout.
-        x = self.pool(x.transpose(1, 2).unflatten(2, tuple(grid))).flatten(2).transpose(1, 2)
+        x = self.pool(x.transpose(1, 2).unflatten(2, grid)).flatten(2).transpose(1, 2)
         return self.proj(self.act(x))

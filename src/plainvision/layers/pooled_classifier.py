@@ -18,37 +18,17 @@ class PooledClassifier(nn.Module):
 
     def __init__(self, channels: int, classes: int, *, pooling: str = "avg", drop_rate: float = 0.0) -> None:
         super().__init__()
-        self.channels = channels
+        if classes and not pooling:
+            raise ValueError(
+                "a classifier needs pooled features, and global_pool='' pools none. Give num_classes=0, or a pooling."
+            )
         self.pool = _pooling(pooling)
         self.drop = nn.Dropout(drop_rate)
-        self.linear: nn.Module = nn.Identity()
-        self.reset(classes)
+        self.linear: nn.Module = nn.Linear(channels, classes) if classes else nn.Identity()
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.drop(self.pool(x))
         return x if pre_logits else self.linear(x)
-
-    def reset(self, classes: int, pooling: str | None = None, like: Tensor | None = None) -> None:
-        """Replace the linear layer by a new one, and the pooling where another is named.
-
-        Args:
-            classes: K, as above.
-            pooling: as above; None keeps the present one.
-            like: a tensor whose device and dtype the layer gets.
-
-        Raises:
-            ValueError: as above.
-        """
-        pool = self.pool if pooling is None else _pooling(pooling)
-        if classes and isinstance(pool, nn.Identity):
-            raise ValueError(
-                "a classifier needs pooled features, and global_pool='' pools none. Give num_classes=0, or a pooling."
-            )
-        self.pool = pool
-        self.linear = nn.Linear(self.channels, classes) if classes else nn.Identity()
-        self.linear.train(self.training)
-        if like is not None:
-            self.linear.to(device=like.device, dtype=like.dtype)
 
 
 def _pooling(name: str) -> nn.Module:

@@ -11,7 +11,8 @@ def positions_at(positions: Tensor, size: Sequence[int]) -> Tensor:
 
     Bicubic interpolation, as the official code of PiT has it (arXiv:2103.16302).
     """
-    if tuple(size) == tuple(positions.shape[2:]):
+    # A size that an export leaves open is no number to compare with: it would be fixed by that.
+    if all(isinstance(side, int) for side in size) and tuple(size) == tuple(positions.shape[2:]):
         return positions
     # Half precision has no bicubic kernel on every device.
     return F.interpolate(positions.float(), size=tuple(size), mode="bicubic").to(positions.dtype)

@@ -15,14 +15,17 @@ class SeriesActivation(Fusable):
     Args:
         channels: C.
         n: how far a pixel looks; the kernel's side is 2n + 1.
+        dilation: distance between the pixels that it looks at.
     """
 
-    def __init__(self, channels: int, n: int = 3) -> None:
+    def __init__(self, channels: int, n: int = 3, *, dilation: int = 1) -> None:
         super().__init__()
         if n < 1:
             raise ValueError(f"a series activation with n={n} has no neighbours to sum. Use nn.ReLU, or n >= 1.")
         self.act = nn.ReLU()
-        self.conv = nn.Conv2d(channels, channels, 2 * n + 1, padding=n, groups=channels, bias=False)
+        self.conv = nn.Conv2d(
+            channels, channels, 2 * n + 1, padding=dilation * n, dilation=dilation, groups=channels, bias=False
+        )
         self.norm = nn.BatchNorm2d(channels, eps=1e-6)
         nn.init.trunc_normal_(self.conv.weight, std=0.02)
 

@@ -6,10 +6,18 @@ Shapes   B batch, C channels, H height, W width
 from collections.abc import Collection, Sequence
 from itertools import accumulate
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
-def spatial_pool(op: str, *, kernel_size: int = 3, stride: int = 1) -> nn.Module:
+class ChannelsLast(nn.Module):
+    """Put features (B, C, H, W) into the channels_last layout."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.contiguous(memory_format=torch.channels_last)
+
+
+def spatial_pool(op: str, *, kernel_size: int = 3, stride: int = 1, dilation: int = 1) -> nn.Module:
     """Return a layer that mixes neighbouring pixels by pooling: (B, C, H, W) -> (B, C, ceil(H / s), ceil(W / s)).
 
     What a window covers outside the image does not count. Give it features in the channels_last layout: on a CPU torch
@@ -20,9 +28,10 @@ def spatial_pool(op: str, *, kernel_size: int = 3, stride: int = 1) -> nn.Module
         op: "max" or "avg".
         kernel_size: side of the window, odd.
         stride: s.
+        dilation: distance between the pixels of a window; only "max" has one.
 
     Raises:
-        ValueError: another op, or an even window.
+        ValueError: another op, an even window, or "avg" with a dilation.
     """
     if op not in ("max", "avg"):
         raise ValueError(f"unknown spatial op {op!r}: the parameter-free ones are 'max' and 'avg'.")
@@ -31,8 +40,32 @@ def spatial_pool(op: str, *, kernel_size: int = 3, stride: int = 1) -> nn.Module
             f"kernel_size={kernel_size}: a window has its pixel in the middle, so that its side is odd. Give 3, or 5."
         )
     if op == "max":
-        return nn.MaxPool2d(kernel_size, stride, kernel_size // 2)
+        return nn.MaxPool2d(kernel_size, stride, dilation * (kernel_size // 2), dilation)
+    if dilation > 1:
+        raise ValueError("average pooling cannot be dilated. Pool by 'max', or leave output_stride at 32.")
     return nn.AvgPool2d(kernel_size, stride, kernel_size // 2, count_include_pad=False)
+
+
+def max_pool(kernel_size: int, stride: int, padding: int, *, dilation: int = 1) -> nn.Module:
+    """Return max pooling; at ``stride`` 1 an even window keeps the size: (B, C, H, W) -> (B, C, H, W).
+
+    An even window of stride 1 looks to the right and down, where the last row and column count again: each second
+    output is then that of the same window with stride 2.
+    """
+    if stride > 1 or kernel_size % 2:
+        return nn.MaxPool2d(kernel_size, stride, dilation * padding, dilation)
+    ahead = dilation * (kernel_size - 1)
+    return nn.Sequential(nn.ReplicationPad2d((0, ahead, 0, ahead)), nn.MaxPool2d(kernel_size, 1, 0, dilation))
+
+
+def check_output_stride(output_stride: int) -> None:
+    """Check that ``output_stride`` is one that a network can keep by dilation.
+
+    Raises:
+        ValueError: it is not 8, 16 or 32.
+    """
+    if output_stride not in (8, 16, 32):
+        raise ValueError(f"output_stride={output_stride}: features can be made 8, 16 or 32 times smaller than images.")
 
 
 def pooled_blocks(pooled: str | Collection[int], depths: Sequence[int]) -> list[list[bool]]:

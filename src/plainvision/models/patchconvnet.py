@@ -10,61 +10,19 @@ Shapes   B batch, C channels, H height, W width, K classes; a patch has 16x16 pi
 import copy
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath, LayerNorm2d, SqueezeExcite
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models._features import feature_take_indices  # timm's own, so that indices mean what its users expect
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from plainvision.layers.attention_pool import AttentionPool, ClassTokenLogits
 from plainvision.layers.fusable import Fusable, fold_batch_norm_before, new_conv
-from plainvision.models.intermediates import run_with_intermediates
-from plainvision.models.loading import OfficialLayout
-from plainvision.models.registry import Published, add_family
-
-
-class Variant(NamedTuple):
-    """One network: the paper's width and depth, where LayerScale starts, and what is published of it."""
-
-    embed_dim: int
-    depth: int
-    layer_scale: float
-    top1: float
-    source: str
-    weights: str | None = None
-    per_class: bool = False
-
-
-_TABLE_1, _TABLE_B3 = "Table 1", "Table B.3, layer norm"
-_TABLE_2 = "Table 2, after ImageNet-21k, at 224 pixels"
-# Widths: section 3.2. LayerScale: the official code; s36 and b36, which it lacks, as their neighbours.
-_VARIANTS = {
-    "patchconvnet_s20": Variant(384, 20, 1e-4, 78.7, _TABLE_B3),
-    "patchconvnet_s36": Variant(384, 36, 1e-4, 80.7, _TABLE_B3),
-    "patchconvnet_s60": Variant(384, 60, 1e-4, 82.1, _TABLE_1, "s60_224_1k"),
-    "patchconvnet_s120": Variant(384, 120, 1e-6, 83.2, _TABLE_1, "s120_224_1k"),
-    "patchconvnet_b36": Variant(768, 36, 1e-6, 82.8, _TABLE_B3),
-    "patchconvnet_b60": Variant(768, 60, 1e-6, 83.5, _TABLE_1, "b60_224_1k"),
-    "patchconvnet_b120": Variant(768, 120, 1e-6, 84.1, _TABLE_1, "b120_224_1k"),
-    "patchconvnet_l60": Variant(1024, 60, 1e-6, 85.6, _TABLE_2),
-    "patchconvnet_l120": Variant(1024, 120, 1e-6, 86.1, _TABLE_2),
-    "patchconvnet_s60_multi": Variant(
-        384,
-        60,
-        1e-4,
-        82.0,
-        "the official model page, fine-tuned from patchconvnet_s60; 81.1 from scratch, Table 5",
-        "s60_multi_finetune_1k",
-        per_class=True,
-    ),
-}
+from plainvision.models.backbone import Backbone, Groups, Variant, register_family
+from plainvision.models.registry import Published
 
 
 class PatchGELU(nn.Module):
@@ -123,7 +81,7 @@ class Residual(nn.Module):
         return x + self.branch(x)
 
 
-class PatchConvNet(OfficialLayout):
+class PatchConvNet(Backbone):
     """PatchConvNet: images (B, in_chans, H, W) -> logits (B, K).
 
     Args:
@@ -137,12 +95,16 @@ class PatchConvNet(OfficialLayout):
         norm: "layer" or "batch", in the column (Table B.3); the pooling always has layer norms.
         layer_scale: what each residual branch is multiplied by at the start, per channel.
         global_pool: timm's name for ``pooling``, which also knows "avg"; it wins where both are given.
+        deployed: build the form that `plainvision.fuse` returns.
         drop_rate: dropout before the classifier.
         drop_path_rate: stochastic depth of every block alike.
 
     Raises:
         ValueError: an unknown pooling, stem or norm, or one that does not go with another option.
     """
+
+    groups = Groups(r"^stem", [(r"^blocks\.(\d+)", None), (r"^pool", (99999,))])
+    undecayed = frozenset({"pool.token"})
 
     def __init__(
         self,
@@ -158,6 +120,7 @@ class PatchConvNet(OfficialLayout):
         norm: Literal["layer", "batch"] = "layer",
         layer_scale: float = 1e-4,
         global_pool: str | None = None,
+        deployed: bool = False,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ) -> None:
@@ -173,7 +136,6 @@ class PatchConvNet(OfficialLayout):
         self.heads = heads
         self.layer_scale = layer_scale
         self.drop_rate = drop_rate
-        self.grad_checkpointing = False
         self.embed_dim = self.num_features = self.head_hidden_size = embed_dim
         self.feature_info = [{"num_chs": embed_dim, "reduction": 16, "module": f"blocks.{i}"} for i in range(depth)]
 
@@ -185,19 +147,21 @@ class PatchConvNet(OfficialLayout):
             )
         )
         self.head_drop = nn.Dropout(drop_rate)
-        self.pooling = ""
+        self.global_pool = ""
         self.pool: nn.Module = nn.Identity()
-        self._set_head(num_classes, _pooling(pooling if global_pool is None else global_pool))
+        self.reset_classifier(num_classes, pooling if global_pool is None else global_pool)
+        if deployed:
+            self.blocks = nn.Sequential(*(block.fuse() for block in self.blocks if isinstance(block, ColumnBlock)))
+            self.pool = self.pool.fuse() if isinstance(self.pool, AttentionPool) else self.pool
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
+    def embed(self, x: Tensor) -> Tensor:
+        # Convolutions, activations and additions keep this layout, and the layer norms want it: the channels of a
+        # patch lie side by side.
+        return x.contiguous(memory_format=torch.channels_last)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Return what the column makes of the patches, (B, C, H / 16, W / 16)."""
-        x = self._embed(x)
-        for block in self.blocks:
-            x = self._run(block, x)
-        return x
+    def layers(self) -> Iterator[tuple[str, nn.Module]]:
+        yield "stem", self.stem
+        yield from ((f"blocks.{i}", block) for i, block in enumerate(self.blocks))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Return logits (B, K) of features (B, C, H, W), or the pooled features (B, C) before the classifier.
@@ -206,69 +170,34 @@ class PatchConvNet(OfficialLayout):
         """
         x = self.head_drop(self.pool(x))
         if pre_logits or self.num_classes == 0:
-            return x.mean(1) if x.ndim == 3 else x
+            return x.mean(1) if self.per_class and self.global_pool == "attention" else x
         return self.head(x)
 
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | list[int] | None = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Return the last features and the intermediate ones at ``indices`` of ``feature_info``, as timm does.
-
-        Raises:
-            ValueError: ``output_fmt`` is not "NCHW".
-        """
-        layers = {f"blocks.{i}": partial(self._run, block) for i, block in enumerate(self.blocks)}
-        return run_with_intermediates(
-            self._embed(x),
-            layers,
-            list(layers),
-            indices=indices,
-            stop_early=stop_early,
-            output_fmt=output_fmt,
-            intermediates_only=intermediates_only,
-        )
-
-    def prune_intermediate_layers(
-        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Drop what is not needed for the intermediates at ``indices``, as timm does, and return them."""
-        take, last = feature_take_indices(len(self.blocks), indices)
-        self.blocks = self.blocks[: last + 1]
-        if prune_head:
-            self.reset_classifier(0, "")
-        return take
-
-    def get_classifier(self) -> nn.Module:
-        """Return the classifier: a linear layer, logits of class tokens, or an identity without classes."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier by a new one, on the network's device, and the pooling where another is named.
+    def new_head(self, num_classes: int, global_pool: str) -> dict[str, nn.Module]:
+        """Return the classifier, and the pooling unless it is there.
 
         One class token per class starts from the mean of the present ones.
 
         Raises:
             ValueError: the pooling is unknown, or it is deployed and has one class token per class.
         """
-        self._set_head(num_classes, self.pooling if global_pool is None else _pooling(global_pool))
+        if num_classes and global_pool == "":
+            raise ValueError("a classifier needs pooled features. Give num_classes=0, or a pooling.")
+        head = {"head": _classifier(self.num_features, num_classes, self.per_class)}
+        if _pooling(global_pool) != _pooling(self.global_pool) or self.num_features != self.embed_dim:
+            return head | {"pool": self._new_pool(num_classes, _pooling(global_pool))}
+        if self.per_class and global_pool == "attention":
+            if not isinstance(self.pool, AttentionPool):
+                raise ValueError(
+                    "the classes of a deployed attention pooling with one class token per class are folded in. "
+                    "Replace the classifier of the training form, train it, then `plainvision.fuse`."
+                )
+            self.pool.set_classes(max(1, num_classes))
+        return head
 
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block in the backward pass instead of keeping its activations."""
-        self.grad_checkpointing = enable
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Return the layers' groups, for layer-wise decay: the stem, each block, the pooling and classifier."""
-        return {"stem": r"^stem", "blocks": [(r"^blocks\.(\d+)", None), (r"^pool", (99999,))]}
-
-    def no_weight_decay(self) -> set[str]:
-        """Return the parameters that weight decay spares, beside biases, norms and LayerScales: the class tokens."""
-        return {"pool.token"}
+    def get_classifier(self) -> nn.Module:
+        """Return the classifier: a linear layer, logits of class tokens, or an identity without classes."""
+        return self.head
 
     def from_official(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a state dict of the official code with our keys.
@@ -286,36 +215,6 @@ class PatchConvNet(OfficialLayout):
         if token is not None and self.per_class and len(token) == 1:
             state["pool.token"] = token.repeat(max(1, self.num_classes), 1)
         return state
-
-    def _embed(self, x: Tensor) -> Tensor:
-        # Convolutions, activations and additions keep this layout, and the layer norms want it: the channels of a
-        # patch lie side by side.
-        return self.stem(x.contiguous(memory_format=torch.channels_last))
-
-    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
-        if self.grad_checkpointing and self.training:
-            return checkpoint(block, x, use_reentrant=False)
-        return block(x)
-
-    def _set_head(self, num_classes: int, pooling: str) -> None:
-        """Build the pooling, unless it is there, and the classifier."""
-        if num_classes and pooling == "":
-            raise ValueError("a classifier needs pooled features. Give num_classes=0, or a pooling.")
-        if pooling != self.pooling:
-            self.pool = self._new_pool(num_classes, pooling)
-            self.pooling = pooling
-        elif self.per_class and pooling == "attention":
-            if not isinstance(self.pool, AttentionPool):
-                raise ValueError(
-                    "the classes of a deployed attention pooling with one class token per class are folded in. "
-                    "Replace the classifier of the training form, train it, then `plainvision.fuse`."
-                )
-            self.pool.set_classes(max(1, num_classes))
-        self.num_classes = num_classes
-        self.head = _classifier(self.embed_dim, num_classes, self.per_class)
-        parameter = next(self.stem.parameters())
-        for module in (self.pool, self.head):
-            module.to(device=parameter.device, dtype=parameter.dtype).train(self.training)
 
     def _new_pool(self, num_classes: int, pooling: str) -> nn.Module:
         if pooling == "attention":
@@ -392,49 +291,48 @@ def _fit_pretrained(state: dict[str, Any], model: PatchConvNet) -> dict[str, Ten
     return state
 
 
-def _cfg(variant: Variant) -> dict[str, Any]:
-    return {
-        "url": f"https://dl.fbaipublicfiles.com/deit/{variant.weights}.pth" if variant.weights else "",
-        "num_classes": 1000,
-        "input_size": (3, 224, 224),
+_TABLE_1, _TABLE_B3 = "Table 1", "Table B.3, layer norm"
+_TABLE_2 = "Table 2, after ImageNet-21k, at 224 pixels"
+_FINE_TUNED = "the official model page, fine-tuned from patchconvnet_s60; 81.1 from scratch, Table 5"
+
+
+def _variant(
+    embed_dim: int, depth: int, layer_scale: float, top1: float, source: str, weights: str = "", **options: Any
+) -> Variant:
+    return Variant(
+        {"embed_dim": embed_dim, "depth": depth, "layer_scale": layer_scale, **options},
+        Published(top1, f"arXiv:2112.13692, {source}"),
+        {"url": f"https://dl.fbaipublicfiles.com/deit/{weights}.pth" if weights else ""},
+    )
+
+
+# Widths: section 3.2. LayerScale: the official code; s36 and b36, which it lacks, as their neighbours.
+register_family(
+    "patchconvnet",
+    PatchConvNet,
+    {
+        "patchconvnet_s20": _variant(384, 20, 1e-4, 78.7, _TABLE_B3),
+        "patchconvnet_s36": _variant(384, 36, 1e-4, 80.7, _TABLE_B3),
+        "patchconvnet_s60": _variant(384, 60, 1e-4, 82.1, _TABLE_1, "s60_224_1k"),
+        "patchconvnet_s120": _variant(384, 120, 1e-6, 83.2, _TABLE_1, "s120_224_1k"),
+        "patchconvnet_b36": _variant(768, 36, 1e-6, 82.8, _TABLE_B3),
+        "patchconvnet_b60": _variant(768, 60, 1e-6, 83.5, _TABLE_1, "b60_224_1k"),
+        "patchconvnet_b120": _variant(768, 120, 1e-6, 84.1, _TABLE_1, "b120_224_1k"),
+        "patchconvnet_l60": _variant(1024, 60, 1e-6, 85.6, _TABLE_2),
+        "patchconvnet_l120": _variant(1024, 120, 1e-6, 86.1, _TABLE_2),
+        "patchconvnet_s60_multi": _variant(384, 60, 1e-4, 82.0, _FINE_TUNED, "s60_multi_finetune_1k", per_class=True),
+    },
+    tag="fb_in1k",
+    cfg={
         "min_input_size": (3, 16, 16),
         "pool_size": (14, 14),
-        "crop_pct": 0.875,
-        "interpolation": "bicubic",
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
         "first_conv": "stem.0",
         "classifier": "head",
         "license": "apache-2.0",
         "paper_name": "Augmenting Convolutional networks with attention-based aggregation",
         "paper_ids": "arXiv:2112.13692",
         "origin_url": "https://github.com/facebookresearch/deit",
-    }
-
-
-default_cfgs = generate_default_cfgs({f"{name}.fb_in1k": _cfg(variant) for name, variant in _VARIANTS.items()})
-
-
-def _register(name: str, variant: Variant) -> None:
-    def build(pretrained: bool = False, **options: Any) -> PatchConvNet:  # timm's signature
-        own = {key: getattr(variant, key) for key in ("embed_dim", "depth", "layer_scale", "per_class")}
-        return build_model_with_cfg(
-            PatchConvNet,
-            name,
-            pretrained,
-            pretrained_filter_fn=_fit_pretrained,
-            feature_cfg={"out_indices": options.pop("out_indices", 3), "feature_cls": "getter"},
-            **{**own, **options},
-        )
-
-    build.__name__ = name
-    register_model(build)
-
-
-for _name, _variant in _VARIANTS.items():
-    _register(_name, _variant)
-
-add_family(
-    "patchconvnet",
-    {name: Published(variant.top1, f"arXiv:2112.13692, {variant.source}") for name, variant in _VARIANTS.items()},
+    },
+    out_indices=(-3, -2, -1),
+    fit=_fit_pretrained,
 )

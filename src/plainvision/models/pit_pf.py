@@ -9,65 +9,24 @@ Shapes   B batch, C channels, H height, W width, K classes; h x w patches
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 from timm.layers import LayerNorm2d, to_2tuple
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models._features import feature_take_indices  # timm's own, so that indices mean what its users expect
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint_sequential
 
 from plainvision.layers.pooled_classifier import PooledClassifier
 from plainvision.layers.positions import positions_at
 from plainvision.layers.spatial_pool import pooled_blocks
-from plainvision.models.intermediates import run_with_intermediates
-from plainvision.models.loading import OfficialLayout
-from plainvision.models.registry import Published, add_family
+from plainvision.models.backbone import Backbone, Groups, Stage, Variant, register_family
+from plainvision.models.registry import Published
 from plainvision.models.vit_pf import EffBlock, rename_mixers
 
-
-class Variant(NamedTuple):
-    """One network: its patches, the first stage's heads, each stage's blocks, and top-1 with DeiT's settings."""
-
-    patch_size: int
-    stride: int
-    head_channels: int
-    heads: int
-    depths: tuple[int, ...]
-    top1: float | None
+torch.fx.wrap("positions_at")  # a tracer cannot follow its branch
 
 
-_VARIANTS = {
-    "pit_ti_max": Variant(16, 8, 32, 2, (2, 6, 4), None),
-    "pit_s_max": Variant(16, 8, 48, 3, (2, 6, 4), 80.8),
-    "pit_b_max": Variant(14, 7, 64, 4, (3, 6, 4), None),
-}
-
-
-class Stage(nn.Module):
-    """Blocks at one resolution, behind what halves it: (B, C, h, w) -> (B, C', h', w').
-
-    Args:
-        pool: a depthwise convolution of stride 2; in the first stage an identity.
-        blocks: the blocks.
-    """
-
-    def __init__(self, pool: nn.Module, blocks: nn.Sequential) -> None:
-        super().__init__()
-        self.pool = pool
-        self.blocks = blocks
-        self.grad_checkpointing = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.pool(x)
-        if self.grad_checkpointing and self.training:
-            return checkpoint_sequential(self.blocks, len(self.blocks), x, use_reentrant=False)
-        return self.blocks(x)
-
-
-class PiTPF(OfficialLayout):
+class PiTPF(Backbone):
     """PiT with parameter-free layers: images (B, in_chans, H, W) -> logits (B, K).
 
     Args:
@@ -91,6 +50,15 @@ class PiTPF(OfficialLayout):
         ValueError: an unknown value of ``op``, ``pooled`` or ``global_pool``, an even window, a stage without blocks,
             a width that is not above zero, or an ``img_size`` without a whole patch.
     """
+
+    # What halves the image goes with the block behind it.
+    groups = Groups(
+        r"^patch_embed|^pos_embed",
+        [(r"^stages\.(\d+)\.pool", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None), (r"^norm", (99999,))],
+        coarse=[(r"^stages\.(\d+)", None), (r"^norm", (99999,))],
+    )
+    undecayed = frozenset({"pos_embed"})
+    norm_name = "norm"
 
     def __init__(
         self,
@@ -122,7 +90,6 @@ class PiTPF(OfficialLayout):
             )
         heads = max(1, round(heads * width))
         channels = [head_channels * heads * 2**stage for stage in range(len(depths))]
-        self.num_classes = num_classes
         self.in_chans = in_chans
         self.drop_rate = drop_rate
         self.embed_dim = self.num_features = self.head_hidden_size = channels[-1]
@@ -134,7 +101,7 @@ class PiTPF(OfficialLayout):
         self.patch_embed = nn.Conv2d(in_chans, channels[0], patch_size, stride)
         self.pos_embed = nn.Parameter(torch.zeros(1, channels[0], *grid))
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        stages: list[Stage] = []
+        stages: list[nn.Module] = []
         for stage, pools in enumerate(pooled_blocks(pooled, depths)):
             done = sum(depths[:stage])
             blocks = [
@@ -149,101 +116,26 @@ class PiTPF(OfficialLayout):
             ]
             before, after = channels[max(0, stage - 1)], channels[stage]
             halve = nn.Conv2d(before, after, 3, 2, 1, groups=before) if stage else nn.Identity()
-            stages.append(Stage(halve, nn.Sequential(*blocks)))
+            stages.append(nn.Sequential(OrderedDict(pool=halve, blocks=Stage(*blocks))))
         self.stages = nn.Sequential(*stages)
         self.norm: nn.Module = LayerNorm2d(channels[-1], eps=1e-6)
-        self.head = PooledClassifier(channels[-1], num_classes, pooling=global_pool, drop_rate=drop_rate)
+        self.reset_classifier(num_classes, global_pool)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
+    def embed(self, x: Tensor) -> Tensor:
+        """Return the patches with their positions, (B, C, h, w)."""
+        x = self.patch_embed(x).contiguous(memory_format=torch.channels_last)
+        return x + positions_at(self.pos_embed, x.shape[2:])
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Return the last stage's output, normalised, (B, C, h, w)."""
-        return self.norm(self.stages(self._embed(x)))
+    def layers(self) -> Iterator[tuple[str, nn.Module]]:
+        yield from ((f"stages.{i}", stage) for i, stage in enumerate(self.stages))
+        yield "norm", self.norm
 
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return logits (B, K) of features (B, C, h, w), or the pooled features (B, C) before the classifier."""
-        return self.head(x, pre_logits)
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | list[int] | None = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Return the last features and the intermediate ones at ``indices`` of ``feature_info``, as timm does.
-
-        The norm belongs to the last stage alone, so that ``norm`` changes nothing.
-
-        Raises:
-            ValueError: ``output_fmt`` is not "NCHW".
-        """
-        stages = {f"stages.{i}": stage for i, stage in enumerate(self.stages)}
-        return run_with_intermediates(
-            self._embed(x),
-            {**stages, "norm": self.norm},
-            list(stages),
-            indices=indices,
-            stop_early=stop_early,
-            output_fmt=output_fmt,
-            intermediates_only=intermediates_only,
-        )
-
-    def prune_intermediate_layers(
-        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Drop what is not needed for the intermediates at ``indices``, as timm does, and return them."""
-        take, last = feature_take_indices(len(self.stages), indices)
-        if prune_norm or last + 1 < len(self.stages):  # the norm has the last stage's channels
-            self.norm = nn.Identity()
-        self.stages = self.stages[: last + 1]
-        if prune_head:
-            self.reset_classifier(0, "")
-        return take
-
-    def get_classifier(self) -> nn.Module:
-        """Return the classifier: a linear layer, or an identity without classes."""
-        return self.head.linear
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier by a new one, on the network's device, and the pooling where another is named.
-
-        Raises:
-            ValueError: the pooling is unknown, or missing in front of classes.
-        """
-        self.head.reset(num_classes, global_pool, like=self.pos_embed)
-        self.num_classes = num_classes
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block in the backward pass instead of keeping its activations."""
-        for stage in self.stages:
-            assert isinstance(stage, Stage)
-            stage.grad_checkpointing = enable
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Return the layers' groups, for layer-wise decay: the patches, each block or stage, the norm and classifier.
-
-        What halves the image goes with the block behind it.
-        """
-        blocks: list[tuple[str, tuple[int] | None]] = [(r"^stages\.(\d+)", None)]
-        if not coarse:
-            blocks = [(r"^stages\.(\d+)\.pool", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)]
-        return {"stem": r"^patch_embed|^pos_embed", "blocks": [*blocks, (r"^norm", (99999,))]}
-
-    def no_weight_decay(self) -> set[str]:
-        """Return the parameters that weight decay spares, beside biases and norms: the position embeddings."""
-        return {"pos_embed"}
+    def new_head(self, num_classes: int, global_pool: str) -> dict[str, nn.Module]:
+        return {"head": PooledClassifier(self.num_features, num_classes, pooling=global_pool, drop_rate=self.drop_rate)}
 
     def from_official(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a state dict of the official code with our keys."""
         return rename_mixers(self, {_rename(key): value for key, value in state.items()})
-
-    def _embed(self, x: Tensor) -> Tensor:
-        x = self.patch_embed(x).contiguous(memory_format=torch.channels_last)
-        return x + positions_at(self.pos_embed, x.shape[2:])
 
 
 _OFFICIAL = (
@@ -260,54 +152,40 @@ def _rename(key: str) -> str:
     return key
 
 
-def _cfg(variant: Variant) -> dict[str, Any]:
-    return {
-        "url": "",  # the official weights are on Google Drive, from where no program can load them
-        "num_classes": 1000,
-        "input_size": (3, 224, 224),
-        "min_input_size": (3, variant.patch_size, variant.patch_size),
-        "pool_size": (7, 7) if variant.stride == 8 else (8, 8),
-        "crop_pct": 0.875,
-        "interpolation": "bicubic",
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
+_SOURCE = "the official model page of arXiv:2202.02777, with DeiT's settings, for the size S alone"
+
+
+def _variant(
+    patch_size: int, stride: int, head_channels: int, heads: int, depths: tuple[int, ...], top1: float | None = None
+) -> Variant:
+    options = {
+        "patch_size": patch_size,
+        "stride": stride,
+        "head_channels": head_channels,
+        "heads": heads,
+        "depths": depths,
+    }
+    size = {"min_input_size": (3, patch_size, patch_size), "pool_size": (7, 7) if stride == 8 else (8, 8)}
+    return Variant(options, Published(top1, _SOURCE), size)
+
+
+register_family(
+    "pit_pf",
+    PiTPF,
+    {
+        "pit_ti_max": _variant(16, 8, 32, 2, (2, 6, 4)),
+        "pit_s_max": _variant(16, 8, 48, 3, (2, 6, 4), 80.8),
+        "pit_b_max": _variant(14, 7, 64, 4, (3, 6, 4)),
+    },
+    tag="naver_in1k",
+    cfg={
+        # No url: the official weights are on Google Drive, from where no program can load them.
         "first_conv": "patch_embed",
         "classifier": "head.linear",
         "license": "apache-2.0",
         "paper_name": "Learning Features with Parameter-Free Layers",
         "paper_ids": "arXiv:2202.02777",
         "origin_url": "https://github.com/naver-ai/PfLayer",
-    }
-
-
-default_cfgs = generate_default_cfgs({f"{name}.naver_in1k": _cfg(variant) for name, variant in _VARIANTS.items()})
-
-
-def _register(name: str, variant: Variant) -> None:
-    def build(pretrained: bool = False, **options: Any) -> PiTPF:  # timm's signature
-        own = variant._asdict()
-        del own["top1"]
-        return build_model_with_cfg(
-            PiTPF,
-            name,
-            pretrained,
-            feature_cfg={"out_indices": (0, 1, 2), "feature_cls": "getter"},
-            **{**own, **options},
-        )
-
-    build.__name__ = name
-    register_model(build)
-
-
-for _name, _variant in _VARIANTS.items():
-    _register(_name, _variant)
-
-add_family(
-    "pit_pf",
-    {
-        name: Published(
-            variant.top1, "the official model page of arXiv:2202.02777, with DeiT's settings, for the size S alone"
-        )
-        for name, variant in _VARIANTS.items()
     },
+    out_indices=(0, 1, 2),
 )

@@ -11,25 +11,18 @@ Shapes   B batch, C channels, H height, W width, K classes
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models._features import (
-    feature_take_indices,
-)  # timm's own, so that indices mean what timm's users expect
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from plainvision.layers.linear_pair import LinearPair
 from plainvision.layers.series_activation import SeriesActivation
-from plainvision.models.intermediates import run_with_intermediates
-from plainvision.models.loading import OfficialLayout
-from plainvision.models.registry import Published, add_family
+from plainvision.models.backbone import Backbone, Groups, Variant, register_family
+from plainvision.models.registry import Published
 
 Form = Literal["pairs", "single", "deployed"]
 Shortcut = Literal["before", "after"] | None
@@ -44,38 +37,10 @@ class Window(NamedTuple):
 
 
 POINT = Window(1, 1, 0)
+STEM = Window(4, 4, 0)
 HALVE = Window(2, 2, 0)
 # What adaptive max pooling to half of an odd size does: 3x3 windows that overlap by one pixel.
 HALVE_ODD = Window(3, 2, 1)
-
-
-class Variant(NamedTuple):
-    """One network: channels of the stem and of each stage, and each stage's pooling."""
-
-    channels: tuple[int, ...]
-    pools: tuple[Window | None, ...]
-    width: float = 1.0
-    stem: Window = Window(4, 4, 0)
-
-
-def _deep(blocks: int) -> Variant:
-    """Return VanillaNet-7 and deeper: they differ in how many stages work at stride 16 (paper, Table 6)."""
-    channels = (512, 512, 1024, *[2048] * blocks, 4096, 4096)
-    return Variant(channels, (None, HALVE, HALVE, *[None] * (blocks - 1), HALVE, None))
-
-
-_VARIANTS = {
-    "vanillanet_5": Variant((512, 1024, 2048, 4096), (HALVE, HALVE, HALVE)),
-    "vanillanet_6": Variant((512, 1024, 2048, 4096, 4096), (HALVE, HALVE, HALVE, None)),
-    **{f"vanillanet_{depth}": _deep(depth - 6) for depth in range(7, 14)},
-    "vanillanet_13_x1_5": _deep(7)._replace(width=1.5),
-    "vanillanet_13_x1_5_ada_pool": Variant(
-        _deep(7).channels,
-        (None, HALVE_ODD, HALVE, *[None] * 6, HALVE_ODD, None),
-        width=1.5,
-        stem=Window(4, 3, 1),
-    ),
-}
 
 
 class ShortcutStage(nn.Module):
@@ -110,11 +75,13 @@ class ShortcutStage(nn.Module):
         return self.drop_path(self.act(x)) + shortcut
 
 
-class VanillaNet(OfficialLayout):
+class VanillaNet(Backbone):
     """VanillaNet: images (B, in_chans, H, W) -> logits (B, K).
 
     Args:
-        cfg: channels and pooling of each stage.
+        channels: of the stem and of each stage.
+        pools: each stage's pooling, None for none.
+        stem: the window of the first convolution.
         num_classes: K; 0 returns the pooled features.
         width: multiplies the channels, rounded to multiples of 8.
         series: n of the series activation; 0 is a plain ReLU.
@@ -126,10 +93,14 @@ class VanillaNet(OfficialLayout):
         drop_path_rate: stochastic depth of the last stage, rising linearly from 0; needs a shortcut.
     """
 
+    groups = Groups(r"^stem", r"^stages\.(\d+)")
+
     def __init__(
         self,
-        cfg: Variant,
         *,
+        channels: Sequence[int],
+        pools: Sequence[Window | None],
+        stem: Window = STEM,
         num_classes: int = 1000,
         in_chans: int = 3,
         width: float = 1.0,
@@ -154,28 +125,26 @@ class VanillaNet(OfficialLayout):
                 "drop. Give shortcut='before' or 'after', or leave it out.",
                 stacklevel=2,
             )
-        channels = [max(8, round(c * width * cfg.width / 8) * 8) for c in cfg.channels]
+        channels = [max(8, round(c * width / 8) * 8) for c in channels]
         form: Form = "deployed" if deployed else "pairs" if linear_pairs else "single"
-        self.num_classes = num_classes
         self.in_chans = in_chans
         self.drop_rate = drop_rate
-        self.grad_checkpointing = False
         self.num_features = self.head_hidden_size = channels[-1]
 
         self.stem = nn.Sequential(
             OrderedDict(
-                conv=_conv(in_chans, channels[0], form, middle=channels[0], window=cfg.stem),
+                conv=_conv(in_chans, channels[0], form, middle=channels[0], window=stem),
                 act=_activation(channels[0], series, form),
             )
         )
         stages: list[nn.Module] = []
-        reduction = cfg.stem.stride
-        self.feature_info = [{"num_chs": channels[0], "reduction": reduction, "module": "stem.act"}]
-        for i, (before, after, pool) in enumerate(zip(channels, channels[1:], cfg.pools, strict=False)):
+        reduction = stem.stride
+        self.feature_info = [{"num_chs": channels[0], "reduction": reduction, "module": "stem"}]
+        for i, (before, after, pool) in enumerate(zip(channels, channels[1:], pools, strict=False)):
             conv = _conv(before, after, form, middle=before)
             act = _activation(after, series, form)
             if shortcut is not None:
-                drop_path = 0.0 if deployed else drop_path_rate * i / max(1, len(cfg.pools) - 1)
+                drop_path = 0.0 if deployed else drop_path_rate * i / max(1, len(pools) - 1)
                 pooling = nn.Identity() if pool is None else nn.MaxPool2d(*pool)
                 stages.append(ShortcutStage(conv, pooling, act, shortcut, drop_path, after - before))
             else:
@@ -187,10 +156,7 @@ class VanillaNet(OfficialLayout):
             # One entry per resolution: the last stage that works at it.
             self.feature_info[-1] = {"num_chs": after, "reduction": reduction, "module": f"stages.{i}"}
         self.stages = nn.Sequential(*stages)
-
-        self.global_pool = _pooling(global_pool)
-        self.head_drop = nn.Dropout(drop_rate)
-        self.head = _classifier(self.num_features, num_classes, form)
+        self.reset_classifier(num_classes, global_pool)
         self.apply(_init_weights)
 
     @property
@@ -199,84 +165,26 @@ class VanillaNet(OfficialLayout):
         conv = self.stem.conv
         return "pairs" if isinstance(conv, LinearPair) else "deployed" if isinstance(conv, nn.Conv2d) else "single"
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Return the last stage's output, (B, C, H / 32, W / 32)."""
-        x = self.stem(x)
-        for stage in self.stages:
-            x = self._run(stage, x)
-        return x
+    def layers(self) -> Iterator[tuple[str, nn.Module]]:
+        yield "stem", self.stem
+        yield from ((f"stages.{i}", stage) for i, stage in enumerate(self.stages))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return logits (B, K) of features (B, C, H, W), or the pooled features (B, C) before the classifier."""
-        x = self.head_drop(self.global_pool(x))
+        x = self.head_drop(self.pool(x))
         if not pre_logits:
             x = self.head(x)
-        return x if isinstance(self.global_pool, nn.Identity) else x.flatten(1)
+        return x.flatten(1) if self.global_pool else x
 
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | list[int] | None = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Return the last features and the intermediate ones at ``indices`` of ``feature_info``, as timm does.
-
-        Raises:
-            ValueError: ``output_fmt`` is not "NCHW".
-        """
-        layers = {"stem.act": partial(self._run, self.stem)}
-        layers |= {f"stages.{i}": partial(self._run, stage) for i, stage in enumerate(self.stages)}
-        return run_with_intermediates(
-            x,
-            layers,
-            [str(info["module"]) for info in self.feature_info],
-            indices=indices,
-            stop_early=stop_early,
-            output_fmt=output_fmt,
-            intermediates_only=intermediates_only,
-        )
-
-    def prune_intermediate_layers(
-        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Drop what is not needed for the intermediates at ``indices``, as timm does, and return them."""
-        take, last = feature_take_indices(len(self.feature_info), indices)
-        module = str(self.feature_info[last]["module"])
-        self.stages = self.stages[: int(module.removeprefix("stages.")) + 1 if module.startswith("stages") else 0]
-        if prune_head:
-            self.reset_classifier(0, "")
-        return take
+    def new_head(self, num_classes: int, global_pool: str) -> dict[str, nn.Module]:
+        poolings = {"avg": nn.AdaptiveAvgPool2d(1), "max": nn.AdaptiveMaxPool2d(1), "": nn.Identity()}
+        if global_pool not in poolings:
+            raise ValueError(f"unknown global_pool {global_pool!r}: VanillaNet knows 'avg', 'max' and '' for none.")
+        head = _classifier(self.num_features, num_classes, self.form).apply(_init_weights)
+        return {"pool": poolings[global_pool], "head_drop": nn.Dropout(self.drop_rate), "head": head}
 
     def get_classifier(self) -> nn.Module:
         """Return the classifier: a linear pair, a convolution, or an identity without classes."""
         return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier by a new one, in the network's form, on its device."""
-        self.num_classes = num_classes
-        if global_pool is not None:
-            self.global_pool = _pooling(global_pool)
-        parameter = next(self.parameters())
-        head = _classifier(self.num_features, num_classes, self.form).apply(_init_weights)
-        self.head = head.to(device=parameter.device, dtype=parameter.dtype).train(self.training)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each stage in the backward pass instead of keeping its activations."""
-        self.grad_checkpointing = enable
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Return the layers' groups, for layer-wise decay: the stem, each stage, the classifier."""
-        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)"}
-
-    def no_weight_decay(self) -> set[str]:
-        """Return the parameters that weight decay spares, beside biases and norms: none."""
-        return set()
 
     def from_official(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a state dict of the official code with our keys; it is a finished network, so its slope is 1."""
@@ -287,11 +195,6 @@ class VanillaNet(OfficialLayout):
         if "cls.2.weight" in state:
             return {_rename(key, _OFFICIAL_DEPLOYED): value for key, value in state.items()}
         return state if isinstance(state, dict) else dict(state)
-
-    def _run(self, layer: nn.Module, x: Tensor) -> Tensor:
-        if self.grad_checkpointing and self.training:
-            return checkpoint(layer, x, use_reentrant=False)
-        return layer(x)
 
 
 def _conv(before: int, after: int, form: Form, *, middle: int, window: Window = POINT) -> nn.Module:
@@ -323,13 +226,6 @@ def _classifier(features: int, classes: int, form: Form) -> nn.Module:
         nn.Sequential(nn.Conv2d(features, classes, 1), nn.BatchNorm2d(classes, eps=1e-6)),
         nn.Sequential(nn.Conv2d(classes, classes, 1)),
     )
-
-
-def _pooling(name: str) -> nn.Module:
-    poolings = {"avg": nn.AdaptiveAvgPool2d(1), "max": nn.AdaptiveMaxPool2d(1), "": nn.Identity()}
-    if name not in poolings:
-        raise ValueError(f"unknown global_pool {name!r}: VanillaNet knows 'avg', 'max' and '' for none.")
-    return poolings[name]
 
 
 def _init_weights(module: nn.Module) -> None:
@@ -371,56 +267,57 @@ def _rename(key: str, rules: tuple[tuple[str, str], ...]) -> str:
 def _fit_pretrained(state: dict[str, Any], model: VanillaNet) -> dict[str, Tensor]:
     """Return the weights of an official file for timm's ``pretrained=True``, less a classifier of other classes."""
     state = model.from_official(state.get("model_ema") or state.get("model") or state)
-    classes = state["head.second.0.weight" if "head.second.0.weight" in state else "head.weight"].shape[0]
-    if classes != model.num_classes:
-        state = {key: value for key, value in state.items() if not key.startswith("head.")}
-    return state
+    own = model.state_dict()
+    fits = all(key in own and own[key].shape == value.shape for key, value in state.items() if key.startswith("head."))
+    return state if fits else {key: value for key, value in state.items() if not key.startswith("head.")}
+
+
+def _deep(blocks: int, width: float = 1.0) -> dict[str, Any]:
+    """Return VanillaNet-7 and deeper: they differ in how many stages work at stride 16 (paper, Table 6)."""
+    channels = (512, 512, 1024, *[2048] * blocks, 4096, 4096)
+    pools = (None, HALVE, HALVE, *[None] * (blocks - 1), HALVE, None)
+    return {"channels": tuple(round(c * width) for c in channels), "pools": pools}
+
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "vanillanet_5": {"channels": (512, 1024, 2048, 4096), "pools": (HALVE, HALVE, HALVE)},
+    "vanillanet_6": {"channels": (512, 1024, 2048, 4096, 4096), "pools": (HALVE, HALVE, HALVE, None)},
+    **{f"vanillanet_{depth}": _deep(depth - 6) for depth in range(7, 14)},
+    "vanillanet_13_x1_5": _deep(7, width=1.5),
+    "vanillanet_13_x1_5_ada_pool": {
+        **_deep(7, width=1.5),
+        "pools": (None, HALVE_ODD, HALVE, *[None] * 6, HALVE_ODD, None),
+        "stem": Window(4, 3, 1),
+    },
+}
+_TOP1 = (72.49, 76.36, 77.98, 79.13, 79.87, 80.57, 81.08, 81.55, 82.05, 82.53, 83.11)
+_SOURCE = "arXiv:2305.12972, Table 4, and the official model page"
 
 
 def _cfg(name: str) -> dict[str, Any]:
     return {
         "url": f"https://github.com/huawei-noah/VanillaNet/releases/download/ckpt/{name}.pth",
-        "num_classes": 1000,
-        "input_size": (3, 224, 224),
-        "pool_size": (7, 7),
         "crop_pct": 0.95 if name.startswith(("vanillanet_12", "vanillanet_13")) else 0.875,
-        "interpolation": "bicubic",
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
+        "pool_size": (10, 10) if name.endswith("ada_pool") else (7, 7),
+    }
+
+
+register_family(
+    "vanillanet",
+    VanillaNet,
+    {
+        name: Variant(options, Published(top1, _SOURCE, form={"deployed": True}), _cfg(name))
+        for (name, options), top1 in zip(_OPTIONS.items(), _TOP1, strict=True)
+    },
+    tag="in1k",
+    cfg={
         "first_conv": "stem.conv.first.0",
-        "classifier": "head",
+        "classifier": ("head.first.0", "head.second.0"),
         "license": "mit",
         "paper_name": "VanillaNet: the Power of Minimalism in Deep Learning",
         "paper_ids": "arXiv:2305.12972",
         "origin_url": "https://github.com/huawei-noah/VanillaNet",
-    }
-
-
-default_cfgs = generate_default_cfgs({f"{name}.in1k": _cfg(name) for name in _VARIANTS})
-
-
-def _register(name: str, variant: Variant) -> None:
-    def build(pretrained: bool = False, **options: Any) -> VanillaNet:  # timm's signature
-        return build_model_with_cfg(
-            VanillaNet,
-            name,
-            pretrained,
-            model_cfg=variant,
-            pretrained_filter_fn=_fit_pretrained,
-            feature_cfg={"out_indices": (0, 1, 2, 3), "flatten_sequential": True},
-            **options,
-        )
-
-    build.__name__ = name
-    register_model(build)
-
-
-for _name, _variant in _VARIANTS.items():
-    _register(_name, _variant)
-
-_TOP1 = (72.49, 76.36, 77.98, 79.13, 79.87, 80.57, 81.08, 81.55, 82.05, 82.53, 83.11)
-_SOURCE = "arXiv:2305.12972, Table 4, and the official model page"
-add_family(
-    "vanillanet",
-    {name: Published(top1, _SOURCE, form={"deployed": True}) for name, top1 in zip(_VARIANTS, _TOP1, strict=True)},
+    },
+    out_indices=(0, 1, 2, 3),
+    fit=_fit_pretrained,
 )

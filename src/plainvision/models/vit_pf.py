@@ -8,35 +8,22 @@ Shapes   B batch, C channels, H height, W width, K classes; h x w patches
 """
 
 import re
-from collections.abc import Collection, Mapping
-from functools import partial
+from collections.abc import Collection, Iterator, Mapping
 from math import isqrt
-from typing import Any, NamedTuple
 
 import torch
 from timm.layers import Attention, DropPath, LayerNorm2d, Mlp, PatchEmbed, to_2tuple
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models._features import feature_take_indices  # timm's own, so that indices mean what its users expect
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from plainvision.layers.eff_layer import EffLayer
 from plainvision.layers.pooled_classifier import PooledClassifier
 from plainvision.layers.positions import positions_at
 from plainvision.layers.spatial_pool import pooled_blocks
-from plainvision.models.intermediates import run_with_intermediates
-from plainvision.models.loading import OfficialLayout
-from plainvision.models.registry import Published, add_family
+from plainvision.models.backbone import Backbone, Groups, Variant, register_family
+from plainvision.models.registry import Published
 
+torch.fx.wrap("positions_at")  # a tracer cannot follow its branch
 
-class Variant(NamedTuple):
-    """One network: attention heads of 64 channels, and top-1 accuracy with DeiT's settings."""
-
-    heads: int
-    top1: float | None
-
-
-_VARIANTS = {"vit_ti_max": Variant(3, None), "vit_s_max": Variant(6, 80.0), "vit_b_max": Variant(12, None)}
 _HEAD_CHANNELS = 64
 
 
@@ -75,7 +62,7 @@ class EffBlock(nn.Module):
         return x.transpose(1, 2).unflatten(2, grid)
 
 
-class ViTPF(OfficialLayout):
+class ViTPF(Backbone):
     """Vision transformer with parameter-free layers: images (B, in_chans, H, W) -> logits (B, K).
 
     There is no class token; the classifier reads the mean of the patches.
@@ -99,6 +86,10 @@ class ViTPF(OfficialLayout):
         ValueError: an unknown value of ``op``, ``pooled`` or ``global_pool``, an even window, no block, a width that
             is not above zero, or an ``img_size`` without a whole patch.
     """
+
+    groups = Groups(r"^patch_embed|^pos_embed", [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))])
+    undecayed = frozenset({"pos_embed"})
+    norm_name = "norm"
 
     def __init__(
         self,
@@ -128,16 +119,14 @@ class ViTPF(OfficialLayout):
             )
         heads = max(1, round(heads * width))
         channels = _HEAD_CHANNELS * heads
-        self.num_classes = num_classes
         self.in_chans = in_chans
         self.drop_rate = drop_rate
-        self.grad_checkpointing = False
         self.embed_dim = self.num_features = self.head_hidden_size = channels
         self.feature_info = [
             {"num_chs": channels, "reduction": patch_size, "module": f"blocks.{i}"} for i in range(depth)
         ]
 
-        self.patch_embed = PatchEmbed(None, patch_size, in_chans, channels, flatten=False)
+        self.patch_embed = PatchEmbed(None, patch_size, in_chans, channels, flatten=False, strict_img_size=False)
         self.pos_embed = nn.Parameter(torch.zeros(1, channels, *grid))
         (pools,) = pooled_blocks(pooled, [depth])
         self.blocks = nn.Sequential(
@@ -153,91 +142,22 @@ class ViTPF(OfficialLayout):
             )
         )
         self.norm: nn.Module = LayerNorm2d(channels, eps=1e-6)
-        self.head = PooledClassifier(channels, num_classes, pooling=global_pool, drop_rate=drop_rate)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        self.reset_classifier(num_classes, global_pool)
         self.apply(_init_weights)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
+    def embed(self, x: Tensor) -> Tensor:
+        """Return the patches with their positions, (B, C, h, w)."""
+        x = self.patch_embed(x).contiguous(memory_format=torch.channels_last)
+        return x + positions_at(self.pos_embed, x.shape[2:])
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Return what the blocks make of the patches, normalised, (B, C, h, w)."""
-        x = self._embed(x)
-        for block in self.blocks:
-            x = self._run(block, x)
-        return self.norm(x)
+    def layers(self) -> Iterator[tuple[str, nn.Module]]:
+        yield from ((f"blocks.{i}", block) for i, block in enumerate(self.blocks))
+        yield "norm", self.norm
 
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return logits (B, K) of features (B, C, h, w), or the pooled features (B, C) before the classifier."""
-        return self.head(x, pre_logits)
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | list[int] | None = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Return the last features and the intermediate ones at ``indices`` of ``feature_info``, as timm does.
-
-        Raises:
-            ValueError: ``output_fmt`` is not "NCHW".
-        """
-        blocks = {f"blocks.{i}": partial(self._run, block) for i, block in enumerate(self.blocks)}
-        found = run_with_intermediates(
-            self._embed(x),
-            {**blocks, "norm": self.norm},
-            list(blocks),
-            indices=indices,
-            stop_early=stop_early,
-            output_fmt=output_fmt,
-            intermediates_only=intermediates_only,
-        )
-        if not norm:
-            return found
-        if isinstance(found, tuple):
-            return found[0], [self.norm(x) for x in found[1]]
-        return [self.norm(x) for x in found]
-
-    def prune_intermediate_layers(
-        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Drop what is not needed for the intermediates at ``indices``, as timm does, and return them."""
-        take, last = feature_take_indices(len(self.blocks), indices)
-        self.blocks = self.blocks[: last + 1]
-        if prune_norm:
-            self.norm = nn.Identity()
-        if prune_head:
-            self.reset_classifier(0, "")
-        return take
-
-    def get_classifier(self) -> nn.Module:
-        """Return the classifier: a linear layer, or an identity without classes."""
-        return self.head.linear
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier by a new one, on the network's device, and the pooling where another is named.
-
-        Raises:
-            ValueError: the pooling is unknown, or missing in front of classes.
-        """
-        self.head.reset(num_classes, global_pool, like=self.pos_embed)
-        self.head.apply(_init_weights)
-        self.num_classes = num_classes
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block in the backward pass instead of keeping its activations."""
-        self.grad_checkpointing = enable
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Return the layers' groups, for layer-wise decay: the patches, each block, the last norm and classifier."""
-        return {"stem": r"^patch_embed|^pos_embed", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
-
-    def no_weight_decay(self) -> set[str]:
-        """Return the parameters that weight decay spares, beside biases and norms: the position embeddings."""
-        return {"pos_embed"}
+    def new_head(self, num_classes: int, global_pool: str) -> dict[str, nn.Module]:
+        head = PooledClassifier(self.num_features, num_classes, pooling=global_pool, drop_rate=self.drop_rate)
+        return {"head": head.apply(_init_weights)}
 
     def from_official(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a state dict of the official code with our keys, its position embeddings as the grid that they are."""
@@ -247,15 +167,6 @@ class ViTPF(OfficialLayout):
             side = isqrt(positions.shape[1])
             state["pos_embed"] = positions.transpose(1, 2).unflatten(2, (side, -1))
         return state
-
-    def _embed(self, x: Tensor) -> Tensor:
-        x = self.patch_embed(x).contiguous(memory_format=torch.channels_last)
-        return x + positions_at(self.pos_embed, x.shape[2:])
-
-    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
-        if self.grad_checkpointing and self.training:
-            return checkpoint(block, x, use_reentrant=False)
-        return block(x)
 
 
 def rename_mixers(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -278,51 +189,26 @@ def _init_weights(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-# The official weights are on Google Drive, from where no program can load them.
-_CFG = {
-    "url": "",
-    "num_classes": 1000,
-    "input_size": (3, 224, 224),
-    "min_input_size": (3, 16, 16),
-    "pool_size": (14, 14),
-    "crop_pct": 0.875,
-    "interpolation": "bicubic",
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
-    "first_conv": "patch_embed.proj",
-    "classifier": "head.linear",
-    "license": "apache-2.0",
-    "paper_name": "Learning Features with Parameter-Free Layers",
-    "paper_ids": "arXiv:2202.02777",
-    "origin_url": "https://github.com/naver-ai/PfLayer",
-}
+_SOURCE = "the official model page of arXiv:2202.02777, with DeiT's settings, for the size S alone"
 
-default_cfgs = generate_default_cfgs({f"{name}.naver_in1k": _CFG for name in _VARIANTS})
-
-
-def _register(name: str, variant: Variant) -> None:
-    def build(pretrained: bool = False, **options: Any) -> ViTPF:  # timm's signature
-        return build_model_with_cfg(
-            ViTPF,
-            name,
-            pretrained,
-            feature_cfg={"out_indices": 3, "feature_cls": "getter"},
-            **{"heads": variant.heads, **options},
-        )
-
-    build.__name__ = name
-    register_model(build)
-
-
-for _name, _variant in _VARIANTS.items():
-    _register(_name, _variant)
-
-add_family(
+register_family(
     "vit_pf",
+    ViTPF,
     {
-        name: Published(
-            variant.top1, "the official model page of arXiv:2202.02777, with DeiT's settings, for the size S alone"
-        )
-        for name, variant in _VARIANTS.items()
+        name: Variant({"heads": heads}, Published(top1, _SOURCE))
+        for name, heads, top1 in (("vit_ti_max", 3, None), ("vit_s_max", 6, 80.0), ("vit_b_max", 12, None))
     },
+    tag="naver_in1k",
+    cfg={
+        # No url: the official weights are on Google Drive, from where no program can load them.
+        "min_input_size": (3, 16, 16),
+        "pool_size": (14, 14),
+        "first_conv": "patch_embed.proj",
+        "classifier": "head.linear",
+        "license": "apache-2.0",
+        "paper_name": "Learning Features with Parameter-Free Layers",
+        "paper_ids": "arXiv:2202.02777",
+        "origin_url": "https://github.com/naver-ai/PfLayer",
+    },
+    out_indices=(-3, -2, -1),
 )

@@ -1,0 +1,308 @@
+"""timm's surface, once: a family gives its layers in order and its head, and gets the rest.
+
+Shapes   B batch, C channels, H height, W width, K classes
+"""
+
+import abc
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models._features import (
+    FeatureGetterNet,
+    feature_take_indices,  # timm's own, so that indices mean what its users expect
+)
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from plainvision.models.loading import OfficialLayout
+from plainvision.models.registry import Published, add_family
+
+
+class Stage(nn.Sequential):
+    """Blocks in a row, each recomputed in the backward pass where gradient checkpointing is on."""
+
+    grad_checkpointing = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self:
+            x = run(block, x, self.grad_checkpointing and self.training)
+        return x
+
+
+class Groups(NamedTuple):
+    """Patterns of parameters' names, as timm's `group_matcher` has them; what none matches goes with the classifier."""
+
+    stem: str
+    blocks: Any
+    coarse: Any = None
+
+
+class Backbone(OfficialLayout):
+    """A network that is a row of layers and a head: images (B, in_chans, H, W) -> logits (B, K).
+
+    A family sets the attributes below, builds its layers in `__init__`, ends it with `reset_classifier`, and gives
+    `layers` and `new_head`.
+    """
+
+    feature_info: list[dict[str, Any]]
+    """Channels (`num_chs`), stride (`reduction`) and name (`module`) of each layer whose output is a feature."""
+    in_chans: int
+    """Channels of the images."""
+    num_features: int
+    """Channels of the features."""
+    head_hidden_size: int
+    """Channels in front of the classifier."""
+    num_classes: int
+    """K; 0 returns the pooled features."""
+    global_pool: str
+    """The head's pooling, in timm's words; "" is none."""
+    norm_name: ClassVar[str | None] = None
+    """Name of the layer that normalises the features, the last of `layers`."""
+    groups: ClassVar[Groups]
+    """The layers' groups, for layer-wise decay."""
+    undecayed: ClassVar[frozenset[str]] = frozenset()
+    """Parameters that weight decay spares, beside biases and norms."""
+    grad_checkpointing = False
+
+    @abc.abstractmethod
+    def layers(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the layers that turn `embed`'s output into features, each with its name in the network, in order."""
+
+    @abc.abstractmethod
+    def new_head(self, num_classes: int, global_pool: str) -> dict[str, nn.Module]:
+        """Return new layers for the head, by their names in the network.
+
+        Raises:
+            ValueError: an unknown pooling, or none in front of classes.
+        """
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Return what the first layer is given for images (B, in_chans, H, W)."""
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the features (B, C, H', W') of images (B, in_chans, H, W)."""
+        x = self.embed(x)
+        for _, layer in self.layers():
+            x = self._run(layer, x)
+        return x
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Return logits (B, K) of features (B, C, H, W), or the pooled features (B, C) in front of the classifier."""
+        return self.head(x, pre_logits)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Return the last features and those at ``indices`` of ``feature_info``, as timm does.
+
+        Args:
+            x: images (B, in_chans, H, W).
+            indices: which features; a number means the last so many, None all.
+            norm: normalise those that have the channels of the final norm.
+            stop_early: leave out the layers behind the last chosen feature; those behind the last of all are run.
+            output_fmt: only "NCHW".
+            intermediates_only: return the chosen features alone.
+
+        Raises:
+            ValueError: another ``output_fmt``.
+        """
+        if output_fmt != "NCHW":
+            raise ValueError(
+                f"output_fmt={output_fmt!r}: the features of this network are NCHW. Permute them yourself."
+            )
+        take, last = feature_take_indices(len(self.feature_info), indices)
+        taps = self._taps()
+        x, found = self.embed(x), dict[int, Tensor]()
+        for position, (_, layer) in enumerate(self.layers()):
+            if stop_early and last + 1 < len(taps) and position > taps[last]:
+                break
+            x = self._run(layer, x)
+            found |= {index: x for index in take if taps[index] == position}
+        if norm and self.norm_name is not None:
+            layer = self.get_submodule(self.norm_name)
+            found = {index: layer(x) if self._fits_norm(index) else x for index, x in found.items()}
+        intermediates = [found[index] for index in take]
+        return intermediates if intermediates_only else (x, intermediates)
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop what the features at ``indices`` do not need, as timm does, and return them.
+
+        What follows the last feature of all goes with the head, the final norm also with ``prune_norm``.
+        """
+        take, last = feature_take_indices(len(self.feature_info), indices)
+        end, whole = self._taps()[last], last + 1 == len(self.feature_info)
+        for position, (name, _) in enumerate(list(self.layers())):
+            keep = not prune_norm and self._fits_norm(last) if name == self.norm_name else whole and not prune_head
+            if position > end and not keep:
+                self.set_submodule(name, nn.Identity())
+        if prune_head:
+            self.num_features = self.head_hidden_size = self.feature_info[last]["num_chs"]
+            self.reset_classifier(0, "")
+        return take
+
+    def get_classifier(self) -> nn.Module:
+        """Return the last layer of the head: an identity without classes."""
+        return self.head.linear
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the classifier by a new one, on the network's device, and the pooling where another is named.
+
+        Raises:
+            ValueError: the pooling is unknown, or missing in front of classes.
+        """
+        pooling = self.global_pool if global_pool is None else global_pool
+        like = next(self.parameters())
+        for name, layer in self.new_head(num_classes, pooling).items():
+            setattr(self, name, layer.to(device=like.device, dtype=like.dtype).train(self.training))
+        self.num_classes, self.global_pool = num_classes, pooling
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each layer, or each block of a stage, in the backward pass instead of keeping its activations."""
+        self.grad_checkpointing = enable
+        for module in self.modules():
+            if isinstance(module, Stage):
+                module.grad_checkpointing = enable
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Return the layers' groups, for layer-wise decay."""
+        return {"stem": self.groups.stem, "blocks": (coarse and self.groups.coarse) or self.groups.blocks}
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the parameters that weight decay spares, beside biases and norms."""
+        return set(self.undecayed)
+
+    def from_official(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return ``state``: the official keys are ours."""
+        return dict(state)
+
+    def _run(self, layer: nn.Module, x: Tensor) -> Tensor:
+        # A stage checkpoints its own blocks.
+        again = self.grad_checkpointing and self.training and not any(isinstance(m, Stage) for m in layer.modules())
+        return run(layer, x, again)
+
+    def _taps(self) -> list[int]:
+        """Return the position in `layers` of each entry of ``feature_info``."""
+        positions = {name: position for position, (name, _) in enumerate(self.layers())}
+        return [positions[info["module"]] for info in self.feature_info]
+
+    def _fits_norm(self, index: int) -> bool:
+        return self.feature_info[index]["num_chs"] == self.feature_info[-1]["num_chs"]
+
+
+class Features(FeatureGetterNet):
+    """What ``features_only`` returns: images (B, in_chans, H, W) -> a list of features (B, C, H', W')."""
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute activations in the backward pass instead of keeping them."""
+        self.model.set_grad_checkpointing(enable)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One network of a family."""
+
+    options: dict[str, Any]
+    """What its name says of its class's arguments."""
+    published: Published
+    """What its paper says of it."""
+    cfg: dict[str, Any] = field(default_factory=dict)
+    """What its configuration for timm has beside the family's: the address of weights, for instance."""
+
+
+def register_family(
+    family: str,
+    network: type[Backbone],
+    variants: Mapping[str, Variant],
+    *,
+    tag: str,
+    cfg: Mapping[str, Any],
+    out_indices: Sequence[int],
+    fit: Callable[[dict[str, Any], Any], dict[str, Tensor]] | None = None,
+) -> None:
+    """Register the networks of a family with timm and with `list_models`.
+
+    Args:
+        family: its name.
+        network: its class.
+        variants: its networks by name.
+        tag: timm's word for the weights, such as "in1k"; "" for none.
+        cfg: timm's configuration, as far as it is the same for all.
+        out_indices: which features ``features_only`` returns by default.
+        fit: turns the content of a file of published weights into a state dict for a network, for ``pretrained``.
+    """
+    module = sys.modules[network.__module__]
+    whole = {f"{name}.{tag}" if tag else name: {**_CFG, **cfg, **variant.cfg} for name, variant in variants.items()}
+    module.default_cfgs = generate_default_cfgs(whole)  # type: ignore[attr-defined]  # where timm looks for it
+    for name, variant in variants.items():
+        register_model(_builder(name, network, variant, tuple(out_indices), fit))
+    add_family(family, {name: variant.published for name, variant in variants.items()})
+
+
+def run(layer: nn.Module, x: Tensor, again: bool) -> Tensor:
+    """Return ``layer(x)``; ``again`` recomputes it in the backward pass."""
+    return checkpoint(layer, x, use_reentrant=False) if again else layer(x)
+
+
+_CFG = {
+    "url": "",
+    "num_classes": 1000,
+    "input_size": (3, 224, 224),
+    "pool_size": (7, 7),
+    "crop_pct": 0.875,
+    "interpolation": "bicubic",
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+}
+
+
+def _builder(
+    name: str,
+    network: type[Backbone],
+    variant: Variant,
+    out_indices: tuple[int, ...],
+    fit: Callable[[dict[str, Any], Any], dict[str, Tensor]] | None,
+) -> Callable[..., nn.Module]:
+    def build(pretrained: bool = False, device: Any = None, dtype: Any = None, **options: Any) -> nn.Module:
+        with nullcontext() if device is None else torch.device(device):
+            model = build_model_with_cfg(
+                network,
+                name,
+                pretrained,
+                feature_cfg={"out_indices": out_indices, "feature_cls": Features},
+                pretrained_filter_fn=fit,
+                **{**variant.options, **options},
+            )
+        if isinstance(model, Backbone):
+            # An option, such as the deployed form, may give the first and the last layer other names.
+            model.pretrained_cfg.update(_ends(model))
+        return model.to(dtype=dtype)
+
+    build.__name__, build.__module__ = name, network.__module__
+    return build
+
+
+def _ends(model: Backbone) -> dict[str, Any]:
+    """Return the names of the first convolution and of the classifier's layers, as timm's configurations have them."""
+    names = {id(module): name for name, module in model.named_modules()}
+    convolution = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    last = [module for module in model.get_classifier().modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    classifier = tuple(names[id(module)] for module in last)
+    ends = {"first_conv": names[id(convolution)]}
+    return ends | ({"classifier": classifier[0] if len(classifier) == 1 else classifier} if classifier else {})
