@@ -40,22 +40,25 @@ def spatial_pool(op: str, *, kernel_size: int = 3, stride: int = 1, dilation: in
             f"kernel_size={kernel_size}: a window has its pixel in the middle, so that its side is odd. Give 3, or 5."
         )
     if op == "max":
-        return nn.MaxPool2d(kernel_size, stride, dilation * (kernel_size // 2), dilation)
+        return max_pool(kernel_size, stride, kernel_size // 2, dilation=dilation)
     if dilation > 1:
         raise ValueError("average pooling cannot be dilated. Pool by 'max', or leave output_stride at 32.")
     return nn.AvgPool2d(kernel_size, stride, kernel_size // 2, count_include_pad=False)
 
 
 def max_pool(kernel_size: int, stride: int, padding: int, *, dilation: int = 1) -> nn.Module:
-    """Return max pooling; at ``stride`` 1 an even window keeps the size: (B, C, H, W) -> (B, C, H, W).
+    """Return max pooling; at ``stride`` 1 every window keeps the size: (B, C, H, W) -> (B, C, H, W).
 
-    An even window of stride 1 looks to the right and down, where the last row and column count again: each second
-    output is then that of the same window with stride 2.
+    There an even window looks to the right and down, as it does with stride 2. What lies outside the image counts for
+    nothing.
     """
-    if stride > 1 or kernel_size % 2:
-        return nn.MaxPool2d(kernel_size, stride, dilation * padding, dilation)
-    ahead = dilation * (kernel_size - 1)
-    return nn.Sequential(nn.ReplicationPad2d((0, ahead, 0, ahead)), nn.MaxPool2d(kernel_size, 1, 0, dilation))
+    if dilation == 1 and (stride > 1 or kernel_size % 2):
+        return nn.MaxPool2d(kernel_size, stride, padding)
+    reach = dilation * (kernel_size - 1)
+    before = reach // 2 if kernel_size % 2 else 0
+    # torch's own padding ends at half a window, dilated or not.
+    outside = nn.ConstantPad2d((before, reach - before, before, reach - before), -torch.inf)
+    return nn.Sequential(outside, nn.MaxPool2d(kernel_size, 1, 0, dilation))
 
 
 def check_output_stride(output_stride: int) -> None:

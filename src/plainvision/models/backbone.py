@@ -4,6 +4,7 @@ Shapes   B batch, C channels, H height, W width, K classes
 """
 
 import abc
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -253,6 +254,16 @@ def register_family(
     for name, variant in variants.items():
         register_model(_builder(name, network, variant, tuple(out_indices), fit))
     add_family(family, {name: variant.published for name, variant in variants.items()})
+
+
+def rename(state: Mapping[str, Tensor], rules: Sequence[tuple[str, Any]]) -> dict[str, Tensor]:
+    """Return ``state`` with each rule, a pattern and what replaces it, applied to every key in turn."""
+    renamed = {}
+    for key, value in state.items():
+        for pattern, replacement in rules:
+            key = re.sub(pattern, replacement, key)
+        renamed[key] = value
+    return renamed
 
 
 def run(layer: nn.Module, x: Tensor, again: bool) -> Tensor:

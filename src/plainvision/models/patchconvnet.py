@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from plainvision.layers.attention_pool import AttentionPool, ClassTokenLogits
 from plainvision.layers.fusable import Fusable, fold_batch_norm_before, new_conv
-from plainvision.models.backbone import Backbone, Groups, Variant, register_family
+from plainvision.models.backbone import Backbone, Groups, Variant, register_family, rename
 from plainvision.models.registry import Published
 
 
@@ -139,7 +139,8 @@ class PatchConvNet(Backbone):
         self.embed_dim = self.num_features = self.head_hidden_size = embed_dim
         self.feature_info = [{"num_chs": embed_dim, "reduction": 16, "module": f"blocks.{i}"} for i in range(depth)]
 
-        self.stem = _conv_stem(in_chans, embed_dim) if stem == "conv" else _linear_stem(in_chans, embed_dim)
+        linear = nn.Sequential(nn.Conv2d(in_chans, embed_dim, 16, stride=16))
+        self.stem = linear if stem == "linear" else _conv_stem(in_chans, embed_dim)
         self.blocks = nn.Sequential(
             *(
                 ColumnBlock(embed_dim, norm=norm, layer_scale=layer_scale, drop_path=drop_path_rate)
@@ -183,9 +184,9 @@ class PatchConvNet(Backbone):
         """
         if num_classes and global_pool == "":
             raise ValueError("a classifier needs pooled features. Give num_classes=0, or a pooling.")
-        head = {"head": _classifier(self.num_features, num_classes, self.per_class)}
-        if _pooling(global_pool) != _pooling(self.global_pool) or self.num_features != self.embed_dim:
-            return head | {"pool": self._new_pool(num_classes, _pooling(global_pool))}
+        head = {"head": _classifier(self.embed_dim, num_classes, self.per_class)}
+        if global_pool != self.global_pool:
+            return head | {"pool": self._new_pool(num_classes, global_pool)}
         if self.per_class and global_pool == "attention":
             if not isinstance(self.pool, AttentionPool):
                 raise ValueError(
@@ -206,7 +207,7 @@ class PatchConvNet(Backbone):
         """
         state = dict(state)
         if "cls_token" in state:
-            state = {_rename(key): value for key, value in state.items()}
+            state = rename(state, _OFFICIAL)
             state["pool.token"] = state["pool.token"][0]
             rows = sum(bool(re.fullmatch(r"head\.\d+\.weight", key)) for key in state)
             for part in ("weight", "bias") if rows else ():
@@ -222,7 +223,7 @@ class PatchConvNet(Backbone):
             return AttentionPool(self.embed_dim, classes=classes, heads=self.heads, layer_scale=self.layer_scale)
         if pooling == "":
             return nn.Identity()
-        if pooling != "average":
+        if pooling not in ("average", "avg"):  # timm's word
             raise ValueError(f"unknown pooling {pooling!r}: PatchConvNet knows 'attention', 'average' and '' for none.")
         if self.per_class:
             raise ValueError("average pooling has no class tokens. Leave per_class out, or pool by attention.")
@@ -236,15 +237,6 @@ def _conv_stem(in_chans: int, channels: int) -> nn.Sequential:
     for before, after in pairwise(widths):
         layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), PatchGELU()]
     return nn.Sequential(*layers[:-1])
-
-
-def _linear_stem(in_chans: int, channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(in_chans, channels, 16, stride=16))
-
-
-def _pooling(name: str) -> str:
-    """Return our name of a pooling for timm's."""
-    return "average" if name == "avg" else name
 
 
 def _classifier(features: int, classes: int, per_class: bool) -> nn.Module:
@@ -274,12 +266,6 @@ _OFFICIAL = (
     (r"^pool\.mlp\.fc2\.", "pool.mlp.2."),
     (r"^norm\.", "pool.norm."),
 )
-
-
-def _rename(key: str) -> str:
-    for pattern, ours in _OFFICIAL:
-        key = re.sub(pattern, ours, key)
-    return key
 
 
 def _fit_pretrained(state: dict[str, Any], model: PatchConvNet) -> dict[str, Tensor]:

@@ -8,7 +8,6 @@ Differs  images need not be square; the classifier can be replaced, which fails 
 Shapes   B batch, C channels, H height, W width, K classes; h x w patches
 """
 
-import re
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from plainvision.layers.pooled_classifier import PooledClassifier
 from plainvision.layers.positions import positions_at
 from plainvision.layers.spatial_pool import pooled_blocks
-from plainvision.models.backbone import Backbone, Groups, Stage, Variant, register_family
+from plainvision.models.backbone import Backbone, Groups, Stage, Variant, register_family, rename
 from plainvision.models.registry import Published
 from plainvision.models.vit_pf import EffBlock, rename_mixers
 
@@ -135,7 +134,7 @@ class PiTPF(Backbone):
 
     def from_official(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a state dict of the official code with our keys."""
-        return rename_mixers(self, {_rename(key): value for key, value in state.items()})
+        return rename_mixers(self, rename(state, _OFFICIAL))
 
 
 _OFFICIAL = (
@@ -144,12 +143,6 @@ _OFFICIAL = (
     (r"^pools\.(\d+)\.conv\.", lambda found: f"stages.{int(found[1]) + 1}.pool."),
     (r"^head\.(\w+)$", r"head.linear.\1"),
 )
-
-
-def _rename(key: str) -> str:
-    for pattern, ours in _OFFICIAL:
-        key = re.sub(pattern, ours, key)
-    return key
 
 
 _SOURCE = "the official model page of arXiv:2202.02777, with DeiT's settings, for the size S alone"

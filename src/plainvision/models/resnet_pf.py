@@ -7,7 +7,6 @@ Differs  activations keep the channels_last layout, because a CPU pools others s
 Shapes   B batch, C channels, H height, W width, K classes
 """
 
-import re
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from plainvision.layers.fusable import fold_sequence
 from plainvision.layers.pooled_classifier import PooledClassifier
 from plainvision.layers.spatial_pool import ChannelsLast, check_output_stride, pooled_blocks, spatial_pool
-from plainvision.models.backbone import Backbone, Groups, Stage, Variant, register_family
+from plainvision.models.backbone import Backbone, Groups, Stage, Variant, register_family, rename
 from plainvision.models.registry import Published
 
 _EXPANSION = 4
@@ -153,7 +152,7 @@ class ResNetPF(Backbone):
 
     def from_official(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a state dict of the official code with our keys."""
-        return {_rename(key): value for key, value in state.items()}
+        return rename(state, _OFFICIAL)
 
 
 def _conv_norm(before: int, after: int, kernel_size: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
@@ -185,12 +184,6 @@ _OFFICIAL = (
     (r"\.downsample\.", ".shortcut."),
     (r"^fc\.", "head.linear."),
 )
-
-
-def _rename(key: str) -> str:
-    for pattern, ours in _OFFICIAL:
-        key = re.sub(pattern, ours, key)
-    return key
 
 
 _SOURCE = "the official model page of arXiv:2202.02777, after 90 epochs"

@@ -8,7 +8,6 @@ Differs  the slope is part of the state; `pv.fuse` returns a new network and che
 Shapes   B batch, C channels, H height, W width, K classes
 """
 
-import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,8 @@ from torch import Tensor, nn
 
 from plainvision.layers.linear_pair import LinearPair
 from plainvision.layers.series_activation import SeriesActivation
-from plainvision.models.backbone import Backbone, Groups, Variant, register_family
+from plainvision.layers.spatial_pool import check_output_stride, max_pool
+from plainvision.models.backbone import Backbone, Groups, Variant, register_family, rename
 from plainvision.models.registry import Published
 
 Form = Literal["pairs", "single", "deployed"]
@@ -89,6 +89,7 @@ class VanillaNet(Backbone):
         shortcut: None, or where a shortcut joins: before or after the activation (Table 3).
         deployed: build the fused form, of torch's own layers alone.
         global_pool: "avg", "max", or "" for none.
+        output_stride: 8, 16 or 32; what would halve the image further dilates the layers behind it instead.
         drop_rate: dropout before the classifier.
         drop_path_rate: stochastic depth of the last stage, rising linearly from 0; needs a shortcut.
     """
@@ -109,6 +110,7 @@ class VanillaNet(Backbone):
         shortcut: Shortcut = None,
         deployed: bool = False,
         global_pool: str = "avg",
+        output_stride: int = 32,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ) -> None:
@@ -125,6 +127,7 @@ class VanillaNet(Backbone):
                 "drop. Give shortcut='before' or 'after', or leave it out.",
                 stacklevel=2,
             )
+        check_output_stride(output_stride)
         channels = [max(8, round(c * width / 8) * 8) for c in channels]
         form: Form = "deployed" if deployed else "pairs" if linear_pairs else "single"
         self.in_chans = in_chans
@@ -138,22 +141,23 @@ class VanillaNet(Backbone):
             )
         )
         stages: list[nn.Module] = []
-        reduction = stem.stride
+        reduction, dilation = stem.stride, 1
         self.feature_info = [{"num_chs": channels[0], "reduction": reduction, "module": "stem"}]
-        for i, (before, after, pool) in enumerate(zip(channels, channels[1:], pools, strict=False)):
-            conv = _conv(before, after, form, middle=before)
-            act = _activation(after, series, form)
+        for i, (before, after, window) in enumerate(zip(channels, channels[1:], pools, strict=False)):
+            conv, pool = _conv(before, after, form, middle=before), None
+            if window is not None:
+                stride = window.stride if reduction * window.stride <= output_stride else 1
+                pool = max_pool(window.kernel_size, stride, window.padding, dilation=dilation)
+                reduction, dilation = reduction * stride, dilation * (window.stride // stride)
+                self.feature_info.append({})
+            act = _activation(after, series, form, dilation)
             if shortcut is not None:
                 drop_path = 0.0 if deployed else drop_path_rate * i / max(1, len(pools) - 1)
-                pooling = nn.Identity() if pool is None else nn.MaxPool2d(*pool)
-                stages.append(ShortcutStage(conv, pooling, act, shortcut, drop_path, after - before))
+                stages.append(ShortcutStage(conv, pool or nn.Identity(), act, shortcut, drop_path, after - before))
             else:
-                parts = {"conv": conv} if pool is None else {"conv": conv, "pool": nn.MaxPool2d(*pool)}
+                parts = {"conv": conv} if pool is None else {"conv": conv, "pool": pool}
                 stages.append(nn.Sequential(OrderedDict(**parts, act=act)))
-            if pool is not None:
-                reduction *= pool.stride
-                self.feature_info.append({})
-            # One entry per resolution: the last stage that works at it.
+            # One entry per pooling: the last stage behind it.
             self.feature_info[-1] = {"num_chs": after, "reduction": reduction, "module": f"stages.{i}"}
         self.stages = nn.Sequential(*stages)
         self.reset_classifier(num_classes, global_pool)
@@ -189,11 +193,11 @@ class VanillaNet(Backbone):
     def from_official(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a state dict of the official code with our keys; it is a finished network, so its slope is 1."""
         if "stem1.0.weight" in state:
-            translated = {_rename(key, _OFFICIAL_TRAINING): value for key, value in state.items()}
+            translated = rename(state, _OFFICIAL_TRAINING)
             pairs = [key.removesuffix("first.0.weight") for key in translated if key.endswith("first.0.weight")]
             return translated | {f"{pair}slope": torch.ones(1) for pair in pairs}
         if "cls.2.weight" in state:
-            return {_rename(key, _OFFICIAL_DEPLOYED): value for key, value in state.items()}
+            return rename(state, _OFFICIAL_DEPLOYED)
         return state if isinstance(state, dict) else dict(state)
 
 
@@ -209,12 +213,11 @@ def _conv(before: int, after: int, form: Form, *, middle: int, window: Window = 
     )
 
 
-def _activation(channels: int, series: int, form: Form) -> nn.Module:
+def _activation(channels: int, series: int, form: Form, dilation: int = 1) -> nn.Module:
     if series == 0:
         return nn.ReLU()
-    if form == "deployed":
-        return nn.Sequential(nn.ReLU(), nn.Conv2d(channels, channels, 2 * series + 1, padding=series, groups=channels))
-    return SeriesActivation(channels, series)
+    activation = SeriesActivation(channels, series, dilation=dilation)
+    return activation.fuse() if form == "deployed" else activation
 
 
 def _classifier(features: int, classes: int, form: Form) -> nn.Module:
@@ -255,13 +258,6 @@ _OFFICIAL_DEPLOYED = (
     (r"^(stages\.\d+)\.act\.", r"\1.act.1."),
     (r"^cls\.2\.", "head."),
 )
-
-
-def _rename(key: str, rules: tuple[tuple[str, str], ...]) -> str:
-    for pattern, replacement in rules:
-        if re.match(pattern, key):
-            return re.sub(pattern, replacement, key)
-    return key
 
 
 def _fit_pretrained(state: dict[str, Any], model: VanillaNet) -> dict[str, Tensor]:
