@@ -391,23 +391,28 @@ def test_a_damaged_image_in_a_shard_is_told(tmp_path):
     batches = list(evaluation(root))
     assert len(names(batches)) == 15
     (told,) = [name for batch in batches for name in batch.skipped]
-    assert told == f"an image of {root}, validation (UnidentifiedImageError('cannot identify image file'))"
+    assert told == "validation-1.tar/0005.png (cannot identify image file)"
     assert [told.replace("validation", "train")] == [
         name for batch in TrainingBatches(recipe(root)).epoch(0) for name in batch.skipped
     ]
-    with pytest.raises(ValueError, match=r"cannot read an image of .*data\.corrupt=skip"):
+    with pytest.raises(ValueError, match=r"cannot read the image validation-1\.tar/0005\.png.*data\.corrupt=skip"):
         list(evaluation(root, corrupt="stop"))
 
 
-def test_a_damaged_image_ends_a_hugging_face_stream_with_a_way_out(tmp_path, hub):
+def test_a_hugging_face_stream_goes_on_behind_a_damaged_image(tmp_path, hub):
     place = tmp_path / "damaged"
     write_parquet(hub, place)
     features = hub.Features({"image": hub.Image(), "label": hub.ClassLabel(names=["b", "a"])})
-    rows = [{"image": {"bytes": b"damaged", "path": None}, "label": n % 2} for n in range(4)]
-    hub.Dataset.from_list(rows, features=features).to_parquet(place / "validation-00000-of-00001.parquet")
+    rows = [{"image": {"bytes": encoded(n) if n else b"damaged", "path": None}, "label": n % 2} for n in range(4)]
+    for split in ("train", "validation"):
+        hub.Dataset.from_list(rows, features=features).to_parquet(place / f"{split}-00000-of-00001.parquet")
     hub.load_dataset(str(place))  # so that its length is known
-    with pytest.raises(ValueError, match=r"broke off: cannot identify image file.*use hfds/ instead of hfids/"):
-        list(evaluation(f"hfids/{place}"))
+    (batch,) = evaluation(f"hfids/{place}")
+    assert batch.labels.tolist() == [1, 0, 1]
+    assert batch.skipped == ("validation/0/00000000 (cannot identify image file)",)
+    (batch,) = TrainingBatches(recipe(f"hfids/{place}")).epoch(0)  # full: the stream begins anew
+    assert len(batch.labels) == 4
+    assert all("(cannot identify image file)" in name for name in batch.skipped)
 
 
 @open_shards

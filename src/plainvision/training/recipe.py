@@ -66,7 +66,7 @@ _RECIPE: Ranges = {
     "clip_grad": (ABOVE_ZERO, FINITE),
     "label_smoothing": (0.0, BELOW_ONE),
     "bce_threshold": (0.0, BELOW_ONE),
-    "seed": (0, 2**63 - 1),
+    "seed": (-(2**63), 2**63 - 1),
 }
 
 
