@@ -109,7 +109,12 @@ def _read(model: nn.Module, source: str | Path | Mapping[str, Any]) -> tuple[dic
     state = {_DOTTED.sub(r"\1\2", key): value for key, value in _without_prefixes(state, own).items()}
     state = model.from_official(state) if isinstance(model, OfficialLayout) else state
     # Files from before torch 0.4.1 lack the counters of batch norms, which are read by none that has a momentum.
-    return {key: value for key, value in own.items() if key.endswith(f".{_COUNTER}")} | state, origin
+    counters = {
+        key: value
+        for key, value in own.items()
+        if key.endswith(f".{_COUNTER}") and f"{key.removesuffix(_COUNTER)}running_mean" in state
+    }
+    return counters | state, origin
 
 
 def _classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
