@@ -95,20 +95,22 @@ class FolderStore(Store):
                 found = sorted(entries, key=lambda entry: entry.name)
             for entry in found:
                 path = posixpath.join(folder, entry.name)
-                is_folder = os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
-                if not is_visible(entry.name) or not (is_folder or looks_like_image(path)):
+                is_link = entry.is_symlink()
+                is_folder = os.path.isdir(entry.path) if is_link else entry.is_dir()
+                leads_nowhere = is_link and not os.path.exists(entry.path)
+                if not is_visible(entry.name) or not (is_folder or leads_nowhere or looks_like_image(path)):
                     continue
-                if entry.is_symlink():
+                if is_link:
                     real = os.path.realpath(entry.path)
                     inside = _inside(real, walked)
                     leads_back = is_folder and any(other.startswith(os.path.join(real, "")) for other in walked)
-                    if inside is not None or leads_back:
+                    if inside is not None or leads_back or leads_nowhere:
                         listing.links[path] = inside
                         continue
                     walked |= {real: path} if is_folder else {}
                 if is_folder:
                     to_do.append(path)
-                elif not (entry.is_file(follow_symlinks=False) or _is_file_or_missing(entry.path)):
+                elif not (entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path)):
                     listing.left_out[path] = "is no file"  # a named pipe, for instance, which would wait for ever
                     continue
                 listing.add(path, is_folder=is_folder)
@@ -321,10 +323,6 @@ def _decoded(member: zipfile.ZipInfo) -> str:
         return member.orig_filename if member.flag_bits & 0x800 else member.orig_filename.encode("cp437").decode()
     except UnicodeError:
         return member.orig_filename
-
-
-def _is_file_or_missing(path: str) -> bool:
-    return os.path.isfile(path) or not os.path.exists(path)
 
 
 def _inside(real: str, walked: dict[str, str]) -> str | None:
