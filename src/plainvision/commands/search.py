@@ -47,7 +47,7 @@ def main(words: list[str]) -> None:
     from plainvision.search.choices import operation_counts
     from plainvision.search.comparison import compare_with_random, means
     from plainvision.search.drawing import draw_cells
-    from plainvision.training.loop import TrainingInterrupted
+    from plainvision.training.processes import TrainingInterrupted
 
     if arguments.figure is not None:
         check_format(arguments.figure)

@@ -46,7 +46,8 @@ def main(words: list[str]) -> None:
 
     from accelerate import PartialState
 
-    from plainvision.training.loop import TrainingInterrupted, train
+    from plainvision.training.loop import train
+    from plainvision.training.processes import TrainingInterrupted
 
     try:
         result = train(arguments.recipe, arguments.out, resume=arguments.resume)

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import json
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from plainvision.files import write_whole
@@ -34,9 +35,16 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], words: Mapping[str, 
     Raises:
         OSError: the place cannot be written; an old file is still there.
     """
-    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    header = {**words, _CHECKSUM: _digest(plain, words)}
-    write_whole(path, lambda file: save_file(plain, file, metadata=header))
+    # Each tensor is a copy, because safetensors refuses those that layers share.
+    plain = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
+    written = save(plain, metadata={**words, _CHECKSUM: _digest(plain, words)})
+    # safetensors writes its words in any order: sorted, the same weights make the same file.
+    end = 8 + int.from_bytes(written[:8], "little")
+    header = json.loads(written[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    write_whole(path, lambda file: file.write_bytes(len(text).to_bytes(8, "little") + text + written[end:]))
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -197,7 +197,7 @@ def run_study(
 
     from plainvision.bench import comparison, measure, median_interval
     from plainvision.bench.circumstances import usable_device
-    from plainvision.training.run_folder import load_network
+    from plainvision.training.weights_file import load_network
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("a study runs in one process, one network after the other. Start it without a launcher.")
@@ -219,7 +219,7 @@ def run_study(
     )
     rows = []
     for variant, measured, compared in zip(study.variants(), timed, comparison(timed), strict=True):
-        low, high = median_interval(measured.times_ms)
+        low, high = median_interval(measured.times_ms) or (None, None)
         # Relative to the first, which says something when that is the network as it is.
         speed = compared if study.variants()[0].stage is None else {}
         rows.append(
@@ -275,7 +275,7 @@ def _train(study: LayerStudy, out: Path, resume: bool) -> dict[Variant, list[flo
 
 def _finished(folder: "RunFolder") -> float | None:
     """Return the top-1 after the last epoch of a run, None where it is not finished."""
-    from plainvision.training.run_folder import read_metrics
+    from plainvision.training.resumable import read_metrics
 
     epochs = [line for line in read_metrics(folder.path) if "top1" in line]
     if not epochs or epochs[-1]["epoch"] < folder.recipe.epochs - 1:
