@@ -281,6 +281,8 @@ def open_store(root: str, split: str) -> tuple[Store, Listing]:
         hint = f"Did you mean {' or '.join(close)}?" if close else "Check data.root and data.validation_root."
         looked = "" if root == str(path) else f" at {path}"
         raise FileNotFoundError(f"there are no images at {root!r}: no such folder or archive{looked}. {hint}")
+    if path == path.parent and not (path / split).is_dir():
+        raise ValueError(f"{root!r} is the whole file system, which is not searched for images. Give their folder.")
     if path.is_dir():
         folder = FolderStore(path)
         return folder, folder.listing(split if (path / split).is_dir() else "")

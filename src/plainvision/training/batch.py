@@ -16,6 +16,8 @@ from torch.utils.data import default_collate, get_worker_info
 from plainvision.training.decoding import reason
 from plainvision.training.recipe import Augment, Data
 
+# So many unreadable images in a row are no accident, and a large data set should not be searched to its end.
+MOST_IN_A_ROW = 100
 # So many times as long as high, an image is cut to its middle before it is resized.
 _LONGEST = 8
 

@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import Dataset
 
 from plainvision.training.batch import (
+    MOST_IN_A_ROW,
     Batch,
     Failure,
     Reader,
@@ -31,9 +32,6 @@ from plainvision.training.recipe import Data, Recipe
 from plainvision.training.streams import EvaluationStream, TrainingStream, is_stream
 
 __all__ = ["Batch", "EvaluationBatches", "TrainingBatches"]
-
-# So many unreadable images in a row are no accident, and a large data set should not be searched to its end.
-_MOST_IN_A_ROW = 100
 
 
 class TrainingBatches:
@@ -262,7 +260,7 @@ class _TrainingImages(Dataset[Sample | Failure]):
             if row.image is not None:
                 return replace(row, skipped=tuple(unreadable.values()))
             (unreadable[index],) = row.skipped
-            if len(unreadable) == _MOST_IN_A_ROW:
+            if len(unreadable) == MOST_IN_A_ROW:
                 break
         return Failure(_all_unreadable(tuple(unreadable.values()), *self._where))
 
@@ -313,7 +311,7 @@ def _training_classes(data: Data) -> tuple[str, ...] | None:
     if is_stream(data.root):
         return None
     try:
-        return open_images(data, "train").classes
+        return open_images(replace(data, corrupt="skip"), "train").classes
     except (FileNotFoundError, ValueError):  # a machine that only evaluates may lack the training images
         return None
 

@@ -206,9 +206,11 @@ class _HuggingFace(Images):
             rows = datasets.load_dataset(self._source, split=self._split)
         except (ValueError, RuntimeError) as error:  # also a folder with a script, which the library does not run
             raise ValueError(f"cannot read {root!r}: {error} Name the split in data.{role}_split.") from error
-        self._image, label = columns(rows.features, datasets, root)
+        self._image, label = _columns(rows.features, datasets, root)
         # Left undecoded, an image is its bytes or its path.
         self._rows = rows.cast_column(self._image, datasets.Image(decode=False))
+        chunks = self._rows.data[self._image].chunks  # without their bytes, which may be many
+        self._paths = [path for chunk in chunks for path in chunk.field("path").to_pylist()]
         values = rows.with_format("numpy")[label][:]
         if isinstance(rows.features[label], datasets.ClassLabel):
             self.classes, self.labels = tuple(rows.features[label].names), np.asarray(values, dtype=np.int64)
@@ -224,7 +226,7 @@ class _HuggingFace(Images):
             )
 
     def name(self, index: int) -> str:
-        path = self._rows[index][self._image]["path"]
+        path = self._paths[index]
         if not path:
             return f"{self._split}/{index:08d}"
         # A folder on disk is known by absolute paths: keep what says which image it is.
@@ -232,10 +234,6 @@ class _HuggingFace(Images):
 
     def read(self, index: int, mode: str) -> Image.Image:
         return _decode(open_row(self._rows[index][self._image], self._source), mode, self._max_pixels)
-
-    def fingerprint(self) -> str:
-        """Return the hash of the labels and their names; asking each image for its name would read them all."""
-        return fingerprint((self.classes[label] for label in self.labels), self.labels)
 
 
 class _Digits(Images):
@@ -298,7 +296,7 @@ def open_row(image: dict[str, Any], source: str) -> BinaryIO:
     return xopen(path, "rb")
 
 
-def columns(features: Any, datasets: Any, root: str) -> tuple[str, str]:
+def _columns(features: Any, datasets: Any, root: str) -> tuple[str, str]:
     """Return the names of the image column and the label column."""
     images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]

@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from plainvision.training.batch import (
+    MOST_IN_A_ROW,
     Batch,
     Failure,
     Reader,
@@ -32,9 +33,6 @@ from plainvision.training.images import Role, class_lookup, fingerprint, local_o
 from plainvision.training.processes import Loader
 from plainvision.training.recipe import Data, Recipe
 from plainvision.training.shards import Row, Shards
-
-# So many unreadable images in a row are no accident, and an epoch is not repeated for ever.
-_MOST_IN_A_ROW = 100
 
 
 def is_stream(root: str) -> bool:
@@ -184,7 +182,7 @@ class _Hub:
                 "downloads the data set, and then its length is known."
             ) from error
         builder = self._reader.builder
-        builder.as_streaming_dataset = partial(_undecoded, builder.as_streaming_dataset, datasets.Image(decode=False))
+        builder.as_streaming_dataset = partial(_undecoded, builder, datasets.Image(decode=False))
         self.images, index = int(self._reader.num_samples), self._reader.class_to_idx
         self.classes = tuple(sorted(index, key=index.__getitem__)) if index else None
         self.description = f"{split} {self.classes}"
@@ -206,8 +204,8 @@ def _read(image: Any, source: str, max_pixels: int, mode: str) -> Any:
     return decode(open_row(image, source), mode, max_pixels)
 
 
-def _undecoded(streaming: Any, feature: Any, split: str) -> Any:
-    return streaming(split=split).cast_column("image", feature)
+def _undecoded(builder: Any, feature: Any, split: str) -> Any:
+    return type(builder).as_streaming_dataset(builder, split=split).cast_column("image", feature)
 
 
 def _open(data: Data, role: Role, seed: tuple[int, ...] | None) -> Shards | _Hub:
@@ -251,7 +249,7 @@ class _StreamedImages(IterableDataset[Sample | Failure]):
                 if sample.image is not None:
                     yield replace(sample, skipped=lost)
                     wanted, lost = wanted - 1, ()
-                if wanted <= 0 or (self._batch is not None and len(lost) == _MOST_IN_A_ROW):
+                if wanted <= 0 or (self._batch is not None and len(lost) == MOST_IN_A_ROW):
                     break
         except Exception as error:  # a damaged shard, a connection that ends
             yield Failure(
