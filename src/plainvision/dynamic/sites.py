@@ -131,10 +131,9 @@ def _vanillanet(model: nn.Module) -> list[Site]:
     for name, layer in model.named_modules():
         stage, _, own = name.rpartition(".")
         if own == "pool" and stage.count(".") == 1 and _stride(layer):
-            convs = [
-                own for own, part in model.get_submodule(f"{stage}.act").named_modules() if type(part) is nn.Conv2d
-            ]
-            sites.append(Site(name, *[f"{stage}.act.{convs[0]}" if convs else None] * 2))
+            behind = model.get_submodule(f"{stage}.act")
+            conv = next((f"{stage}.act.{n}" for n, part in behind.named_modules() if isinstance(part, nn.Conv2d)), None)
+            sites.append(Site(name, conv, conv))
     return sites
 
 

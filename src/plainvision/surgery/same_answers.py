@@ -260,10 +260,9 @@ def _check_steady(model: nn.Module, images: Tensor) -> None:
 
 
 def _state(model: nn.Module) -> dict[str, str]:
-    """Return what a pass may have changed: plain attributes and buffers in words, parameters by their version."""
+    """Return what a pass may have changed in words: parameters, buffers and plain attributes."""
     own = vars(nn.Module())
-    found = {name: repr(parameter._version) for name, parameter in model.named_parameters()}
-    found |= {name: _in_words(buffer) for name, buffer in model.named_buffers()}
+    found = {name: _in_words(value) for name, value in (*model.named_parameters(), *model.named_buffers())}
     for name, module in model.named_modules():
         for key, value in vars(module).items():
             if key not in own:

@@ -8,7 +8,6 @@ from types import CodeType
 from typing import Any
 
 import torch
-from timm.layers import BatchNormAct2d
 from torch import Tensor, fx, nn
 from torch._dynamo.eval_frame import OptimizedModule
 from torch.optim.swa_utils import AveragedModel
@@ -16,18 +15,19 @@ from torch.optim.swa_utils import AveragedModel
 from plainvision.layers.attention_pool import Pooling
 from plainvision.layers.dynamic_conv import DynamicLayer
 from plainvision.layers.eval_mode import eval_mode
-from plainvision.layers.fusable import Fusable
+from plainvision.layers.fusable import BatchNorm, Fusable
 
 
 class _Tracer(fx.Tracer):
-    """Traces down to torch's own layers, ours, and timm's batch norm that holds its activation."""
+    """Traces down to torch's own layers, ours, and what extends a convolution or a batch norm."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, DynamicLayer):
             return True
         if any(isinstance(part, DynamicLayer) for part in m.modules()):  # a site within is a node of the graph
             return False
-        return isinstance(m, Fusable | Pooling | BatchNormAct2d) or super().is_leaf_module(m, module_qualified_name)
+        leaves = Fusable | Pooling | BatchNorm | nn.Conv2d
+        return isinstance(m, leaves) or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Shallow(fx.Tracer):
@@ -41,7 +41,9 @@ def own_copy(model: nn.Module) -> nn.Module:
     """Return a copy of ``model`` without what wraps it, or parts of it, for several devices, compiling or averages."""
     while isinstance(model, _WRAPPERS):
         model = _wrapped(model)
-    model = copy.deepcopy(model)
+    # Weights that hooks compute, as pruning does, are part of a graph, and torch copies none.
+    values = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    model = copy.deepcopy(model, {id(value): value.detach().clone() for value in values if not value.is_leaf})
     wrappers = [module for module in model.modules() if isinstance(module, _WRAPPERS)]
     for wrapper in reversed(wrappers):  # those within others first
         replace_layers(model, {wrapper: _wrapped(wrapper)})
