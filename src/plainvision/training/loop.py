@@ -7,7 +7,7 @@ and the position in the run. What a restart needs is therefore the weights, the 
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from plainvision.training.checkpoint import load_training_state, training_state,
 from plainvision.training.data import EvaluationBatches, TrainingBatches
 from plainvision.training.evaluation import Evaluation, evaluate
 from plainvision.training.fit import all_finite, check_data, check_network, has_batch_norm
+from plainvision.training.images import absolute
 from plainvision.training.losses import Losses
 from plainvision.training.optimization import Optimization, seed_everything
 from plainvision.training.processes import TrainingInterrupted, leave_at_exit, stop_requested
@@ -95,6 +96,7 @@ class _Run:
     def __init__(self, recipe: Recipe, out: str | Path, resume: bool, held: ExitStack) -> None:
         for technique in recipe.techniques:
             technique.check(recipe)
+        recipe = replace(recipe, data=absolute(recipe.data))  # what is recorded is found from any folder
         self.recipe = recipe
         self.folder = RunFolder(out, recipe, resume=resume)
         self.accelerator = _accelerator(recipe)

@@ -11,12 +11,14 @@
 Weights carry the recipe in their header, so that a file alone says which network it belongs to.
 """
 
+from dataclasses import fields, replace
 from pathlib import Path
 
 from torch import Tensor
 
-from plainvision.training.recipe import Recipe
-from plainvision.training.resumable import ResumableFolder
+from plainvision.models.described import check_description
+from plainvision.training.recipe import Recipe, as_recorded
+from plainvision.training.resumable import ResumableFolder, read_object
 from plainvision.training.weights_file import Origin, save_network
 
 WEIGHTS = ("best", "last")
@@ -32,7 +34,7 @@ class RunFolder(ResumableFolder):
     file = "recipe.json"
     noun = "run"
     other = "a run of another recipe, {}"
-    advice = "the recipe and the overrides of that run"
+    advice = "the recipe and the overrides of that run; what names files is only taken from your own words"
     free = ("machine.", "data.workers")  # how the run uses the hardware
 
     def __init__(self, path: str | Path, recipe: Recipe, *, resume: bool) -> None:
@@ -43,3 +45,29 @@ class RunFolder(ResumableFolder):
     def save_weights(self, kind: str, weights: dict[str, Tensor], classes: tuple[str, ...], epoch: int) -> None:
         """Write the weights of the network as it is in ``epoch``; ``kind`` is "best" or "last"."""
         save_network(self.path / f"{kind}.safetensors", weights, Origin(self.recipe, classes, epoch))
+
+
+def recorded_recipe(folder: Path, given: Recipe) -> Recipe:
+    """Return the recipe of the run in ``folder``, as data: what names files is taken from ``given``.
+
+    Raises:
+        ValueError: the file is damaged, or describes no network.
+    """
+    file = folder / RunFolder.file
+    try:
+        found = Recipe.from_dict(read_object(file))
+        check_description(found.model, found.model_options)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    kept = as_recorded(found)
+    data = {
+        field.name: getattr(given.data, field.name)
+        for field in fields(found.data)
+        if getattr(kept.data, field.name) != getattr(found.data, field.name)
+    }
+    return replace(
+        kept,
+        data=replace(kept.data, **data),
+        start_from=given.start_from,
+        new_classifier=found.new_classifier and given.start_from is not None,
+    )
