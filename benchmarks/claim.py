@@ -14,6 +14,8 @@ _VERDICTS = {True: "holds", False: "does NOT hold", None: "undecided, the machin
 
 def at_least(rows: Sequence[dict[str, Any]], ratio: float) -> bool | None:
     """Return whether each row's speed is at least ``ratio`` times that of its first, None where the noise hides it."""
+    if any(row["ratio_low"] is None for row in rows):  # too few rounds for an interval
+        return None
     if any(row["ratio_high"] < ratio for row in rows):
         return False
     return True if all(row["ratio_low"] >= ratio for row in rows) else None

@@ -20,7 +20,7 @@ import plainvision as pv
 from plainvision.bench import as_table, count_macs, write_record
 from plainvision.recipes import get_recipe
 from plainvision.training import Recipe, evaluate, train
-from plainvision.training.run_folder import read_metrics
+from plainvision.training.resumable import read_metrics
 from plainvision.training.techniques import EMA, DeepTraining
 
 RECIPES = ("vanillanet_clothing", "resnet18_clothing")

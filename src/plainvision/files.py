@@ -5,7 +5,6 @@ import csv
 import io
 import json
 import os
-import secrets
 import shutil
 import sys
 import tempfile
@@ -33,7 +32,7 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
         place = _behind_links(Path(path))
         if place.exists() and (_is_open_file(place) or not place.is_file()):
             with tempfile.TemporaryDirectory() as folder:  # writers may seek, and choose a format by the name's ending
-                made = Path(folder) / f"made{place.suffix}"
+                made = Path(folder) / (Path(path).name or "made")
                 write(made)
                 with made.open("rb") as source, _opened(place) as node:
                     shutil.copyfileobj(source, node)
@@ -58,6 +57,37 @@ def write_json(path: str | Path, content: Any) -> None:
     write_text(path, text)
 
 
+def read_object(path: str | Path) -> dict[str, Any]:
+    """Return the JSON object in a file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged, or holds something else.
+    """
+    return object_of(Path(path).read_bytes(), str(path))
+
+
+def object_of(text: str | bytes, name: str) -> dict[str, Any]:
+    """Return the JSON object in a text.
+
+    Raises:
+        ValueError: it is damaged, or is something else; ``name`` begins the message.
+    """
+    try:
+        found = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{name} is damaged: it is not whole JSON ({error}). Copy it again, or make it anew."
+        ) from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{name} is damaged: it holds JSON, but no object. Copy it again, or make it anew.")
+    return found
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is no number")
+
+
 def write_csv(path: str | Path, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a table that spreadsheets read, whole or not at all.
 
@@ -80,13 +110,13 @@ def write_text(path: str | Path, text: str) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Remove what a killed process left of files that it was writing into ``folder``."""
-    for file in filter(is_unfinished, folder.iterdir()):
-        file.unlink(missing_ok=True)
+    for beside in filter(is_unfinished, folder.iterdir()):
+        shutil.rmtree(beside, ignore_errors=True)
 
 
-def is_unfinished(file: Path) -> bool:
-    """Return whether a killed process left ``file`` half written."""
-    return file.name.startswith(".") and _UNFINISHED in file.name
+def is_unfinished(path: Path) -> bool:
+    """Return whether a killed process left ``path`` with a file that it was writing."""
+    return path.name.startswith(".") and path.name.endswith(_UNFINISHED)
 
 
 @contextlib.contextmanager
@@ -138,8 +168,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def _replace(place: Path, write: Callable[[Path], object]) -> None:
-    unfinished = place.with_name(f".{secrets.token_hex(8)}{_UNFINISHED}{place.suffix}")
+    # In a folder of its own the file has its own name, which some writers write down or choose a format by.
+    beside = Path(tempfile.mkdtemp(prefix=".", suffix=_UNFINISHED, dir=place.parent))
     try:
+        unfinished = beside / place.name
         write(unfinished)
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
@@ -148,7 +180,7 @@ def _replace(place: Path, write: Callable[[Path], object]) -> None:
         unfinished.chmod(0o666 & ~mask)  # safetensors lets only the owner read what it writes
         unfinished.replace(place)
     finally:
-        unfinished.unlink(missing_ok=True)
+        shutil.rmtree(beside, ignore_errors=True)
     if os.name == "posix":  # else a power cut may undo the replacing
         folder = os.open(place.parent, os.O_RDONLY)
         try:

@@ -20,7 +20,8 @@ from plainvision.training.data import EvaluationBatches
 from plainvision.training.evaluation import Evaluation, Prediction, evaluate
 from plainvision.training.loop import train
 from plainvision.training.recipe import Data
-from plainvision.training.run_folder import Origin, load_network, read_metrics, save_network
+from plainvision.training.resumable import read_metrics
+from plainvision.training.weights_file import Origin, load_network, save_network
 
 RECIPE = "vanillanet_digits"
 

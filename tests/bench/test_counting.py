@@ -109,3 +109,12 @@ def test_a_shared_parameter_counts_once():
 def test_an_image_of_no_size_is_refused(size, channels):
     with pytest.raises(ValueError, match=r"there is no image of .* Give an image_size and channels above zero"):
         count_macs(nn.ReLU(), size, channels)
+
+
+@DEVICES
+def test_the_attention_of_a_vision_transformer_counts_on_every_processor(device):
+    with torch.device(device):
+        model = timm.create_model("vit_tiny_patch16_224", num_classes=4)
+    tokens, width = 14 * 14 + 1, 192
+    block = 4 * tokens * width**2 + 2 * tokens**2 * width + 2 * tokens * width * 4 * width
+    assert count_macs(model) == 12 * block + 14 * 14 * width * 3 * 16 * 16 + 4 * width

@@ -99,6 +99,11 @@ class Place:
     dilations: Path
     said: str
 
+    @property
+    def words(self) -> tuple[str | Path, ...]:
+        """The run with its images, as options."""
+        return "--model", self.run, "--data.root", self.images
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Place:
@@ -113,8 +118,8 @@ def place(tmp_path_factory) -> Place:
                 Image.fromarray(picture).save(images / split / name / f"{index}.png")
     data = Data(root=str(images), image_size=16, crop_ratio=1.0, workers=0)
     made(run, Recipe(name="tiny", model="resnet20_cifar", model_options={"width": 0.5}, data=data))
-    said = good("evaluate", "--model", run, *STRIDES, "--out", folder / "strides")
-    good("evaluate", "--model", run, *DILATIONS, "--out", folder / "dilations")
+    said = good("evaluate", "--model", run, "--data.root", images, *STRIDES, "--out", folder / "strides")
+    good("evaluate", "--model", run, "--data.root", images, *DILATIONS, "--out", folder / "dilations")
     return Place(folder, run, images, folder / "strides", folder / "dilations", said)
 
 
@@ -188,7 +193,8 @@ def test_an_unknown_verb_gets_a_suggestion():
 def test_evaluate_writes_the_outcomes_that_the_library_computes(place):
     network, origin = load_network(place.run)
     space = pv.dynamic.Space(stride={"A": (1, 2), "D": (1, 2)})
-    made = pv.dynamic.evaluate(pv.dynamic.DynamicNetwork(network, space=space, image_size=16), origin.recipe.data)
+    data = replace(origin.recipe.data, root=str(place.images))
+    made = pv.dynamic.evaluate(pv.dynamic.DynamicNetwork(network, space=space, image_size=16), data)
     found = outcomes(place.strides)
     np.testing.assert_array_equal(found.predictions, made.predictions)
     np.testing.assert_allclose(found.log_confidences, made.log_confidences, rtol=1e-4, atol=1e-5)
@@ -214,8 +220,8 @@ def test_evaluate_prints_scores_and_writes_a_record_and_a_figure(place):
 
 
 def test_what_is_left_out_is_said_with_its_reason(place, tmp_path):
-    said = good("evaluate", "--model", place.run, "--size", "A=2,3", "--no-controls", "--out", tmp_path / "a")
-    said += good("evaluate", "--model", place.run, "--size", "C=2,3", "--no-controls", "--out", tmp_path / "b")
+    said = good("evaluate", *place.words, "--size", "A=2,3", "--no-controls", "--out", tmp_path / "a")
+    said += good("evaluate", *place.words, "--size", "C=2,3", "--no-controls", "--out", tmp_path / "b")
     assert said.count("1 permutations of size") == 1
     assert "; 1 left out\n" in said
     assert "1 permutations are left out: two paths of the network no longer meet in the same size" in said
@@ -223,7 +229,7 @@ def test_what_is_left_out_is_said_with_its_reason(place, tmp_path):
 
 
 def test_a_stopped_evaluation_goes_on_by_the_same_command(place, tmp_path, monkeypatch):
-    words = ("evaluate", "--model", place.run, *STRIDES, "--data.validation-split", "test", "--batch-size", 1)
+    words = ("evaluate", *place.words, *STRIDES, "--data.validation-split", "test", "--batch-size", 1)
     words = (*words, "--no-controls", "--out", tmp_path / "out")
     seen: list[tuple[int, int | None]] = []
 
@@ -254,13 +260,13 @@ def test_images_that_cannot_be_read_are_counted(place, tmp_path):
     shutil.copytree(place.images / "test", tmp_path / "images" / "test")
     (tmp_path / "images" / "test" / "dots" / "torn.png").write_bytes(b"torn")
     data = ("--data.root", tmp_path / "images", "--data.validation-split", "test")
-    said = good("evaluate", "--model", place.run, *STRIDES, *data, "--no-controls", "--out", tmp_path / "out")
+    said = good("evaluate", *place.words, *STRIDES, *data, "--no-controls", "--out", tmp_path / "out")
     assert re.search(r"skipped \S*dots/torn\.png \(", said)
     assert "18 images, 4 permutations" in said
 
 
 def test_scale_and_context_are_conditions_of_the_images(place, tmp_path):
-    words = ("evaluate", "--model", place.run, *DILATIONS, "--no-controls", "--no-share")
+    words = ("evaluate", *place.words, *DILATIONS, "--no-controls", "--no-share")
     good(*words, "--scale", 2, "--out", tmp_path / "scale")
     good(
         *words, "--context", 12, "--out", tmp_path / "context", "--figure", tmp_path / "a.pdf", "--json", tmp_path / "b"
@@ -276,7 +282,7 @@ def test_scale_and_context_are_conditions_of_the_images(place, tmp_path):
 
 
 def test_the_paper_s_options_are_the_default(place, tmp_path):
-    words = ("evaluate", "--model", place.run, "--data.validation-per-class", 1, "--no-controls")
+    words = ("evaluate", *place.words, "--data.validation-per-class", 1, "--no-controls")
     said = good(*words, "--sites", "layer2.0.conv1", "layer3.0.conv1", "--out", tmp_path / "a")
     sites = {"A": "layer2.0.conv1", "B": "layer3.0.conv1"}
     network = pv.dynamic.DynamicNetwork(load_network(place.run)[0], sites=sites, space="stride", image_size=16)
@@ -396,7 +402,7 @@ def test_combined_attributes_are_written_and_evaluated(place, tmp_path):
     assert f"9 permutations of stride and dilation in {file}" in said
     assert "input zooms" in said  # once, because both are of one network
     assert "input zooms," not in said
-    good("evaluate", "--model", place.run, "--space", file, "--out", tmp_path / "both")
+    good("evaluate", *place.words, "--space", file, "--out", tmp_path / "both")
     found = outcomes(tmp_path / "both")
     space = outcomes(place.strides).combine(outcomes(place.dilations), limit=9)
     assert found.permutations == space.chosen
@@ -404,15 +410,17 @@ def test_combined_attributes_are_written_and_evaluated(place, tmp_path):
     assert good("preferences", tmp_path / "both").count("dilation") > 3
     sites = ("--sites", "W=conv1", "X=layer1.0.conv1", "Y=layer2.0.conv1", "Z=layer3.0.conv1")
     assert "is for the sites A, B, C, D, and resnet20_cifar has W, X, Y, Z" in failure(
-        "evaluate", "--model", place.run, "--space", file, *sites, "--out", tmp_path / "c"
+        "evaluate", *place.words, "--space", file, *sites, "--out", tmp_path / "c"
     )
 
 
 def test_greedy_curves_of_two_networks_have_controls_of_their_own(place, tmp_path):
-    data = load_network(place.run)[1].recipe.data
+    data = replace(load_network(place.run)[1].recipe.data, root=str(place.images))
     recipe = Recipe(name="other", model="resnet20_cifar", model_options={"width": 0.5, "drop_rate": 0.1}, data=data)
     made(tmp_path / "other", recipe, seed=1)
-    good("evaluate", "--model", tmp_path / "other", *STRIDES, "--out", tmp_path / "strides")
+    good(
+        "evaluate", "--model", tmp_path / "other", "--data.root", place.images, *STRIDES, "--out", tmp_path / "strides"
+    )
     words = (place.strides, tmp_path / "strides")
     good("greedy", *words, "--json", tmp_path / "g.json", "--figure", tmp_path / "g.png")
     controls = json.loads((tmp_path / "g.json").read_text())["figures"]["controls"]
@@ -437,7 +445,7 @@ def test_preferences_of_one_are_shown_by_permutation_and_by_option(place):
 
 
 def test_preferences_of_several_are_drawn_against_scale_and_context(place, tmp_path):
-    run = ("evaluate", "--model", place.run, "--data.validation-per-class", 2, "--no-controls")
+    run = ("evaluate", *place.words, "--data.validation-per-class", 2, "--no-controls")
     good(*run, *DILATIONS, "--scale", 0.5, "--out", tmp_path / "dilation_scale")
     for axis, value in (("scale", 0.5), ("scale", 2), ("context", 8), ("context", 12)):
         good(*run, *STRIDES, f"--{axis}", value, "--out", tmp_path / f"stride_{axis}_{value}")
@@ -469,7 +477,7 @@ def test_preferences_of_several_are_drawn_against_scale_and_context(place, tmp_p
 
 
 def test_a_series_begins_at_the_smallest_scale(place, tmp_path):
-    good("evaluate", "--model", place.run, *STRIDES, "--no-controls", "--scale", 0.5, "--out", tmp_path / "half")
+    good("evaluate", *place.words, *STRIDES, "--no-controls", "--scale", 0.5, "--out", tmp_path / "half")
     axis, series = preference_series({"a": outcomes(place.strides), "b": outcomes(tmp_path / "half")})
     assert (axis, list(series["stride"])) == ("scale", [0.5, 1.0])
 
@@ -494,7 +502,7 @@ def test_efficiency_shows_what_an_oracle_saves(place, tmp_path):
 
 
 def test_finetune_trains_and_sets_the_bounds_beside_each_other(place, tmp_path, monkeypatch):
-    words = ("finetune", "--model", place.run, *STRIDES, "--epochs", 1, "--batch-size", 4, "--lr", 0.01)
+    words = ("finetune", *place.words, *STRIDES, "--epochs", 1, "--batch-size", 4, "--lr", 0.01)
     words = (*words, "--out", tmp_path / "rof")
     with monkeypatch.context() as patch:
         patch.setattr(loop._Run, "everyone_stops", lambda run, _: run.state.step == 2)
@@ -523,6 +531,8 @@ def test_finetune_trains_and_sets_the_bounds_beside_each_other(place, tmp_path, 
         "evaluate",
         "--model",
         tmp_path / "rof" / "run",
+        "--data.root",
+        place.images,
         "--weights",
         "last",
         *STRIDES,
@@ -600,7 +610,7 @@ def test_times_are_told_roughly(seconds, words):
         ("evaluate {run} --space {folder}/x.json", "no space at {folder}/x.json. Give a file that `plainvision"),
         (
             "evaluate {run} --space {strides}/scores.json",
-            "{strides}/scores.json holds no permutations ('permutations')",
+            "{strides}/scores.json holds no permutations (its fields are claim, date, command,",
         ),
         ("evaluate {run} --stride A=1,2 --scale 0", "--scale 0 leaves nothing of images of 16 pixels"),
         ("evaluate {run} --stride A=1,2 --context 99", "context=99: images are resized to 16 pixels, so give 1 to 16."),
@@ -621,7 +631,11 @@ def test_times_are_told_roughly(seconds, words):
         ("evaluate --model resnt18 --checkpoint x.pth", "unknown model 'resnt18'. Did you mean resnet18"),
         ("evaluate --model torchvision/resnt18 --checkpoint x.pth", "Did you mean torchvision/resnet18"),
         ("evaluate --model {folder}/ran", "no weights at {folder}/ran. Nearby: run"),
-        ("evaluate --model {vanilla}", "no sites are known for VanillaNet. Name them with"),
+        (
+            "evaluate --model {vision}",
+            "no sites are known for VisionTransformer. Name them with `sites`, for instance sites={{'A': "
+            "'layer1.0.conv1'}}, or on the command line --sites A=layer1.0.conv1.",
+        ),
         ("evaluate --model resnet20_cifar --checkpoint {weights} --num-classes 3", "there is no word of where the"),
         ("bounds", "no outcomes. Give a folder that `plainvision dynamic evaluate` wrote into, for instance: plain"),
         ("bounds {folder}/stride", "no outcomes at {folder}/stride. Nearby: strides. Give a folder that"),
@@ -646,7 +660,7 @@ def test_times_are_told_roughly(seconds, words):
     ],
 )
 def test_what_cannot_work_is_explained(place, more, tmp_path, words, message):
-    known = {name: str(value) for name, value in vars(place).items()} | more | {"run": f"--model {place.run}"}
+    known = {name: str(value) for name, value in vars(place).items()} | more | {"run": " ".join(map(str, place.words))}
     given = words.replace("{run}/", f"{place.run}/").format(**known).split()
     if given[0] in ("evaluate", "finetune"):
         given += ["--out", str(tmp_path / "out")]
@@ -660,11 +674,14 @@ def more(place, tmp_path_factory) -> dict[str, str]:
     from plainvision.training.techniques import SpatialOps
 
     folder = tmp_path_factory.mktemp("more")
-    data = load_network(place.run)[1].recipe.data
-    made(folder / "vanilla", Recipe(name="v", model="vanillanet_5", model_options={"width": 1 / 16}, data=data))
+    data = replace(load_network(place.run)[1].recipe.data, root=str(place.images))
+    made(
+        folder / "vision",
+        Recipe(name="v", model="test_vit", model_options={"img_size": 16, "patch_size": 8}, data=data),
+    )
     ops = SpatialOps(op="max", image_size=64)
     fused = Recipe(name="f", model="resnet26", data=data, techniques=(ops,))
     made(folder / "fused", fused)
     weights = folder / "weights.safetensors"
     save_file(pv.create_model("resnet20_cifar", num_classes=3).state_dict(), weights)
-    return {"vanilla": str(folder / "vanilla"), "fused": str(folder / "fused"), "weights": str(weights)}
+    return {"vision": str(folder / "vision"), "fused": str(folder / "fused"), "weights": str(weights)}

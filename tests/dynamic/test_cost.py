@@ -174,3 +174,25 @@ def test_costs_add_up_and_keep_the_first_problem():
     total = Cost(3, 4) + Cost(30, 40)
     assert (total.macs, total.activations, total.problem) == (33, 44, None)
     assert (Cost(1, 1, "this") + Cost(1, 1, "that")).problem == "this"
+
+
+@pytest.mark.parametrize("size", [4, 7, 9, 16])
+def test_what_passes_as_computable_is_computed_where_strides_meet_poolings(size):
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2, 1), nn.MaxPool2d(2), nn.MaxPool2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    dynamic = DynamicNetwork(model, sites=["0", "1", "2"], space=Space(stride=(1, 2, 3, 4)), image_size=size).eval()
+    for permutation in dynamic.permutations:
+        with dynamic.configure(dict(zip(dynamic.sites, permutation, strict=True))):
+            assert dynamic(torch.randn(1, 3, size, size)).shape == (1, 4)
+
+
+def test_a_map_of_no_pixels_is_a_problem_also_where_a_layer_takes_it():
+    class Cut(nn.Module):
+        def forward(self, x):
+            return x[..., 1:, 1:].sum((2, 3))
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), Cut())
+    dynamic = DynamicNetwork(model, sites=["0"], space=Space(stride=(2, 8)), image_size=8)
+    assert [str(permutation[0]) for permutation in dynamic.permutations] == ["2"]
+    assert dynamic.left_out == {"a feature map would shrink to nothing": 1}

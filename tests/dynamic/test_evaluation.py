@@ -294,9 +294,9 @@ def test_context_shows_more_of_the_image_at_the_same_size_of_its_pixels(network,
     inner, outer = read(data, 6)[0].images, read(whole, 6)[0].images
     assert torch.equal(outer[:, :, 1:9, 1:9], inner)
     with watched(network) as seen:
-        both = evaluate(network, data, context=6, scale=1.5, controls=False)
-    assert {tuple(images.shape[2:]) for images in seen} == {(9, 9)}
-    assert both.condition == {"scale": 1.5, "context": 6}
+        both = evaluate(network, data, context=8, scale=1.5, controls=False)
+    assert {tuple(images.shape[2:]) for images in seen} == {(12, 12)}
+    assert both.condition == {"scale": 1.5, "context": 8}
 
 
 def test_context_needs_data_and_no_more_pixels_than_there_are(network, data):
@@ -530,7 +530,7 @@ def test_a_run_that_is_killed_while_it_writes_is_found_again(network, data, tmp_
     ended = run(given_to(tmp_path / "program.py", network, data, KILLED), out)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     left = sorted(path.name for path in out.iterdir())
-    assert left[0].endswith(".unfinished.safetensors")
+    assert left[0].endswith(".unfinished")
     assert left[1:] == ["evaluation.json", "part-00000.safetensors"]
     progress = []
     outcomes = evaluate(

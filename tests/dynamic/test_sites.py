@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import plainvision.models  # noqa: F401  (registers our networks with timm)
 from plainvision.dynamic import DynamicNetwork, Site, Space
+from plainvision.dynamic.engine import shared_passes, whole_passes
 from plainvision.dynamic.sites import find_sites, followers
 from plainvision.layers.dynamic_conv import DynamicLayer, Option
 from plainvision.surgery.tracing import trace_graph
@@ -19,6 +20,7 @@ DENSE = [f"features.denseblock{stage}.denselayer1.conv2" for stage in (1, 2, 3, 
 MOBILE = [f"features.{block}.conv.1.0" for block in (2, 4, 7, 14)]
 TIMM_MOBILE = [f"blocks.{stage}.0.conv_dw" for stage in (1, 2, 3, 5)]
 SHORTCUTS = [f"layer{stage}.0.downsample.0" for stage in (1, 2, 3, 4)]
+STEM = [f"stem.{number}" for number in (0, 2, 4, 6)]
 CIFAR = ["conv1", "layer1.0.conv1", "layer2.0.conv1", "layer3.0.conv1"]
 
 # Network -> the layers whose stride changes, the layers whose dilation and size change, the followers of each site.
@@ -34,6 +36,7 @@ KNOWN = {
     "timm/resnet18": (FIRST, FIRST, [None, *SHORTCUTS[1:]]),
     "timm/mobilenetv2_100": (TIMM_MOBILE, TIMM_MOBILE, [None] * 4),
     "timm/densenet121": (POOLS, DENSE, [None] * 4),
+    "timm/patchconvnet_s60": (STEM, STEM, [None] * 4),
     "timm/resnet20_cifar": (CIFAR, CIFAR, [None, None, "layer2.0.shortcut", "layer3.0.shortcut"]),
 }
 
@@ -185,3 +188,33 @@ def test_a_layer_belongs_to_one_site():
     match = r"layer2\.0\.downsample\.0 would belong to the sites A and B.*`Site\(follow=\.\.\.\)`"
     with pytest.raises(ValueError, match=match):
         DynamicNetwork(model, sites=["layer2.0.conv1", "layer2.0.downsample.0"], image_size=64)
+
+
+@pytest.mark.parametrize("options", [{}, {"deployed": True}, {"series": 0}, {"shortcut": "before"}])
+def test_vanillanet_has_sites_where_it_pools_and_in_the_activations_behind(options):
+    model = timm.create_model("vanillanet_8", width=1 / 64, num_classes=3, **options)
+    sites = find_sites(model, None)
+    assert [site.stride for site in sites.values()] == ["stages.1.pool", "stages.2.pool", "stages.4.pool"]
+    kernel = None if "series" in options else f"stages.1.act.{'1' if 'deployed' in options else 'conv'}"
+    assert (sites["A"].dilation, sites["A"].size) == (kernel, kernel)
+    dynamic = DynamicNetwork(model, space=Space(stride=(1, 2)), image_size=64).eval()
+    assert find_sites(dynamic.model, None) == sites
+    assert len(dynamic.permutations) == 8
+
+
+@pytest.mark.parametrize("at", ["stride", "dilation", "size"])
+@pytest.mark.parametrize("name", ["vanillanet_6", "patchconvnet_s60"])
+def test_our_families_share_work_between_permutations_and_compute_the_same(name, at):
+    options = {"width": 1 / 64} if name == "vanillanet_6" else {}
+    dynamic = DynamicNetwork(
+        timm.create_model(name, num_classes=3, **options), space=Space(**{at: (1, 2, 3)}), image_size=64
+    ).eval()
+    assert dynamic.levels.traced
+    permutations = dynamic.permutations[-4:]
+    with torch.no_grad():
+        images = torch.randn(1, 3, 64, 64)
+        shared = dict(shared_passes(dynamic.levels, permutations, list(dynamic.sites), images))
+        whole = dict(whole_passes(dynamic.levels, permutations, list(dynamic.sites), images))
+    assert len({logits.sum().item() for logits in whole.values()}) > 1
+    for number, logits in whole.items():
+        torch.testing.assert_close(shared[number], logits)

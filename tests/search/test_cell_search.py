@@ -16,8 +16,8 @@ from plainvision.search.cell_search import _Search
 from plainvision.search.folder import SearchFolder
 from plainvision.search.halves import Halves, halve
 from plainvision.training import Augment
-from plainvision.training.loop import TrainingInterrupted
-from plainvision.training.run_folder import read_metrics
+from plainvision.training.processes import TrainingInterrupted
+from plainvision.training.resumable import read_metrics
 
 
 @pytest.fixture(scope="module")

@@ -91,8 +91,8 @@ def with_first_edge(*edge) -> str:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"kind": "plainvision cells", "ver', r"is not whole JSON.*Copy it again, or resume the search"),
-        ("[1, 2]", r"JSON of another kind.*genotype\.json of a search"),
+        ('{"kind": "plainvision cells", "ver', r"is not whole JSON.*Copy it again, or make it anew"),
+        ("[1, 2]", r"it holds JSON, but no object\. Copy it again"),
         (json.dumps({"figures": []}), r"JSON of another kind"),
         (changed(version=9), r"has version 9 of the format, and this is plainvision's version 1"),
         (
@@ -104,9 +104,9 @@ def with_first_edge(*edge) -> str:
         (with_first_edge("skip", 1), r"reads the sources \[1, 1\]"),
         (changed(normal=[]), r"0 normal cells, where a network of 3 shared cells has 1"),
         (changed(reduction=cells().to_dict()["reduction"][:1]), r"reduction cell has 1 nodes, .* this search have 2"),
-        (changed(reduction=[[["skip"]]]), r"lacks a part of a genotype, or has it in another form|not enough values"),
-        (changed(space={"cells": "shared"}), r"lacks a part of a genotype"),
-        (changed(normal=None), r"lacks a part of a genotype"),
+        (changed(reduction=[[["skip"]]]), r"reduction\[0\]\[0\] is \['skip'\], and must be a list"),
+        (changed(space={"cells": "shared"}), r"space lacks the field 'depth'"),
+        (changed(normal=None), r"normal is None, and must be a list"),
     ],
 )
 def test_a_file_that_holds_no_genotype_is_explained(tmp_path, content, message):

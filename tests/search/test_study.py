@@ -20,8 +20,9 @@ from plainvision.search.study import LayerStudy, Variant, run_study, write_csv
 from plainvision.search.study_drawing import draw_study
 from plainvision.training import Data, loop
 from plainvision.training.recipe import Machine
-from plainvision.training.run_folder import build_network, load_network, read_metrics
+from plainvision.training.resumable import read_metrics
 from plainvision.training.techniques import SpatialOps
+from plainvision.training.weights_file import build_network, load_network
 
 DATA = Data(channels=1, image_size=32, crop_ratio=1.0, mean=(0.3,), std=(0.37,), workers=0)
 SMALL = LayerStudy(data=DATA, ops=("conv", "max"), stages=(2,), seeds=(0, 1), epochs=1, machine=Machine(threads=1))

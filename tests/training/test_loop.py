@@ -16,8 +16,9 @@ import plainvision as pv
 from plainvision.layers import LinearPair
 from plainvision.training import Augment, evaluate, train
 from plainvision.training.optimization import Optimization
-from plainvision.training.run_folder import load_network, read_metrics
+from plainvision.training.resumable import read_metrics
 from plainvision.training.techniques import EMA, DeepTraining, FuseAfterAnneal, LinearPairs, NoEffectWarning
+from plainvision.training.weights_file import load_network
 
 TESTS = Path(__file__).parent.parent
 
@@ -128,7 +129,8 @@ def test_deep_training_ends_with_merged_pairs_that_fuse(tmp_path):
 def test_the_best_weights_are_the_best_that_fuse(tmp_path, monkeypatch):
     from plainvision.training import loop
 
-    scores = iter([90.0, 80.0, 20.0, 10.0])  # deep training ends before the third epoch
+    # Deep training ends before the third epoch; at the end the weights that were averaged are scored too.
+    scores = iter([90.0, 80.0, 20.0, 10.0, 10.0])
     evaluate = loop.evaluate
     monkeypatch.setattr(loop, "evaluate", lambda *given, **named: replace(evaluate(*given, **named), top1=next(scores)))
     result = train(EVERYTHING, tmp_path)

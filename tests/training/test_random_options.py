@@ -20,10 +20,10 @@ import plainvision as pv
 from plainvision.dynamic.levels import set_options
 from plainvision.layers.dynamic_conv import DynamicLayer, Option
 from plainvision.training import Recipe, loop, train
-from plainvision.training.loop import TrainingInterrupted
-from plainvision.training.run_folder import build_network, load_network, save_network
+from plainvision.training.processes import TrainingInterrupted
 from plainvision.training.state import State
 from plainvision.training.techniques import EMA, TECHNIQUES, NoEffectWarning, RandomOptions, Technique
+from plainvision.training.weights_file import build_network, load_network, save_network
 
 STRIDES = RandomOptions(attribute=None, stride={"A": (1, 2), "C": (1, 2, 3), "D": (0.5, 2)}, image_size=16)
 NARROW = replace(

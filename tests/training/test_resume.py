@@ -15,8 +15,8 @@ from training.recipes_for_tests import EVERYTHING
 
 from plainvision.models import create_model
 from plainvision.training import loop, train
-from plainvision.training.loop import TrainingInterrupted
-from plainvision.training.run_folder import read_metrics
+from plainvision.training.processes import TrainingInterrupted
+from plainvision.training.resumable import read_metrics
 
 HERE = Path(__file__).parent
 

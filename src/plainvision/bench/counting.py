@@ -1,7 +1,11 @@
 """Parameters and multiply-adds of a network, counted the way papers count them."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from plainvision.layers.eval_mode import eval_mode
@@ -29,22 +33,33 @@ def count_macs(model: nn.Module, image_size: tuple[int, int] | int = 224, channe
     device = tensors[0].device if tensors else torch.device("cpu")
     dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
     images = torch.zeros(1, channels, height, width, device=device, dtype=dtype)
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    # In eval mode torch's attention layers run as one fused operation, which the counter does not know.
-    torch.backends.mha.set_fastpath_enabled(False)
     # The counter wants a gradient function of each tensor that a layer is given and that learns; a class token that one
     # layer hands to another has none.
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         for parameter in learning:
             parameter.requires_grad_(False)
-        with eval_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with eval_mode(model), torch.no_grad(), counted_macs() as macs:
             model(images)
     finally:
         for parameter in learning:
             parameter.requires_grad_(True)
+    return macs()
+
+
+@contextmanager
+def counted_macs() -> Iterator[Callable[[], int]]:
+    """Count the multiply-adds of what is computed in a ``with`` block; what it gives returns how many there were.
+
+    Attention runs as the matrix products that it consists of: the counter knows some of torch's fused kernels alone.
+    """
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            yield lambda: counter.get_total_flops() // 2
+    finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
-    return counter.get_total_flops() // 2
 
 
 def checked_image_size(image_size: tuple[int, int] | int, channels: int) -> tuple[int, int]:

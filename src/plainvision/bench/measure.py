@@ -245,23 +245,24 @@ def ratios(measurements: Sequence[Measurement]) -> list[float]:
 def comparison(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
     """Return a row per network for a record or a table: its figures, its speed relative to the first.
 
-    ``speed_ratio`` is the median over rounds, ``ratio_low`` and ``ratio_high`` its `median_interval`.
+    ``speed_ratio`` is the median over rounds, ``ratio_low`` and ``ratio_high`` its `median_interval`; None where the
+    rounds are too few for one.
 
     Raises:
         ValueError: no measurements, or not of one call.
     """
     rows = []
     for measurement, rounds in zip(measurements, ratios_per_round(measurements), strict=True):
-        low, high = median_interval(rounds)
+        low, high = median_interval(rounds) or (None, None)
         ratio = {"speed_ratio": statistics.median(rounds), "ratio_low": low, "ratio_high": high}
         rows.append(measurement.to_dict() | ratio)
     return rows
 
 
-def median_interval(values: Sequence[float]) -> tuple[float, float]:
+def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """Return an interval that holds the true median with 95 % confidence, whatever the distribution.
 
-    Below six values no interval is that sure, and it is the lowest and the highest.
+    None below six values: not even the lowest and the highest are that sure.
 
     Raises:
         ValueError: no values.
@@ -275,8 +276,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
     while 2 * (tail + math.comb(count, drop)) <= 0.05 * 2**count:
         tail += math.comb(count, drop)
         drop += 1
-    lowest = max(drop - 1, 0)
-    return ordered[lowest], ordered[count - 1 - lowest]
+    return (ordered[drop - 1], ordered[count - drop]) if drop else None
 
 
 def _measure(
@@ -286,15 +286,20 @@ def _measure(
 ) -> list[Measurement]:
     macs: dict[str, int] = {}
     works: dict[str, Callable[[], object]] = {}
+    spoilt: dict[str, tuple[Tensor, Tensor]] = {}
     for name, network in networks.items():
         images = setup.images(floating_dtype(network))
         _try(setup, name, prepare(setup, network, images))
+        fresh = setup.images(images.dtype)
+        if not torch.equal(images, fresh):
+            spoilt[name] = (images, fresh)
+            images.copy_(fresh)
         macs[name] = count_macs(network, setup.image_size, setup.channels)
         timed = cast(nn.Module, torch.compile(network)) if setup.compile else network
         works[name] = prepare(setup, timed, images)
         _try(setup, name, works[name])
-    _rounds(setup, works, setup.warmup)
-    times = _rounds(setup, works, setup.runs)
+    _rounds(setup, works, spoilt, setup.warmup)
+    times = _rounds(setup, works, spoilt, setup.runs)
     return [
         Measurement(
             name=name,
@@ -314,13 +319,24 @@ def _measure(
     ]
 
 
-def _rounds(setup: Circumstances, works: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return each work's milliseconds per round."""
+def _rounds(
+    setup: Circumstances,
+    works: dict[str, Callable[[], object]],
+    spoilt: dict[str, tuple[Tensor, Tensor]],
+    rounds: int,
+) -> dict[str, list[float]]:
+    """Return each work's milliseconds per round.
+
+    Works that write into their images, those of ``spoilt``, get the same values again before each pass, untimed.
+    """
     names = list(works)
     times: dict[str, list[float]] = {name: [] for name in names}
     for index in range(rounds):
         turn = index % len(names)
         for name in names[turn:] + names[:turn]:
+            if name in spoilt:
+                images, fresh = spoilt[name]
+                images.copy_(fresh)
             setup.synchronize()
             start = time.perf_counter()
             works[name]()

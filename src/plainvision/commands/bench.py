@@ -157,7 +157,7 @@ def _table(rows: list[dict]) -> Table:
             _figure(row["images_per_second"]),
             "" if row["peak_memory_mb"] is None else _figure(row["peak_memory_mb"]),
             f"{row['speed_ratio']:.2f} x",
-            f"{row['ratio_low']:.2f}–{row['ratio_high']:.2f}",
+            "too few" if row["ratio_low"] is None else f"{row['ratio_low']:.2f}–{row['ratio_high']:.2f}",
         )
     return table
 

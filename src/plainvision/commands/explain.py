@@ -108,6 +108,10 @@ def main(words: list[str]) -> None:
 def _check_files(paths: Sequence[Path]) -> None:
     for path in paths:
         if not path.is_file():
+            if path.is_dir():
+                raise FileNotFoundError(
+                    f"no image at {path}. It is a folder: give files of images, for instance {path}/*.jpg."
+                )
             near = difflib.get_close_matches(path.name, [item.name for item in path.parent.glob("*")], n=3)
             hint = f" Nearby: {', '.join(near)}." if near else ""
             raise FileNotFoundError(f"no image at {path}.{hint} Give files of images.")
@@ -140,16 +144,12 @@ def _networks(models: Sequence[str], checkpoints: Sequence[str]) -> list[Network
 def _prepared(path: Path, data: "Data") -> tuple["Tensor", "Tensor"]:
     """Return the image as the network takes it and as it is shown: resized and cropped alike, (C, H, W)."""
     import torch
-    from PIL import Image
 
     from plainvision.training.batch import evaluation_transform, pixel_mode
-    from plainvision.training.images import reason
+    from plainvision.training.decoding import decode, reason
 
     try:
-        with Image.open(path) as image:
-            # Pillow warns when a palette with transparency loses it in one step.
-            whole = image.convert("RGBA") if "transparency" in image.info else image
-            picture = whole.convert(pixel_mode(data))
+        picture = decode(path.open("rb"), pixel_mode(data), data.max_pixels)
     except Exception as error:  # a damaged file makes decoders raise nearly anything
         raise ValueError(f"cannot read the image {path}: {reason(error)}. Give another, or save it anew.") from error
     pixels = evaluation_transform(data)(picture)

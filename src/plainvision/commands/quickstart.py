@@ -22,7 +22,7 @@ def main(words: list[str]) -> None:
     arguments = parsed(Arguments, words, "quickstart", __doc__)
 
     from plainvision.quickstart import quickstart
-    from plainvision.training.loop import TrainingInterrupted
+    from plainvision.training.processes import TrainingInterrupted
 
     try:
         found = quickstart(arguments.out)

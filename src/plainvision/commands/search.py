@@ -1,6 +1,6 @@
 """Search cells, draw them, and train networks of them beside random ones under the same budget.
 
-Example: plainvision search --data.root cifar10-train.zip --epochs 50 --cells individual --out runs/search
+Example: plainvision search --data.root clothing.zip --epochs 50 --cells individual --out runs/search
 """
 
 import shlex
@@ -45,14 +45,16 @@ def main(words: list[str]) -> None:
     from plainvision.files import write_json
     from plainvision.search.cell_search import search_cells
     from plainvision.search.choices import operation_counts
-    from plainvision.search.comparison import compare_with_random, means
+    from plainvision.search.comparison import check_data, compare_with_random, means
     from plainvision.search.drawing import draw_cells
-    from plainvision.training.loop import TrainingInterrupted
+    from plainvision.training.processes import TrainingInterrupted
 
     if arguments.figure is not None:
         check_format(arguments.figure)
         check_writable(arguments.figure, "--figure")
     out, search = arguments.out, arguments.search
+    if not arguments.skip_training:
+        check_data(search, arguments.training)
     try:
         found = search_cells(search, out, resume=arguments.resume)
         figure = arguments.figure or out / "cells.png"

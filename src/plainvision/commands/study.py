@@ -43,7 +43,7 @@ def main(words: list[str]) -> None:
     from plainvision.explain.figures import check_format, save
     from plainvision.search.study import run_study, write_csv
     from plainvision.search.study_drawing import draw_study
-    from plainvision.training.loop import TrainingInterrupted
+    from plainvision.training.processes import TrainingInterrupted
 
     out = arguments.out
     figure = arguments.figure or out / "study.png"
@@ -98,7 +98,10 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
             *(
                 ("", "")
                 if row["speed_ratio"] is None
-                else (f"{row['speed_ratio']:.2f} x", f"{row['ratio_low']:.2f}–{row['ratio_high']:.2f}")
+                else (
+                    f"{row['speed_ratio']:.2f} x",
+                    "too few" if row["ratio_low"] is None else f"{row['ratio_low']:.2f}–{row['ratio_high']:.2f}",
+                )
             ),
         )
     return table

@@ -3,15 +3,18 @@
 Example: plainvision train vanillanet_clothing --data.root clothing.zip --out runs/clothing --epochs 50
 """
 
+import argparse
+import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from plainvision.commands import parsed
+from plainvision.commands import parsed, say
 from plainvision.recipes import get_recipe, list_recipes
+from plainvision.training.length import for_epochs
 from plainvision.training.recipe import Recipe
 
 
@@ -36,18 +39,24 @@ def main(words: list[str]) -> None:
                 "the recipe's name comes first, for instance: plainvision train vanillanet_digits --out runs/a"
             )
         return
+    base = get_recipe(words[0])
+    default = _default(base, words[1:])
     arguments = parsed(
         Arguments,
         words[1:],
         f"train {words[0]}",
         __doc__,
-        default=Arguments(recipe=get_recipe(words[0]), out=tyro.MISSING),
+        default=Arguments(recipe=default, out=tyro.MISSING),
     )
 
     from accelerate import PartialState
 
-    from plainvision.training.loop import TrainingInterrupted, train
+    from plainvision.layers.linear_pair import LinearPair
+    from plainvision.training.loop import train
+    from plainvision.training.processes import TrainingInterrupted
 
+    if not arguments.resume and os.environ.get("RANK", "0") == "0":
+        _say_what_was_scaled(base, default, arguments.recipe)
     try:
         result = train(arguments.recipe, arguments.out, resume=arguments.resume)
     except TrainingInterrupted as error:
@@ -55,8 +64,43 @@ def main(words: list[str]) -> None:
         raise TrainingInterrupted(f"{error}\n  plainvision train {again}") from None
     if not PartialState().is_main_process:
         return
-    print(f"top-1 {result.last.top1:.2f} %, best {result.best_top1:.2f} %; weights in {result.folder}")
-    print(f"Next: plainvision fuse {result.folder}")
+    say(f"top-1 {result.last.top1:.2f} %, best {result.best_top1:.2f} %; weights in {result.folder}")
+    if all(pair.slope.item() == 1 for pair in result.network.modules() if isinstance(pair, LinearPair)):
+        say(f"Next: plainvision fuse {shlex.quote(str(result.folder))}")
+
+
+def _default(base: Recipe, words: list[str]) -> Recipe:
+    """Return the recipe that the words override: that of the run to resume, or the named one for as many epochs."""
+    seen = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for option in ("--out", "--epochs", "--start-from"):
+        seen.add_argument(option)
+    seen.add_argument("--resume", action="store_true")
+    try:
+        given, _ = seen.parse_known_args(words)
+        epochs = int(given.epochs or base.epochs)
+        known = Path(given.out) / "recipe.json" if given.resume and given.out else None
+    except (argparse.ArgumentError, ValueError):  # which tyro explains better
+        return base
+    if known is not None and known.exists():
+        from plainvision.training.run_folder import recorded_recipe
+
+        recipe = recorded_recipe(known.parent, replace(base, start_from=given.start_from or base.start_from))
+        if recipe.name == base.name:
+            return recipe
+    return for_epochs(base, epochs) if 0 < epochs != base.epochs else base
+
+
+def _say_what_was_scaled(base: Recipe, default: Recipe, recipe: Recipe) -> None:
+    from plainvision.training.resumable import dotted_fields
+
+    named, scaled, final = (dotted_fields(one.to_dict()) for one in (base, default, recipe))
+    changed = [
+        f"{name} {scaled[name]} instead of {named[name]}"
+        for name in named
+        if name != "epochs" and named[name] != scaled[name] == final[name]
+    ]
+    if changed:
+        say(f"for {recipe.epochs} epochs instead of {base.epochs}: {', '.join(changed)}")
 
 
 def _help() -> str:

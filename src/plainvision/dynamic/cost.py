@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from plainvision.bench.counting import counted_macs
 from plainvision.dynamic.levels import Levels, Step, Values, set_options
 from plainvision.dynamic.space import Permutation
 from plainvision.layers.dynamic_conv import DynamicLayer
 from plainvision.layers.eval_mode import eval_mode
+
+_SHRUNK = "a feature map would shrink to nothing"
 
 
 @dataclass(frozen=True)
@@ -87,14 +89,16 @@ class Costs:
         """Return what one level costs, and the values that it leaves."""
         self._activations = 0
         reached = dict(values)
-        with eval_mode(self._model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with eval_mode(self._model), torch.no_grad(), counted_macs() as counted:
             for step in self._levels.levels[number].steps:
                 try:
                     reached[step.node] = self._levels.compute(step, reached, self._image)
                 except (RuntimeError, ValueError, AssertionError) as error:
                     return Cost(problem=_problem(step, self._model, error)), {}
-        macs = counter.get_total_flops() // 2
-        return Cost(macs, self._activations), {node: reached[node] for node in self._levels.levels[number].kept}
+                value = reached[step.node]
+                if isinstance(value, Tensor) and not value.numel():  # which shapes alone may let pass
+                    return Cost(problem=_SHRUNK), {}
+        return Cost(counted(), self._activations), {node: reached[node] for node in self._levels.levels[number].kept}
 
     def _count(self, _: nn.Module, __: object, output: Tensor) -> None:
         self._activations += output.numel()
@@ -145,7 +149,7 @@ def _problem(step: Step, model: nn.Module, error: Exception) -> str:
     node = step.node
     layer = model.get_submodule(str(node.target)) if node.op == "call_module" else None
     if isinstance(layer, DynamicLayer | nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-        return "a feature map would shrink to nothing"
+        return _SHRUNK
     if len(node.all_input_nodes) > 1:
         return "two paths of the network no longer meet in the same size"
     what = str(node.target) or "the network"

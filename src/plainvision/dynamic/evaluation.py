@@ -3,7 +3,7 @@
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from plainvision.dynamic.engine import shared_passes, whole_passes
 from plainvision.dynamic.levels import Levels
 from plainvision.dynamic.network import DynamicNetwork
 from plainvision.dynamic.outcomes import Outcomes
-from plainvision.dynamic.parts import Folder, Loader, Parts, joined
+from plainvision.dynamic.parts import Folder, Loader, Parts, joined, opened
 from plainvision.dynamic.space import to_plain
 from plainvision.dynamic.views import VIEWS
 from plainvision.layers.eval_mode import eval_mode
@@ -70,7 +70,8 @@ def evaluate(
 
     Raises:
         ValueError: labels outside the classes, logits that are not numbers, images of which a permutation cannot be
-            computed, an evaluation of something else in ``out``, or several processes without it.
+            computed, an evaluation of something else, of other images, or at work in ``out``, or several processes
+            without it.
         OSError: ``out`` cannot be written.
     """
     if batch_size < 1 or batches_per_part < 1:
@@ -89,14 +90,15 @@ def evaluate(
     target = torch.device(device) if device is not None else processes.device if several else home
     parts = Parts(data, batch_size, batches_per_part, classes)
     passes = _Passes(network, parts.classes, controls, share, condition, target, precision)
-    folder = None if out is None else Folder(Path(out), passes.described() | parts.described(), processes)
-    try:
-        network.to(target)
-        with eval_mode(network), network.configure({}), torch.inference_mode(), _autocast(target, precision):
-            done = _evaluate(parts, passes, folder, processes, on_progress)
-    finally:
-        network.to(home)
-    outcomes = joined(done) if folder is None else folder.finish(parts)
+    described = passes.described() | parts.described()
+    with nullcontext() if out is None else opened(Path(out), described, processes) as folder:
+        try:
+            network.to(target)
+            with eval_mode(network), network.configure({}), torch.inference_mode(), _autocast(target, precision):
+                done = _evaluate(parts, passes, folder, processes, on_progress)
+        finally:
+            network.to(home)
+        outcomes = joined(done) if folder is None else folder.finish(parts)
     parts.check(outcomes.labels)
     return outcomes
 

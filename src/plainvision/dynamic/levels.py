@@ -165,7 +165,8 @@ class Levels:
     def _writes(self, node: fx.Node) -> bool:
         """Return whether a node overwrites its first input."""
         if node.op == "call_module":
-            return bool(getattr(self._layer(node), "inplace", False))  # torch's own convention
+            # torch's own convention; a whole network may write into the images.
+            return node.target == "" or bool(getattr(self._layer(node), "inplace", False))
         if node.op == "call_method":
             return str(node.target).endswith("_") and not str(node.target).endswith("__")
         if node.op != "call_function":

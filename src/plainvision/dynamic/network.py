@@ -1,6 +1,5 @@
 """A trained network whose sites can be configured for each image, its weights untouched (arXiv:2103.09891)."""
 
-import copy
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from plainvision.dynamic.sites import Site, find_sites, followers
 from plainvision.dynamic.space import ATTRIBUTES, Space
 from plainvision.layers.dynamic_conv import DynamicLayer, Option, dynamic_layer
 from plainvision.layers.eval_mode import eval_mode
-from plainvision.surgery.tracing import example_input, replace_layer, trace_graph
+from plainvision.surgery.tracing import example_input, own_copy, replace_layer, trace_graph
 
 
 class NotTracedWarning(UserWarning):
@@ -35,6 +34,7 @@ class DynamicNetwork(nn.Module):
         space: the options of each site, or an attribute, "stride", "dilation" or "size", for the paper's options.
         image_size: side or (H, W) of the images in pixels, which decides what permutations cost; None is the network's
             own.
+        channels: of the images; None is the network's own.
         name: what to call the network in records; None takes timm's name or that of its class.
 
     Attributes:
@@ -60,24 +60,25 @@ class DynamicNetwork(nn.Module):
         sites: Mapping[str, str | Site] | Sequence[str] | None = None,
         space: Space | str = "stride",
         image_size: int | tuple[int, int] | None = None,
+        channels: int | None = None,
         name: str | None = None,
     ) -> None:
         super().__init__()
         self.space = Space.paper(space) if isinstance(space, str) else space
-        self.model = copy.deepcopy(model)
-        self.name = name or _name(model)
+        self.model = own_copy(model)
+        self.name = name or _name(self.model)
         self.sites = find_sites(self.model, sites)
         self.trained = _make_dynamic(self.model, self.sites, self.space.attributes)
         self.options = self.space.options(self.trained)
         self.default = self.space.default(self.trained)
-        images = example_input(self.model, 1, image_size)
+        images = example_input(self.model, 1, image_size, channels)
         self.image_size = tuple(images.shape[2:])
         costs = self.costs(images)
         static = costs(self.default)
         if static.problem is not None:
             raise ValueError(
-                f"{self.name} cannot take such images at all: {static.problem}. Give the image_size that it was "
-                "trained for."
+                f"{self.name} cannot take images of {'x'.join(map(str, images.shape[1:]))} at all: {static.problem}. "
+                "Give the image_size, and the channels, that it was trained for."
             )
         wanted = self.space.permutations(self.trained)
         self.permutations, found, self.left_out = feasible(costs, wanted, self.default, self.space.max_activations)

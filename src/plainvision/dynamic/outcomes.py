@@ -5,27 +5,18 @@ Units    accuracies are top-1 in per cent, costs are multiply-adds for one image
 An oracle is told the true class. What it scores is a bound, that no network reaches without being told.
 """
 
-import difflib
 import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from plainvision.dynamic import analyses
 from plainvision.dynamic.analyses import Bounds, Control, Efficiency, Greedy, Preferences, per_cent
-from plainvision.dynamic.space import Permutation, Space, describe, from_plain, to_plain
+from plainvision.dynamic.space import Permutation, Space, describe
 from plainvision.layers.dynamic_conv import Option
-
-# In a file's header, with the version of its format.
-_HEADER, _VERSION = "plainvision_outcomes", 1
-_PLAIN = ("network", "fingerprint", "sites", "static_macs", "classes", "condition", "left_out")
-_ARRAYS = ("macs", "labels", "predictions", "log_confidences", "log_tops", "static_predictions")
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,26 +294,9 @@ class Outcomes:
         Raises:
             OSError: the folder cannot be written, or the disk is full; the old file is still there.
         """
-        from plainvision.files import write_whole
+        from plainvision.dynamic import outcomes_file
 
-        header = {name: getattr(self, name) for name in _PLAIN} | {
-            "version": _VERSION,
-            "permutations": to_plain(self.permutations),
-            "default": to_plain([self.default])[0],
-            "names": self.names,
-            "skipped": self.skipped,
-            "views": [*self.views],
-        }
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-        arrays |= {f"views.{index}": view for index, view in enumerate(self.views.values())}
-        if self.mean_predictions is not None:
-            arrays["mean_predictions"] = self.mean_predictions
-        # `select` cuts views without a copy, and safetensors would write the memory as it lies.
-        arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        text = json.dumps(header, default=lambda number: number.item())  # numpy's numbers are none of JSON's
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda file: save_file(arrays, file, metadata={_HEADER: text}))
+        outcomes_file.save(self, Path(path))
 
     @classmethod
     def load(cls, path: str | Path, fingerprint: str | None = None) -> "Outcomes":
@@ -336,39 +310,9 @@ class Outcomes:
             FileNotFoundError: there is no such file.
             ValueError: the file is damaged, holds no outcomes, or those of another network.
         """
-        path = Path(path)
-        if not path.is_file():
-            folder = path.parent if path.parent.is_dir() else Path()
-            near = difflib.get_close_matches(path.name, [item.name for item in folder.iterdir()], n=3)
-            raise FileNotFoundError(
-                f"no outcomes at {path}."
-                + (f" Nearby: {', '.join(near)}." if near else "")
-                + " Give a file that an evaluation, or `Outcomes.save`, wrote."
-            )
-        try:
-            with safe_open(path, "np") as file:
-                text = (file.metadata() or {}).get(_HEADER)
-                arrays = {name: file.get_tensor(name) for name in file.keys()} if text else {}  # noqa: SIM118
-        except SafetensorError as error:
-            raise ValueError(f"{path} is not a whole safetensors file ({error}). Copy it again.") from error
-        if text is None:
-            raise ValueError(f"{path} holds no outcomes. Give a file that an evaluation, or `Outcomes.save`, wrote.")
-        try:
-            header = json.loads(text)
-            found = cls._of(header, arrays) if header["version"] == _VERSION else None
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged ({error}). Copy it again, or evaluate the network again.") from error
-        if found is None:
-            raise ValueError(
-                f"{path} has version {header['version']} of the format, and this plainvision reads {_VERSION}. Read it "
-                "with the plainvision that wrote it."
-            )
-        if fingerprint is not None and fingerprint != found.fingerprint:
-            raise ValueError(
-                f"{path} is of another network: {found.network} with fingerprint {found.fingerprint}, and "
-                f"{fingerprint} is wanted. Give the file of this network, or evaluate it into another."
-            )
-        return found
+        from plainvision.dynamic import outcomes_file
+
+        return outcomes_file.load(Path(path), fingerprint)
 
     def to_pandas(self) -> Any:
         """Return a DataFrame of one row per image and permutation, N x P rows.
@@ -380,20 +324,6 @@ class Outcomes:
             ImportError: pandas is not installed.
         """
         return analyses.table(self)
-
-    @classmethod
-    def _of(cls, header: dict[str, Any], arrays: dict[str, Any]) -> "Outcomes":
-        """Return the outcomes that a file's header and arrays describe."""
-        return cls(
-            permutations=from_plain(header["permutations"]),
-            default=from_plain([header["default"]])[0],
-            names=tuple(header["names"]),
-            skipped=tuple(header.get("skipped", ())),
-            mean_predictions=arrays.get("mean_predictions"),
-            views={name: arrays[f"views.{index}"] for index, name in enumerate(header["views"])},
-            **{name: header[name] for name in _PLAIN},
-            **{name: arrays[name] for name in _ARRAYS},
-        )
 
     @property
     def _letters(self) -> bool:

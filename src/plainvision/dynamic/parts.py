@@ -11,7 +11,9 @@ parts, and wherever a run was stopped.
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,13 @@ from accelerate import PartialState
 from torch import Tensor
 
 from plainvision.dynamic.outcomes import Outcomes
-from plainvision.files import remove_unfinished, write_json
+from plainvision.dynamic.space import to_plain
+from plainvision.files import locked, read_object, write_json
 from plainvision.training.batch import Batch
 from plainvision.training.data import EvaluationBatches
 from plainvision.training.recipe import Data
+
+_PART = re.compile(r"part-(\d{5,})\.safetensors")
 
 Loader = Iterable[Batch | Sequence[Tensor]]
 
@@ -48,9 +53,9 @@ class Parts:
         """Return what decides the images and their order, as JSON has it."""
         described: dict[str, Any] = {"batches_per_part": self._batches_per_part, "classes": self.classes}
         if isinstance(self._data, Data):
-            plain = dataclasses.asdict(self._data)
-            del plain["workers"]
-            described |= {"data": plain, "batch_size": self._batch_size}
+            described |= {"data": _plain(self._data), "batch_size": self._batch_size}
+        if isinstance(self._batches, EvaluationBatches):
+            described["images"] = self._batches.fingerprint
         return json.loads(json.dumps(described))
 
     def share(self, there: set[int], processes: PartialState) -> int | None:
@@ -104,12 +109,20 @@ class Folder:
     def __init__(self, path: Path, described: dict[str, Any], processes: PartialState) -> None:
         self._path = path
         self._processes = processes
-        self._fingerprint = described["fingerprint"]
+        self._described = described
         self._file = path / "outcomes.safetensors"
         plan = path / "evaluation.json"
         if plan.exists():
-            there = _read(plan)
+            there = read_object(plan)
+            there.setdefault("images", described.get("images"))  # versions before this one did not keep it
+            if isinstance(there.get("data"), dict):
+                there["data"] = _plain(Data()) | there["data"]  # nor the fields that they did not know
             changed = [key for key in described | there if described.get(key) != there.get(key)]
+            if changed == ["images"]:
+                raise ValueError(
+                    f"{path} holds an evaluation of other images: their names or labels have changed since it began. "
+                    "Restore them, or give another folder."
+                )
             if changed:
                 what = ", ".join(f"{key} ({_brief(there.get(key))} there)" for key in changed[:3])
                 raise ValueError(
@@ -121,11 +134,7 @@ class Folder:
         self.is_finished = self._file.exists()
         processes.wait_for_everyone()
         if processes.is_main_process and not plan.exists():
-            try:
-                path.mkdir(parents=True, exist_ok=True)
-                write_json(plan, described)
-            except OSError as error:
-                raise OSError(f"cannot write {path}: {error.strerror or error}. Give another folder.") from error
+            write_json(plan, described)
         processes.wait_for_everyone()
 
     def part(self, number: int) -> Path:
@@ -134,7 +143,7 @@ class Folder:
 
     def parts(self) -> set[int]:
         """Return the numbers of the parts that are there."""
-        return {int(file.stem.removeprefix("part-")) for file in self._path.glob("part-*.safetensors")}
+        return {int(found[1]) for file in self._path.iterdir() if (found := _PART.fullmatch(file.name))}
 
     def finish(self, parts: Parts) -> Outcomes:
         """Return all outcomes, joined into one file."""
@@ -143,15 +152,51 @@ class Folder:
             files = [self.part(number) for number in sorted(self.parts())]
             if not files:
                 raise ValueError("there is no image to evaluate. Check data.root, or the loader.")
-            outcomes = joined([Outcomes.load(file, self._fingerprint) for file in files])
+            outcomes = joined([self._part(file) for file in files])
             parts.check(outcomes.labels)  # before anything is given up
             outcomes.save(self._file)
         if self._processes.is_main_process:
             for number in self.parts():
                 self.part(number).unlink()
-            remove_unfinished(self._path)
         self._processes.wait_for_everyone()
-        return Outcomes.load(self._file, self._fingerprint)
+        return self._of_plan(self._file)
+
+    def _part(self, file: Path) -> Outcomes:
+        try:
+            return self._of_plan(file)
+        except ValueError as error:
+            raise ValueError(f"{error} Or remove that file: the same call computes this part again.") from error
+
+    def _of_plan(self, file: Path) -> Outcomes:
+        """Return the outcomes in a file, which somebody may have put there from another evaluation."""
+        found = Outcomes.load(file, self._described["fingerprint"])
+        for name, value in (("sites", found.sites), ("permutations", to_plain(found.permutations))):
+            if value != self._described[name]:
+                raise ValueError(f"{file} is of another evaluation than this folder's: its {name} are others.")
+        return found
+
+
+@contextmanager
+def opened(path: Path, described: dict[str, Any], processes: PartialState) -> Iterator[Folder]:
+    """Give the folder of an evaluation, which no other one may write into meanwhile.
+
+    Args:
+        path: where it is, or will be.
+        described: what decides the outcomes.
+        processes: those that share this evaluation.
+
+    Raises:
+        ValueError: another evaluation is in it, now or before, or something else.
+        OSError: it cannot be written.
+    """
+    with ExitStack() as held:
+        if processes.is_main_process:
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(path))
+            except OSError as error:
+                raise OSError(f"cannot write {path}: {error.strerror or error}. Give another folder.") from error
+        yield Folder(path, described, processes)
 
 
 def joined(parts: Sequence[Outcomes]) -> Outcomes:
@@ -178,11 +223,11 @@ def _batch(item: Batch | Sequence[Tensor], seen: int) -> Batch:
     return Batch(images, labels, tuple(str(seen + number) for number in range(len(labels))), ())
 
 
-def _read(plan: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(plan.read_text()))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{plan} is damaged ({error}). Give an empty folder, or copy it again.") from error
+def _plain(data: Data) -> dict[str, Any]:
+    """Return what decides the images."""
+    plain = dataclasses.asdict(data)
+    del plain["workers"], plain["allow_pipes"]
+    return json.loads(json.dumps(plain))
 
 
 def _brief(value: object) -> str:

@@ -10,7 +10,9 @@ from timm.models.resnet import Bottleneck
 from torch import fx, nn
 
 from plainvision.layers.dynamic_conv import DynamicLayer, dynamic_layer
+from plainvision.models.patchconvnet import PatchConvNet
 from plainvision.models.resnet_cifar import ResNetCifar
+from plainvision.models.vanillanet import VanillaNet
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def find_sites(model: nn.Module, sites: Mapping[str, str | Site] | Sequence[str]
 
     Args:
         model: ResNet (of bottlenecks or basic blocks), ResNeXt, MobileNetV2 and its kin, or DenseNet of torchvision or
-            timm, or our ResNet for CIFAR; any other with ``sites``.
+            timm; VanillaNet, PatchConvNet or our ResNet for CIFAR; any other with ``sites``.
         sites: layers by the site's name, or layers alone, which are then called A, B, C, ...
 
     Raises:
@@ -92,7 +94,7 @@ def _known_sites(model: nn.Module) -> dict[str, Site]:
                 return dict(zip(ascii_uppercase, found, strict=False))
     raise ValueError(
         f"no sites are known for {type(model).__name__}. Name them with `sites`, for instance sites={{'A': "
-        f"'layer1.0.conv1'}}. {_candidates(model)}"
+        f"'layer1.0.conv1'}}, or on the command line --sites A=layer1.0.conv1. {_candidates(model)}"
     )
 
 
@@ -123,11 +125,29 @@ def _resnet_cifar(model: nn.Module) -> list[Site]:
     return [Site.at(name) for name in ("conv1", "layer1.0.conv1", "layer2.0.conv1", "layer3.0.conv1")]
 
 
+def _vanillanet(model: nn.Module) -> list[Site]:
+    """Return the stages that halve the map: the pooling strides, and the convolution of the activation sees further."""
+    sites = []
+    for name, layer in model.named_modules():
+        stage, _, own = name.rpartition(".")
+        if own == "pool" and stage.count(".") == 1 and _stride(layer):
+            behind = model.get_submodule(f"{stage}.act")
+            conv = next((f"{stage}.act.{n}" for n, part in behind.named_modules() if isinstance(part, nn.Conv2d)), None)
+            sites.append(Site(name, conv, conv))
+    return sites
+
+
+def _patchconvnet(model: nn.Module) -> list[Site]:
+    return [Site.at(name) for name, layer in model.named_modules() if name.startswith("stem.") and _stride(layer) == 2]
+
+
 _KNOWN: tuple[tuple[tuple[type, ...], Callable[[nn.Module], list[Site]]], ...] = (
     ((timm.models.ResNet, torchvision.models.ResNet), _resnet),
     ((timm.models.EfficientNet, torchvision.models.MobileNetV2), _depthwise),
     ((timm.models.DenseNet, torchvision.models.DenseNet), _densenet),
     ((ResNetCifar,), _resnet_cifar),
+    ((VanillaNet,), _vanillanet),
+    ((PatchConvNet,), _patchconvnet),
 )
 
 

@@ -77,9 +77,9 @@ def _parts(model: nn.Module, kind: type) -> list[Any]:
 def _run_and_catch(model: nn.Module, images: Tensor, part: nn.Module) -> tuple[Any, Tensor]:
     """Return the network's output, and the tensor that ``part`` was given last."""
     caught: list[Tensor] = []
-    handle = part.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
+    handle = part.register_forward_pre_hook(lambda _, given: caught.append(given[0].clone()))
     try:
-        output = model(images)
+        output = model(images.clone())  # a pass may write into what it is given
     finally:
         handle.remove()
     if not caught:

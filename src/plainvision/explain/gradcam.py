@@ -63,7 +63,7 @@ def gradcam(
         targets, several = _targets(classes, len(images), count)
 
         def scores(batch: Tensor) -> Tensor:
-            output = model(batch)
+            output = model(batch.clone())  # a pass may write into what it is given, and there is one for each class
             # Logits that depend on nothing are no graph, and captum would fail; their maps are zero.
             return output if output.requires_grad else output.detach().requires_grad_()
 

@@ -120,8 +120,9 @@ def fold_sequence(layers: nn.Sequential) -> nn.Sequential:
     """Return ``layers`` with every batch norm that directly follows a convolution folded into it."""
     folded: list[nn.Module] = []
     for layer in layers:
-        if isinstance(layer, BatchNorm) and folded and isinstance(folded[-1], nn.Conv2d):
-            folded[-1] = fold_batch_norm(folded[-1], layer)
+        # What extends a layer may compute something else.
+        if type(layer) in (nn.BatchNorm2d, nn.SyncBatchNorm) and folded and type(folded[-1]) is nn.Conv2d:
+            folded[-1] = fold_batch_norm(folded[-1], layer)  # type: ignore[arg-type]
         else:
             folded.append(copy.deepcopy(layer))
     return nn.Sequential(*folded)

@@ -49,7 +49,7 @@ class LinearPair(Fusable):
                 "fine-tune before fusing."
             )
         first = fold_sequence(self.first)
-        merged = compose_pointwise(_only_conv(first), self.second[0])  # type: ignore[arg-type]
+        merged = compose_pointwise(_only_conv(first), _only_conv(self.second[:1]))
         rest = list(self.second[1:])
         return nn.Sequential(merged, *rest) if rest else merged
 
@@ -85,9 +85,9 @@ def set_slope(model: nn.Module, value: float) -> int:
 
 
 def _only_conv(layers: nn.Sequential) -> nn.Conv2d:
-    if len(layers) != 1 or not isinstance(layers[0], nn.Conv2d):
+    if len(layers) != 1 or type(layers[0]) is not nn.Conv2d:
         raise ValueError(
-            f"cannot fuse a LinearPair whose part is {layers}: a part is one convolution, with or without a batch "
-            "norm behind it. Rebuild the pair from such parts."
+            f"cannot fuse a LinearPair whose part is {layers}: a part is one nn.Conv2d, with or without a batch norm "
+            "behind it, and no class that extends them. Rebuild the pair from such parts."
         )
     return layers[0]

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor, nn
@@ -90,12 +89,15 @@ def read_weights(source: str | Path) -> dict[str, Tensor]:
         ValueError: the file is damaged, or holds something else than weights.
     """
     address = str(source)
-    if urlsplit(address).scheme.lower() in ("http", "https"):
-        path = download(address, lambda file: _tensors(read_file(file), str(file)))
-    else:
-        path = Path(source)
+    if address.lower().startswith(("http://", "https://")):
+        return download(address, _read_tensors)
+    path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}: give the path of a .safetensors or PyTorch file, or a URL.")
+    return _read_tensors(path)
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
     return _tensors(read_file(path), str(path))
 
 
@@ -109,7 +111,12 @@ def _read(model: nn.Module, source: str | Path | Mapping[str, Any]) -> tuple[dic
     state = {_DOTTED.sub(r"\1\2", key): value for key, value in _without_prefixes(state, own).items()}
     state = model.from_official(state) if isinstance(model, OfficialLayout) else state
     # Files from before torch 0.4.1 lack the counters of batch norms, which are read by none that has a momentum.
-    return {key: value for key, value in own.items() if key.endswith(f".{_COUNTER}")} | state, origin
+    counters = {
+        key: value
+        for key, value in own.items()
+        if key.endswith(f".{_COUNTER}") and f"{key.removesuffix(_COUNTER)}running_mean" in state
+    }
+    return counters | state, origin
 
 
 def _classifier_prefixes(model: nn.Module) -> tuple[str, ...]:

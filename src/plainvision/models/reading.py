@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import json
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from plainvision.files import write_whole
@@ -34,9 +35,16 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], words: Mapping[str, 
     Raises:
         OSError: the place cannot be written; an old file is still there.
     """
-    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    header = {**words, _CHECKSUM: _digest(plain, words)}
-    write_whole(path, lambda file: save_file(plain, file, metadata=header))
+    # Each tensor is a copy, because safetensors refuses those that layers share.
+    plain = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
+    written = save(plain, metadata={**words, _CHECKSUM: _digest(plain, words)})
+    # safetensors writes its words in any order: sorted, the same weights make the same file.
+    end = 8 + int.from_bytes(written[:8], "little")
+    header = json.loads(written[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    write_whole(path, lambda file: file.write_bytes(len(text).to_bytes(8, "little") + text + written[end:]))
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -66,8 +74,8 @@ def read_pickled(path: Path) -> Any:
     _check_archive(path)
     try:
         # The official files keep their command line as a Namespace, which is plain data.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]), path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # pickles that are damaged, or made to harm, make it raise nearly anything
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
             raise ValueError(
@@ -98,28 +106,27 @@ def read_file(path: Path) -> Any:
 
 
 def _check_archive(path: Path) -> None:
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            if file.read(2) == b"PK":
-                raise ValueError(f"{path} is not a whole PyTorch file (its list of contents is missing). {_COPY}")
-        return  # of a PyTorch before 1.6, which has no checksums
+    """Compare what is in a zip archive with its checksums: torch writes them, and does not look at them."""
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return  # of a PyTorch before 1.6, which has none
     try:
         with zipfile.ZipFile(path) as archive:
-            if not any(name.endswith("data.pkl") for name in archive.namelist()):
-                raise ValueError(f"{path} is a zip archive, but not one of PyTorch: it has no data.pkl. {_COPY}")
+            names = archive.namelist()
             unpacked = sum(info.file_size for info in archive.infolist())
-            if unpacked > 2 * path.stat().st_size + 2**20:
-                raise ValueError(
-                    f"{path} would grow to {unpacked:,} bytes, and PyTorch packs nothing: it is made to fill memory. "
-                    "Get the weights from elsewhere."
-                )
-            damaged = archive.testzip()
-    except ValueError:
-        raise
+            bomb = unpacked > 2 * path.stat().st_size + 2**20
+            damaged = None if bomb else archive.testzip()
     except Exception as error:  # damaged archives make it raise nearly anything
         raise ValueError(f"{path} is not a whole PyTorch file ({_first_line(error)}). {_COPY}") from error
+    if bomb:
+        raise ValueError(
+            f"{path} is damaged, or made to fill memory: it would grow to {unpacked:,} bytes, and PyTorch packs "
+            "nothing. Get the weights from elsewhere."
+        )
     if damaged is not None:
         raise ValueError(f"{path} is damaged: {damaged} in it does not have its checksum. {_COPY}")
+    if not any(name.endswith("data.pkl") for name in names):
+        raise ValueError(f"{path} is a zip archive, but not one of PyTorch: it has no data.pkl. {_COPY}")
 
 
 def _digest(tensors: Mapping[str, Tensor], words: Mapping[str, str]) -> str:

@@ -76,7 +76,7 @@ def imagenet(depth: int) -> Recipe:
         warmup_epochs=5,
         loss="bce",
         label_smoothing=0.1,
-        techniques=(DeepTraining(epochs=100), EMA(decay=row.ema)),
+        techniques=(DeepTraining(epochs=100), EMA(decay=row.ema, warmup=False)),
     )
 
 

@@ -10,6 +10,7 @@ of steps.
 import math
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -23,8 +24,9 @@ from plainvision.search.halves import Halves
 from plainvision.search.settings import CellSearch
 from plainvision.search.supernet import Supernet
 from plainvision.training.batch import Batch
-from plainvision.training.loop import TrainingInterrupted
+from plainvision.training.fit import all_finite
 from plainvision.training.optimization import seed_everything
+from plainvision.training.processes import TrainingInterrupted, stop_requested
 from plainvision.training.progress import TrainingProgress
 
 # Depthwise convolutions of few channels and pooling take a CPU less than half the time in this memory layout.
@@ -42,24 +44,36 @@ def search_cells(settings: CellSearch, out: str | Path, *, resume: bool = False)
     Raises:
         ValueError: settings, data and folder do not fit together, or a loss is not finite.
         OSError: the folder cannot be written.
-        TrainingInterrupted: Ctrl-C came; what was saved last can be resumed.
+        TrainingInterrupted: Ctrl-C or SIGTERM came; the state is saved.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("a search runs in one process. Start it without a launcher; one GPU is enough.")
     folder = SearchFolder(out, settings, resume=resume)
-    search = _Search(settings, folder, resume)
-    per_epoch = search.halves.steps_per_epoch
-    try:
+    with ExitStack() as held, stop_requested() as stop:
+        if resume:
+            held.enter_context(folder.held())
+        search = _Search(settings, folder, resume)
+        if not resume:
+            held.enter_context(folder.held())
+        folder.rewind_metrics(search.step)
+        per_epoch = search.halves.steps_per_epoch
         with search.progress:
             for epoch in range(search.step // per_epoch, settings.epochs):
-                for weights, architecture in search.halves.epoch(epoch, search.step - epoch * per_epoch):
-                    search.advance(epoch, weights, architecture)
-                search.end_epoch(epoch)
-    except KeyboardInterrupt:
-        raise TrainingInterrupted(
-            f"stopped at step {search.step} of {search.steps}; step {search.saved} is saved in {folder.path}. Run the "
-            "same command with --resume to continue."
-        ) from None
+                try:
+                    for weights, architecture in search.halves.epoch(epoch, search.step - epoch * per_epoch):
+                        search.advance(epoch, weights, architecture)
+                        if stop.is_set():
+                            break
+                except ChildProcessError as error:
+                    raise ChildProcessError(f"{error} Of this search, {search.keep()}") from error
+                except KeyboardInterrupt:  # a second one, which may have cut the step in two
+                    raise TrainingInterrupted(
+                        f"stopped at step {search.step} of {search.steps}; {search.kept}"
+                    ) from None
+                if search.step == (epoch + 1) * per_epoch:
+                    search.end_epoch(epoch)
+                if stop.is_set():
+                    raise TrainingInterrupted(f"stopped at step {search.step} of {search.steps}; {search.keep()}")
     return load_genotype(folder.genotype, space=settings.space)
 
 
@@ -93,14 +107,16 @@ class _Search:
         self.step = self.saved = 0
         # Of the epoch so far, for the weights and for the architecture: losses, right answers, images.
         self.sums = torch.zeros(2, 3, dtype=torch.float64)
-        folder.prepare()
-        state = folder.load_state() if resume else None
+        state = folder.load_state(self.halves.fingerprint) if resume else None
         if state is not None:
-            self.net.load_state_dict(state["net"])
-            self.weights.load_state_dict(state["weights"])
-            self.architecture.load_state_dict(state["architecture"])
+            with folder.putting_back():
+                if state["step"] > self.steps:
+                    raise ValueError(f"step is {state['step']}, of {self.steps}")
+                self.net.load_state_dict(state["net"])
+                self.weights.load_state_dict(state["weights"])
+                self.architecture.load_state_dict(state["architecture"])
+                self.sums.copy_(state["sums"])
             self.step = self.saved = state["step"]
-            self.sums = state["sums"]
         self.progress = TrainingProgress(self.steps, self.step, visible=True)
         space = settings.space
         self.progress.say(
@@ -123,11 +139,7 @@ class _Search:
         self.sums += torch.tensor([(loss * n, right, n) for loss, right, n in reversed(figures)], dtype=torch.float64)
         loss, right, images = figures[1]
         if not all(math.isfinite(figure[0]) for figure in figures):
-            raise ValueError(
-                f"the loss is {loss} for the weights and {figures[0][0]} for the architecture at step {self.step}: the "
-                f"search has diverged and was stopped. Step {self.saved} is saved in {self.folder.path}. Start anew "
-                "with a lower lr or architecture_lr."
-            )
+            self._diverged(f"the loss is {loss} for the weights and {figures[0][0]} for the architecture")
         for name in dict.fromkeys(weights.skipped + architecture.skipped):
             self.progress.say(f"skipped {name}")
         speed = (images + figures[0][2]) / (time.perf_counter() - begin)
@@ -137,8 +149,20 @@ class _Search:
         if interval and self.step % interval == 0 and self.step % self.halves.steps_per_epoch:
             self._save()
 
+    def keep(self) -> str:
+        """Save what can be saved between two steps, and say how to go on."""
+        if self.step % self.halves.steps_per_epoch:
+            self._save()
+        return self.kept
+
+    @property
+    def kept(self) -> str:
+        """What is saved, and how to go on."""
+        return self.folder.kept(self.saved, self.step)
+
     def end_epoch(self, epoch: int) -> None:
         """Write the cells, the epoch's figures and the state."""
+        self._check_weights()
         genotype = self.net.genotype({"epoch": epoch + 1, "search": self.settings.to_dict()})
         genotype.save(self.folder.genotype)
         loss, right, images = self.sums.unbind(1)
@@ -176,7 +200,19 @@ class _Search:
         optimizer.zero_grad()
         return loss.item(), int((logits.argmax(1) == labels).sum()), len(labels)
 
+    def _check_weights(self) -> None:
+        if not all_finite(self.net):
+            self._diverged("weights are not finite")
+
+    def _diverged(self, what: str) -> None:
+        kept = f"Step {self.saved} is saved in {self.folder.path}" if self.saved else "Nothing is saved yet"
+        raise ValueError(
+            f"{what} at step {self.step}: the search has diverged and was stopped. {kept}. Start anew with a lower lr "
+            "or architecture_lr."
+        )
+
     def _save(self) -> None:
+        self._check_weights()
         self.folder.save_state(
             {
                 "step": self.step,
@@ -184,6 +220,7 @@ class _Search:
                 "weights": self.weights.state_dict(),
                 "architecture": self.architecture.state_dict(),
                 "sums": self.sums,
-            }
+            },
+            self.halves.fingerprint,
         )
         self.saved = self.step

@@ -4,17 +4,20 @@ A search that does not beat random cells has found nothing (Li and Talwalkar 201
 """
 
 import statistics
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from plainvision.bench.counting import count_macs, count_parameters
-from plainvision.files import write_json
+from plainvision.files import locked, write_json
 from plainvision.search.choices import parameter_free_share
 from plainvision.search.genotype import Genotype, random_genotype
 from plainvision.search.settings import Budget, CellSearch
+from plainvision.training.data import EvaluationBatches, TrainingBatches
 from plainvision.training.loop import train
+from plainvision.training.processes import TrainingInterrupted, stop_requested
 from plainvision.training.recipe import Recipe
 
 Kind = Literal["found", "random"]
@@ -58,18 +61,39 @@ def compare_with_random(
         OSError: a folder cannot be written.
         TrainingInterrupted: Ctrl-C or SIGTERM came; the state is saved.
     """
+    Path(out).mkdir(parents=True, exist_ok=True)
+    with locked(Path(out)), stop_requested() as stop:
+        return _compare(found, search, budget, Path(out), resume, stop)
+
+
+def check_data(search: CellSearch, budget: Budget) -> None:
+    """Look at the images that the networks are trained with and scored on, before a search that takes hours.
+
+    Raises:
+        ValueError, FileNotFoundError: there is no validation split, or not one batch to train with.
+    """
+    cells = cell_recipe(random_genotype(search.space, 0), search, budget, name="found_0", seed=0)
+    training = TrainingBatches(cells)
+    EvaluationBatches(search.data, batch_size=1, classes=training.classes)
+
+
+def _compare(
+    found: Genotype, search: CellSearch, budget: Budget, out: Path, resume: bool, stop: threading.Event
+) -> list[Trained]:
     rows: list[Trained] = []
     for seed in range(budget.seeds):
         cells: dict[Kind, Genotype] = {"found": found, "random": random_genotype(found.space, seed)}
         for kind, genotype in cells.items():
             recipe = cell_recipe(genotype, search, budget, name=f"{kind}_{seed}", seed=seed)
-            folder = Path(out) / recipe.name
+            folder = out / recipe.name
+            if stop.is_set():
+                raise TrainingInterrupted(f"stopped between two networks; what is finished is saved in {out}.")
             result = train(recipe, folder, resume=resume and (folder / "recipe.json").exists())
             network = result.network
             macs = count_macs(network, search.data.image_size, search.data.channels)
             share = parameter_free_share(genotype)
             rows.append(Trained(kind, seed, result.last.top1, count_parameters(network), macs, share))
-            write_json(Path(out) / "comparison.json", {"networks": [asdict(row) for row in rows], "mean": means(rows)})
+            write_json(out / "comparison.json", {"networks": [asdict(row) for row in rows], "mean": means(rows)})
     return rows
 
 

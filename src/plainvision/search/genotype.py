@@ -6,11 +6,12 @@ its nodes, each with its two operations and their sources.
 
 import json
 import random
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from plainvision.files import write_json
+from plainvision.fields import from_plain
+from plainvision.files import object_of, write_json
 from plainvision.search.space import EDGES, INPUTS, NONE, OPERATIONS, Space, reductions
 
 KIND = "plainvision cells"
@@ -112,13 +113,8 @@ def load_genotype(source: str | Path, *, space: Space | None = None) -> Genotype
     name = "the genotype" if inline else str(source)
     if not inline and not Path(source).is_file():
         raise FileNotFoundError(f"no genotype at {source}. Give the genotype.json of a search, or its text.")
-    try:
-        found = json.loads(str(source) if inline else Path(source).read_text(encoding="utf-8"))
-    except ValueError as error:  # not JSON, or not text at all
-        raise ValueError(
-            f"{name} is not whole JSON ({error}). Copy it again, or resume the search that wrote it with --resume."
-        ) from error
-    if not isinstance(found, dict) or found.get("kind") != KIND:
+    found = object_of(str(source) if inline else Path(source).read_bytes(), name)
+    if found.get("kind") != KIND:
         raise ValueError(f"{name} is JSON of another kind, not a genotype. Give the genotype.json of a search.")
     if found.get("version") != VERSION:
         raise ValueError(
@@ -148,16 +144,27 @@ def random_genotype(space: Space, seed: int) -> Genotype:
 
 def _from_dict(found: dict[str, Any], name: str) -> Genotype:
     try:
-        space = Space(**found["space"] | {"operations": tuple(found["space"]["operations"])})
-        normal = tuple(_cell(cell) for cell in found["normal"])
-        return Genotype(space, normal, _cell(found["reduction"]), found["origin"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{name} lacks a part of a genotype, or has it in another form ({error!r}).") from error
+        plain = from_plain(_File, found, "it")
+        if lost := [field.name for field in fields(Space) if field.name not in found["space"]]:
+            raise ValueError(f"its space lacks the field {lost[0]!r}.")  # and would take the default
+        return Genotype(plain.space, tuple(map(_cell, plain.normal)), _cell(plain.reduction), plain.origin)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+        raise ValueError(f"{name} is damaged: {error}") from error
 
 
-def _cell(plain: list[list[list[Any]]]) -> Cell:
+@dataclass(frozen=True)
+class _File:
+    """The file, as JSON has it."""
+
+    kind: str
+    version: int
+    space: Space
+    origin: dict[str, Any]
+    normal: tuple[tuple[tuple[tuple[str, int], ...], ...], ...]
+    reduction: tuple[tuple[tuple[str, int], ...], ...]
+
+
+def _cell(plain: tuple[tuple[tuple[str, int], ...], ...]) -> Cell:
     return tuple(tuple(Edge(operation, source) for operation, source in node) for node in plain)
 
 

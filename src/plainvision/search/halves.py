@@ -5,24 +5,25 @@ search sees what an unbroken one would have seen.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from plainvision.search.settings import CellSearch
 from plainvision.training.batch import (
     Batch,
     Failure,
+    Reader,
     Sample,
     collate,
     derived_seed,
     opened,
-    pixel_mode,
-    seeded,
     training_transform,
 )
-from plainvision.training.images import Images, open_images, reason
+from plainvision.training.images import Images, open_images
+from plainvision.training.processes import Loader
 from plainvision.training.streams import is_stream
 
 
@@ -34,6 +35,7 @@ class Halves:
     Attributes:
         classes: names of the classes.
         images: how many images each half has; one more in the weights' half where the number is odd.
+        fingerprint: hash of the images' names and labels.
         steps_per_epoch: pairs of whole batches in an epoch.
 
     Raises:
@@ -48,7 +50,7 @@ class Halves:
                 "a folder of class folders, a .zip or .tar of one, or hfds/NAME."
             )
         images = open_images(data, "train")
-        self.classes = images.classes
+        self.classes, self.fingerprint = images.classes, images.fingerprint()
         halves = halve(images.labels, settings.seed)
         self.images = (len(halves[0]), len(halves[1]))
         self.steps_per_epoch = len(halves[1]) // settings.batch_size
@@ -70,9 +72,9 @@ class Halves:
         for weights, architecture in zip(*loaders, strict=True):
             yield _readable(weights), _readable(architecture)
 
-    def _loader(self, half: "_Half", epoch: int, steps: range) -> DataLoader[Sample | Failure]:
+    def _loader(self, half: "_Half", epoch: int, steps: range) -> Loader[Sample | Failure]:
         size = self._settings.batch_size
-        return DataLoader(
+        return Loader(
             half,
             batch_sampler=[[(epoch, step * size + row) for row in range(size)] for step in steps],
             num_workers=(self._settings.data.workers + 1) // 2,  # each half has its own
@@ -100,9 +102,7 @@ class _Half(Dataset[Sample | Failure]):
         self._images = images
         self._chosen = chosen
         self._key = (settings.seed, which)
-        self._mode = pixel_mode(settings.data)
-        self._transform = training_transform(settings.data, settings.augment)
-        self._stop = settings.data.corrupt == "stop"
+        self._reader = Reader(settings.data, training_transform(settings.data, settings.augment))
         self._order: tuple[int, np.ndarray] | None = None
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | Failure:
@@ -110,18 +110,12 @@ class _Half(Dataset[Sample | Failure]):
         if self._order is None or self._order[0] != epoch:
             self._order = epoch, np.random.default_rng(derived_seed(*self._key, epoch)).permutation(self._chosen)
         index = int(self._order[1][position])
-        name, label = self._images.name(index), int(self._images.labels[index])
-        try:
-            image = self._images.read(index, self._mode)
-        except Exception as error:  # a damaged file makes decoders raise nearly anything
-            if self._stop:
-                return Failure(
-                    f"cannot read the image {name}: {reason(error)}. Repair or remove it, or set data.corrupt=skip to "
-                    "go on without such images; they are named."
-                )
-            return Sample(None, label, name, (f"{name} ({reason(error)})",))
-        with seeded(derived_seed(*self._key, epoch, position)):
-            return Sample(self._transform(image), label, name)
+        return self._reader(
+            partial(self._images.read, index),
+            self._images.name(index),
+            int(self._images.labels[index]),
+            derived_seed(*self._key, epoch, position),
+        )
 
 
 def _readable(found: Batch | Failure) -> Batch:

@@ -30,6 +30,7 @@ INPUTS = 2
 """Sources of a cell that are outputs of other cells."""
 EDGES = 2
 """Operations that a node adds up."""
+MOST_CELLS = 1000
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,12 @@ def check_depth(depth: int) -> None:
     """Check that a network of ``depth`` cells has normal and reduction cells.
 
     Raises:
-        ValueError: it has not.
+        ValueError: it has not, or it has more cells than any machine trains.
     """
     if depth < 3:
         raise ValueError(f"depth={depth}: a network has two reduction cells and a normal one at least. Give 3 or more.")
+    if depth > MOST_CELLS:
+        raise ValueError(f"depth={depth}: no machine trains so many cells. Give {MOST_CELLS} or fewer.")
 
 
 def reductions(depth: int) -> tuple[int, int]:

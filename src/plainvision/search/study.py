@@ -10,7 +10,6 @@ Differs  the paper studies networks of a single bottleneck too, and ResNets of s
 No torch here; it is imported when a study runs.
 """
 
-import csv
 import difflib
 import os
 import statistics
@@ -20,10 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from plainvision import files
 from plainvision.training.recipe import Augment, Data, Machine, Recipe
 from plainvision.training.techniques import SpatialOps
 
 if TYPE_CHECKING:
+    import threading
+
     from plainvision.training.run_folder import RunFolder
 
 Bottleneck = Literal["resnet", "inverted"]
@@ -197,7 +199,8 @@ def run_study(
 
     from plainvision.bench import comparison, measure, median_interval
     from plainvision.bench.circumstances import usable_device
-    from plainvision.training.run_folder import load_network
+    from plainvision.training.processes import stop_requested
+    from plainvision.training.weights_file import load_network
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("a study runs in one process, one network after the other. Start it without a launcher.")
@@ -208,18 +211,20 @@ def run_study(
         for variant in study.variants()
     }
     print(f"timing {len(networks)} networks on {place}")
-    timed = measure(
-        networks,
-        image_size=study.data.image_size,
-        channels=study.data.channels,
-        batch_size=latency_batch_size,
-        runs=latency_runs,
-        device=place,
-        channels_last=study.machine.channels_last,
-    )
+    with stop_requested() as stop:
+        timed = measure(
+            networks,
+            image_size=study.data.image_size,
+            channels=study.data.channels,
+            batch_size=latency_batch_size,
+            runs=latency_runs,
+            device=place,
+            channels_last=study.machine.channels_last,
+        )
+        _go_on(stop, Path(out))
     rows = []
     for variant, measured, compared in zip(study.variants(), timed, comparison(timed), strict=True):
-        low, high = median_interval(measured.times_ms)
+        low, high = median_interval(measured.times_ms) or (None, None)
         # Relative to the first, which says something when that is the network as it is.
         speed = compared if study.variants()[0].stage is None else {}
         rows.append(
@@ -235,18 +240,15 @@ def run_study(
 def write_csv(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     """Write the rows of a study as a table that spreadsheets read; what is unknown stays empty."""
     plain = [
-        {key: " ".join(map(str, value)) if isinstance(value, list) else value for key, value in row.items()}
-        for row in rows
+        [" ".join(map(str, value)) if isinstance(value, list) else value for value in row.values()] for row in rows
     ]
-    with Path(path).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(plain[0]))
-        writer.writeheader()
-        writer.writerows(plain)
+    files.write_csv(path, list(rows[0]), plain)
 
 
 def _train(study: LayerStudy, out: Path, resume: bool) -> dict[Variant, list[float]]:
     """Train what is not trained yet, and return each network's top-1 by seed."""
     from plainvision.training.loop import train
+    from plainvision.training.processes import stop_requested
     from plainvision.training.run_folder import RunFolder
 
     # All folders are looked at first: what is wrong with the last should not be said after hours.
@@ -261,21 +263,35 @@ def _train(study: LayerStudy, out: Path, resume: bool) -> dict[Variant, list[flo
     print(f"{len(known)} runs, epochs each: {study.epochs}; finished already: {len(known) - len(left)}")
     scores: dict[Variant, list[float]] = {variant: [] for variant in study.variants()}
     spent: list[float] = []
-    for number, (variant, recipe) in enumerate(study.recipes(), start=1):
-        score = known[recipe.name]
-        if score is None:
-            begun, start = (out / recipe.name / "recipe.json").exists(), time.perf_counter()
-            remaining = f"; about {_duration(statistics.fmean(spent) * (len(left) - len(spent)))} left" if spent else ""
-            print(f"run {number} of {len(known)}: {recipe.name}{remaining}", flush=True)
-            score = train(recipe, out / recipe.name, resume=begun).last.top1
-            spent.append(time.perf_counter() - start)
-        scores[variant].append(score)
+    out.mkdir(parents=True, exist_ok=True)
+    with files.locked(out), stop_requested() as stop:
+        for number, (variant, recipe) in enumerate(study.recipes(), start=1):
+            score = known[recipe.name]
+            if score is None:
+                begun, start = (out / recipe.name / "recipe.json").exists(), time.perf_counter()
+                ahead = len(left) - len(spent)
+                remaining = f"; about {_duration(statistics.fmean(spent) * ahead)} left" if spent else ""
+                print(f"run {number} of {len(known)}: {recipe.name}{remaining}", flush=True)
+                score = train(recipe, out / recipe.name, resume=begun).last.top1
+                spent.append(time.perf_counter() - start)
+                _go_on(stop, out)
+            scores[variant].append(score)
     return scores
+
+
+def _go_on(stop: "threading.Event", out: Path) -> None:
+    from plainvision.training.processes import TrainingInterrupted
+
+    if stop.is_set():
+        raise TrainingInterrupted(
+            f"stopped with no run going; those that are finished are saved in {out}. Run the same command with "
+            "--resume to continue."
+        )
 
 
 def _finished(folder: "RunFolder") -> float | None:
     """Return the top-1 after the last epoch of a run, None where it is not finished."""
-    from plainvision.training.run_folder import read_metrics
+    from plainvision.training.resumable import read_metrics
 
     epochs = [line for line in read_metrics(folder.path) if "top1" in line]
     if not epochs or epochs[-1]["epoch"] < folder.recipe.epochs - 1:

@@ -49,7 +49,9 @@ def draw_study(rows: Sequence[Mapping[str, Any]]) -> "Figure":
             handles[row["op"]] = axes.errorbar(
                 row["p50_ms"],
                 row["top1_mean"],
-                xerr=[[row["p50_ms"] - row["p50_low_ms"]], [row["p50_high_ms"] - row["p50_ms"]]],
+                xerr=None
+                if row["p50_low_ms"] is None
+                else [[row["p50_ms"] - row["p50_low_ms"]], [row["p50_high_ms"] - row["p50_ms"]]],
                 yerr=row["top1_std"],
                 color=color,
                 marker=marker,

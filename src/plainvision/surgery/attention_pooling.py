@@ -11,10 +11,10 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
 from plainvision.layers.attention_pool import AttentionPool, Pooling
-from plainvision.surgery.tracing import example_input, replace_layer, trace_alone
+from plainvision.surgery.tracing import example_input, own_copy, replace_layer, trace_alone
 
 
-def attention_pooling(model: nn.Module, per_class: bool = False) -> nn.Module:
+def attention_pooling(model: nn.Module, per_class: bool = False, *, channels: int | None = None) -> nn.Module:
     """Return a new network with an `AttentionPool` in the place of the average (B, C, H, W) -> (B, C) before its head.
 
     All weights are kept, those of the head too; the pool's are new, so the network has to be trained. ResNet-50 goes
@@ -27,17 +27,19 @@ def attention_pooling(model: nn.Module, per_class: bool = False) -> nn.Module:
         model: the network; it stays as it is.
         per_class: one class token for each of the K classes, with a map of its own. The head runs on each token, and
             logit k is the classifier's row k on token k. With 1000 classes ResNet-50 then takes 38 G multiply-adds.
+        channels: of the image that is passed through once; the network's own by default.
 
     Raises:
         ValueError: no global average that all logits depend on, or one that cannot be replaced; ``per_class`` without a
             classifier.
     """
+    model = own_copy(model)
     name = type(model).__name__
     if any(isinstance(module, Pooling) for module in model.modules()):
         raise ValueError(f"{name} pools by attention already, and has no average to replace. Take it as it is.")
-    probe = _Probe(model)
+    probe = _Probe(model, channels)
     average, logits = probe.pooling()
-    model, classes = copy.deepcopy(model), None
+    classes = None
     if per_class:
         layer, outputs = probe.last_linear
         # A network on the meta device has shapes and no values.
@@ -80,11 +82,11 @@ class _Average:
 class _Probe(TorchFunctionMode):
     """Passes an image through a copy of a network and notes its averages, whether layers or calls make them."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, channels: int | None) -> None:
         super().__init__()
         # Without weights that learn, the logits require a gradient exactly where they depend on the image.
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self.images = example_input(model, 1).requires_grad_()
+        self.images = example_input(model, 1, channels=channels).requires_grad_()
         self.averages: list[_Average] = []
         self.last_linear = ("", torch.empty(0))
         self._within: list[str] = []
@@ -112,7 +114,7 @@ class _Probe(TorchFunctionMode):
     def _pass(self, cut: int | None) -> object:
         self.averages, self._cut = [], cut
         with self, torch.enable_grad():
-            return self.model(self.images)
+            return self.model(self.images.clone())  # a pass may write into what it is given
 
     def _leave(self, module: nn.Module, _: object, output: Any) -> None:
         name = self._within.pop()

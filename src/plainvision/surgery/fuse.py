@@ -4,79 +4,77 @@ VanillaNet's re-parameterisation (arXiv:2305.12972, section 3.1), for any networ
 activations become plain convolutions, and batch norms go into the convolution before them.
 """
 
-import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import defaultdict
+from typing import NamedTuple
 
-import torch
 from timm.layers import BatchNormAct2d
-from torch import Tensor, nn
+from torch import fx, nn
 
-from plainvision.layers.fusable import Fusable, fold_batch_norm, fold_sequence
+from plainvision.layers.fusable import BatchNorm, Fusable, fold_batch_norm
 from plainvision.layers.linear_pair import LinearPair
-from plainvision.surgery.tracing import example_input, replace_layer, trace
+from plainvision.surgery.same_answers import FusionReport, compare_forms, in_words
+from plainvision.surgery.tracing import (
+    computes_as,
+    example_input,
+    is_untouched,
+    own_copy,
+    read_elsewhere,
+    replace_layers,
+    trace_parts,
+)
 
-# Largest difference that rounding explains, relative to the largest logit. Measured in float32: below 1e-5.
-_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.bfloat16: 1e-1, torch.float16: 2e-2}
-
-
-@dataclass(frozen=True)
-class FusionReport:
-    """What fusing changed and how far the answers moved, on random images."""
-
-    layers_before: int
-    """Layers with weights in the training form: convolutions, linear layers, norms."""
-    layers_after: int
-    """The same in the deployed form."""
-    parameters_before: int
-    """Parameters of the training form."""
-    parameters_after: int
-    """Parameters of the deployed form."""
-    images: int
-    """Random images that both forms answered."""
-    largest_absolute_error: float
-    """Largest difference of a logit."""
-    largest_relative_error: float
-    """The same over the largest logit."""
-    argmax_agreement: float
-    """Share of the images for which both forms choose the same class."""
-
-    def __str__(self) -> str:
-        return (
-            f"{self.layers_before} layers with weights -> {self.layers_after}, {self.parameters_before:,} parameters "
-            f"-> {self.parameters_after:,}; on {self.images} random images the largest difference is "
-            f"{self.largest_absolute_error:.2e} ({self.largest_relative_error:.2e} of the largest logit), same class "
-            f"for {self.argmax_agreement:.0%}"
-        )
+__all__ = ["FusionReport", "fold", "fuse", "merge_pairs"]
 
 
 def fuse(
     model: nn.Module,
     *,
     image_size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
     images: int = 8,
     tolerance: float | None = None,
 ) -> nn.Module:
     """Return a new network in deployed form, in eval mode, whose ``report`` is a `FusionReport`.
 
+    What cannot be folded stays, and the report says why.
+
     Args:
-        model: a network with linear pairs, series activations or batch norms; it stays as it is.
+        model: a network with linear pairs, series activations or batch norms; it stays as it is. What wraps it for
+            several devices, compiling or averaging is taken off.
         image_size: side, or (H, W), of the random images for the check; the network's own by default.
+        channels: of these images; the network's own by default.
         images: how many of them.
         tolerance: largest difference allowed, relative to the largest logit; None takes what the dtype explains.
 
     Raises:
-        ValueError: a slope is not 1, nothing can be fused, or the two forms answer differently.
+        ValueError: a slope is not 1, nothing can be fused, the two forms answer differently, or nothing can show
+            whether they do.
     """
-    before = copy.deepcopy(model).eval()
-    fused = fold(before)
-    if fused.state_dict().keys() == before.state_dict().keys():
+    before = own_copy(model).eval()
+    folded = _folded(before)
+    if not folded.places:
+        name = type(before).__name__
+        if folded.stayed:
+            raise ValueError(f"cannot fold anything in {name}: {in_words(folded.stayed)}. Use it as it is.")
         raise ValueError(
-            f"nothing to fuse in {type(model).__name__}: it has no linear pair, no series activation and no batch norm "
-            "behind a convolution. It is in deployed form already, or its forward pass hides how its layers are wired."
+            f"nothing to fuse in {name}: it has no linear pair, no series activation and no batch norm. It is in "
+            "deployed form already."
         )
-    fused.report = compare_forms(before, fused, example_input(before, images, image_size), tolerance)  # type: ignore
-    return fused
+    exact = own_copy(before)
+    try:
+        exact = exact.double()
+    except (TypeError, RuntimeError):  # a device without float64
+        exact = exact.float()
+    folded.model.report = compare_forms(  # type: ignore[assignment]
+        before,
+        folded.model,
+        example_input(before, images, image_size, channels),
+        tolerance,
+        exact=(exact, _folded(exact).model),
+        places=folded.places,
+        stayed=folded.stayed,
+    )
+    return folded.model
 
 
 def fold(model: nn.Module) -> nn.Module:
@@ -85,89 +83,156 @@ def fold(model: nn.Module) -> nn.Module:
     Raises:
         ValueError: a slope is not 1.
     """
-    folded = _replace(copy.deepcopy(model).eval(), _fold)
-    return _fold_scattered_batch_norms(folded).eval()
+    return _folded(model).model
 
 
 def merge_pairs(model: nn.Module) -> nn.Module:
     """Return a new network whose linear pairs are one convolution each, their last batch norm kept for training.
 
+    Each pair and its convolution are compared, as `fuse` compares networks.
+
     Raises:
-        ValueError: a slope is not 1, or there is no linear pair.
+        ValueError: a slope is not 1, there is no linear pair, one that others read or that is no plain pair, or one
+            whose convolution computes something else.
     """
-    if not any(isinstance(module, LinearPair) for module in model.modules()):
+    model = own_copy(model)
+    pairs = {name: module for name, module in model.named_modules() if isinstance(module, LinearPair)}
+    if not pairs:
         raise ValueError(f"no linear pair to merge in {type(model).__name__}: it was built, or merged, without them.")
-    return _replace(copy.deepcopy(model), lambda m: m.merge().train(m.training) if isinstance(m, LinearPair) else None)
+    read = read_elsewhere(model)
+    merged: dict[nn.Module, nn.Module] = {}
+    for name, pair in pairs.items():
+        reason = _why_whole(pair, read)
+        if reason is not None:
+            raise ValueError(f"cannot merge the linear pair {name!r} of {type(model).__name__}: {reason}.")
+        merged[pair] = pair.merge().train(pair.training)
+        conv = pair.first[0]
+        assert isinstance(conv, nn.Conv2d)
+        size = tuple(8 + d * (k - 1) for k, d in zip(conv.kernel_size, conv.dilation, strict=True))
+        images = example_input(conv, 4, size, conv.in_channels)  # type: ignore[arg-type]
+        compare_forms(own_copy(pair).eval(), own_copy(merged[pair]).eval(), images)
+    return replace_layers(model, merged)
 
 
-def compare_forms(before: nn.Module, after: nn.Module, images: Tensor, tolerance: float | None = None) -> FusionReport:
-    """Return how far the answers of two forms of a network lie apart on ``images`` (B, C, H, W).
+class _Folded(NamedTuple):
+    """A network in deployed form, and how it came about."""
 
-    Raises:
-        ValueError: further than ``tolerance``, relative to the largest logit.
+    model: nn.Module
+    places: list[tuple[str, str]]
+    """Names of layers, in the form before and in this one, that put out the same."""
+    stayed: dict[str, str]
+    """Names of layers that are as they were, and why."""
+
+
+def _folded(model: nn.Module) -> _Folded:
+    model = own_copy(model).eval()
+    names = {module: name for name, module in model.named_modules()}
+    places, stayed = _fold_whole(model)
+    model = replace_layers(model, dict(places))
+    norms, why = _fold_norms(model)
+    model = replace_layers(model, norms)
+    places |= {old: new for old, new in norms.items() if not isinstance(old, nn.Conv2d)}  # that gives the norm's
+    after = {module: name for name, module in model.named_modules()}
+    found = [(names[old], after[new]) for old, new in places.items() if old in names and new in after]
+    return _Folded(model.eval(), found, {names[layer]: reason for layer, reason in (stayed | why).items()})
+
+
+def _fold_whole(model: nn.Module) -> tuple[dict[nn.Module, nn.Module], dict[nn.Module, str]]:
+    """Return the deployed form of each layer that has one of its own, and why others stay."""
+    new: dict[nn.Module, nn.Module] = {}
+    stayed: dict[nn.Module, str] = {}
+    read = read_elsewhere(model)
+    within: set[nn.Module] = set()
+    for layer in model.modules():
+        if isinstance(layer, Fusable) and layer not in within:
+            within.update(layer.modules())
+            reason = _why_whole(layer, read)
+            if reason is None:
+                new[layer] = layer.fuse()
+            else:
+                stayed[layer] = reason
+    return new, stayed
+
+
+def _why_whole(layer: Fusable, read: set[nn.Module]) -> str | None:
+    """Return why a layer cannot be replaced by its deployed form."""
+    owners = [next(c for c in type(layer).__mro__ if name in vars(c)) for name in ("fuse", "forward")]
+    if not issubclass(*owners):
+        return f"{owners[1].__name__} computes something else than the class whose deployed form it would get"
+    if not all(is_untouched(part) for part in layer.modules()):
+        return "it has hooks or a forward pass of its own"
+    return "others read its weights" if read & set(layer.modules()) else None
+
+
+def _fold_norms(model: nn.Module) -> tuple[dict[nn.Module, nn.Module], dict[nn.Module, str]]:
+    """Return what replaces each batch norm that alone reads a convolution, wherever the two are written, and why not.
+
+    An `nn.Sequential` of the two becomes the convolution.
     """
-    if tolerance is None:
-        tolerance = _TOLERANCE.get(images.dtype, 1e-4)
-    with torch.no_grad():
-        expected, found = before(images).double(), after(images).double()
-    error, largest = (found - expected).abs().max().item(), expected.abs().max().item()
-    report = FusionReport(
-        layers_before=_weighted_layers(before),
-        layers_after=_weighted_layers(after),
-        parameters_before=sum(p.numel() for p in before.parameters()),
-        parameters_after=sum(p.numel() for p in after.parameters()),
-        images=len(images),
-        largest_absolute_error=error,
-        largest_relative_error=error / largest if largest else error,
-        argmax_agreement=(found.flatten(1).argmax(1) == expected.flatten(1).argmax(1)).double().mean().item(),
-    )
-    if not report.largest_relative_error <= tolerance:  # also when it is not a number
-        raise ValueError(
-            f"fusing {type(before).__name__} changes its answers by {report.largest_relative_error:.2e} of the largest "
-            f"logit, more than the tolerance of {tolerance:.0e}. A batch norm with a tiny running variance or a weight "
-            "that is not finite does that: look for them, or fuse a copy in float64 (`model.double()`)."
-        )
-    return report
-
-
-def _fold(module: nn.Module) -> nn.Module | None:
-    if isinstance(module, Fusable):
-        return module.fuse()
-    if type(module) is nn.Sequential and [type(layer) for layer in module] == [nn.Conv2d, nn.BatchNorm2d]:
-        return fold_sequence(module)[0]
-    return None
-
-
-def _replace(model: nn.Module, change: Callable[[nn.Module], nn.Module | None]) -> nn.Module:
-    """Return ``model`` with each layer for which ``change`` returns another one replaced, whole subtrees at once."""
-    changed = change(model)
-    if changed is not None:
-        return changed
-    for name, child in list(model.named_children()):
-        setattr(model, name, _replace(child, change))
-    return model
-
-
-def _fold_scattered_batch_norms(model: nn.Module) -> nn.Module:
-    """Fold each batch norm that alone reads a convolution's output, wherever the two are written in the network."""
-    graph = trace(model) if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()) else None
-    if graph is None:
-        return model
-    calls = [str(node.target) for node in graph.graph.nodes if node.op == "call_module"]
-    for node in graph.graph.nodes:
-        if node.op != "call_module" or not node.args or getattr(node.args[0], "op", None) != "call_module":
+    within = {part for layer in model.modules() if isinstance(layer, Fusable) for part in layer.modules()}
+    norms = [module for module in model.modules() if isinstance(module, BatchNorm) and module not in within]
+    if not norms:
+        return {}, {}
+    sources, readers = _wires(model)
+    read = read_elsewhere(model)
+    new: dict[nn.Module, nn.Module] = {}
+    stayed: dict[nn.Module, str] = {}
+    for norm in norms:
+        reason = _why_apart(norm, sources, readers, read)
+        if reason is not None:
+            stayed[norm] = reason
             continue
-        name, source = str(node.target), str(node.args[0].target)
-        norm, conv = model.get_submodule(name), model.get_submodule(source)
-        if type(norm) not in (nn.BatchNorm2d, BatchNormAct2d) or type(conv) is not nn.Conv2d:
+        (conv,) = sources[norm]
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(norm, BatchNorm)
+        try:
+            folded = fold_batch_norm(conv, norm)
+        except ValueError as error:
+            stayed[norm] = str(error)
             continue
-        if len(node.args[0].users) > 1 or calls.count(name) > 1 or calls.count(source) > 1:
-            continue  # somebody else reads the convolution, or one of the two works in several places
-        assert isinstance(norm, nn.BatchNorm2d)
-        replace_layer(model, source, fold_batch_norm(conv, norm))
-        replace_layer(model, name, norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity())
-    return model
+        new |= {conv: folded, norm: norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity()}
+    for module in model.modules():
+        if computes_as(module, nn.Sequential) and len(module) == 2:  # type: ignore[arg-type]
+            first, second = module.children()
+            if sources.get(second) == {first} and type(new.get(second)) is nn.Identity:
+                new[module] = new[first]
+    return new, stayed
 
 
-def _weighted_layers(model: nn.Module) -> int:
-    return sum(isinstance(m, nn.Conv2d | nn.Linear | nn.BatchNorm2d | nn.LayerNorm) for m in model.modules())
+def _wires(model: nn.Module) -> tuple[dict[nn.Module, set[object]], dict[nn.Module, set[object]]]:
+    """Return what each layer is given, and who reads what it puts out: layers, or nodes of the graph."""
+    sources: dict[nn.Module, set[object]] = defaultdict(set)
+    readers: dict[nn.Module, set[object]] = defaultdict(set)
+    for name, graph in trace_parts(model):
+        part = model.get_submodule(name)
+
+        def caller(node: fx.Node, part: nn.Module = part) -> object:
+            return part.get_submodule(str(node.target)) if node.op == "call_module" else node
+
+        for node in graph.nodes:
+            if node.op == "call_module":
+                sources[caller(node)].update(map(caller, node.all_input_nodes))  # type: ignore[index]
+                readers[caller(node)].update(map(caller, node.users))  # type: ignore[index]
+    return sources, readers
+
+
+def _why_apart(
+    norm: nn.Module,
+    sources: dict[nn.Module, set[object]],
+    readers: dict[nn.Module, set[object]],
+    read: set[nn.Module],
+) -> str | None:
+    """Return why a batch norm cannot go into the convolution before it."""
+    if norm not in sources:
+        return "what calls it decides on shapes or values, or nothing does"
+    convolutions = [layer for layer in sources[norm] if isinstance(layer, nn.Conv2d)]
+    if len(convolutions) != 1 or len(sources[norm]) != 1:
+        return "no convolution alone stands right before it"
+    (conv,) = convolutions
+    if not computes_as(norm, nn.BatchNorm2d, nn.SyncBatchNorm, BatchNormAct2d):
+        return f"{type(norm).__name__} extends a batch norm, or has hooks or a forward pass of its own"
+    if not computes_as(conv, nn.Conv2d):
+        return f"the {type(conv).__name__} before it extends a convolution, or has hooks or a forward pass of its own"
+    if readers[conv] != {norm}:
+        return "others read the convolution before it too"
+    return "others read a weight of it or of the convolution before it" if {norm, conv} & read else None

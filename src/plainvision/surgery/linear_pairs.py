@@ -1,13 +1,11 @@
 """Give any convolutional network linear pairs, for deep training (arXiv:2305.12972, Table 2)."""
 
-import copy
-
 import torch
 from torch import nn
 
 from plainvision.layers.fusable import Fusable
 from plainvision.layers.linear_pair import LinearPair
-from plainvision.surgery.tracing import replace_layer
+from plainvision.surgery.tracing import computes_as, own_copy, read_elsewhere, replace_layers
 
 
 def linear_pairs(model: nn.Module) -> nn.Module:
@@ -15,28 +13,28 @@ def linear_pairs(model: nn.Module) -> nn.Module:
 
     A KxK convolution becomes the same one, a batch norm, the annealed activation and a 1x1 convolution; in this order
     the padding stays exact when the two are folded. The second gets a batch norm of its own where the convolution had
-    a bias, which says that no norm follows. Depthwise convolutions stay: on one channel a pair is only a factor.
+    a bias, which says that no norm follows. Depthwise convolutions stay: on one channel a pair is only a factor. So do
+    those that compute more than torch's own (classes that extend it, hooks), and those whose weights others read.
 
     Raises:
         ValueError: there is no convolution to replace.
     """
-    model = copy.deepcopy(model)
-    inside = {id(layer) for module in model.modules() if isinstance(module, Fusable) for layer in module.modules()}
-    names = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d) and id(module) not in inside and not _depthwise(module)
-    ]
-    if not names:
+    model = own_copy(model)
+    taken = read_elsewhere(model).union(*(layer.modules() for layer in model.modules() if isinstance(layer, Fusable)))
+    pairs: dict[nn.Module, nn.Module] = {
+        layer: _pair(layer)
+        for layer in model.modules()
+        if isinstance(layer, nn.Conv2d)
+        and computes_as(layer, nn.Conv2d)
+        and layer not in taken
+        and not _depthwise(layer)
+    }
+    if not pairs:
         raise ValueError(
-            f"no convolution to replace in {type(model).__name__}: those it has are depthwise or in linear pairs "
-            "already."
+            f"no convolution to replace in {type(model).__name__}: those it has are depthwise, in linear pairs "
+            "already, of classes that extend nn.Conv2d, or others read their weights."
         )
-    for name in names:
-        conv = model.get_submodule(name)
-        assert isinstance(conv, nn.Conv2d)
-        replace_layer(model, name, _pair(conv))
-    return model
+    return replace_layers(model, pairs)
 
 
 def _depthwise(conv: nn.Conv2d) -> bool:

@@ -1,15 +1,16 @@
 """Give any convolutional network series activations (arXiv:2305.12972, Table 2)."""
 
-import copy
 from collections import Counter
 
 from torch import fx, nn
 
 from plainvision.layers.series_activation import SeriesActivation
-from plainvision.surgery.tracing import example_input, output_shapes, replace_layer, trace
+from plainvision.surgery.tracing import computes_as, example_input, output_shapes, own_copy, replace_layer, trace
 
 
-def series_activation(model: nn.Module, n: int = 3, *, image_size: int | tuple[int, int] | None = None) -> nn.Module:
+def series_activation(
+    model: nn.Module, n: int = 3, *, image_size: int | tuple[int, int] | None = None, channels: int | None = None
+) -> nn.Module:
     """Return a new network in which each ReLU on an image-like tensor is a series activation that computes the same.
 
     Where one ReLU layer serves several places, as in torchvision's ResNets, each place gets its own, and the network
@@ -19,18 +20,19 @@ def series_activation(model: nn.Module, n: int = 3, *, image_size: int | tuple[i
         model: the network; it stays as it is.
         n: how far a pixel looks; the kernel's side is 2n + 1.
         image_size: side, or (H, W), of the image that is passed through once, to see how wide each activation is.
+        channels: of that image; the network's own by default.
 
     Raises:
         ValueError: there is no such ReLU, or one that serves several places in a network that cannot be traced.
     """
-    model = copy.deepcopy(model)
+    model = own_copy(model)
     within = {id(m.act) for m in model.modules() if isinstance(m, SeriesActivation)}
     shapes = {
         layer: [shape for shape in found if len(shape) == 4]
         for layer, found in output_shapes(
             model,
-            example_input(model, 1, image_size),
-            lambda module: isinstance(module, nn.ReLU) and id(module) not in within,
+            example_input(model, 1, image_size, channels),
+            lambda module: computes_as(module, nn.ReLU) and id(module) not in within,
         ).items()
     }
     shapes = {layer: found for layer, found in shapes.items() if found}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from plainvision.layers.eval_mode import eval_mode
 from plainvision.surgery.spatial_layers import FeatureOp, SameAvgPool, Subsample, TokenGrid, TokenOp
 from plainvision.surgery.spatial_places import KINDS, Place, find_places
-from plainvision.surgery.tracing import example_input, replace_layer
+from plainvision.surgery.tracing import example_input, own_copy, replace_layer
 
 Op = Literal["max", "avg", "identity", "depthwise", "conv", "attention"]
 OPS: tuple[Op, ...] = get_args(Op)
@@ -62,7 +62,12 @@ class SpatialOpReport:
 
 
 def spatial_op(
-    model: nn.Module, op: str, where: Where | None = None, *, image_size: int | tuple[int, int] | None = None
+    model: nn.Module,
+    op: str,
+    where: Where | None = None,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
 ) -> nn.Module:
     """Return a new network with another spatial operation in its blocks; its ``report`` is a `SpatialOpReport`.
 
@@ -91,6 +96,7 @@ def spatial_op(
             these. None, like a kind, takes all that ``op`` can replace and reports the others; what is named has to
             be replaced.
         image_size: side, or (H, W), of the image that is passed through; the network's own by default.
+        channels: of that image; the network's own by default.
 
     Raises:
         ValueError: an unknown ``op``, a ``where`` that picks nothing, something named that ``op`` cannot replace, or
@@ -100,9 +106,10 @@ def spatial_op(
         close = difflib.get_close_matches(op, OPS, n=1)
         hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(OPS)}."
         raise ValueError(f"unknown spatial operation {op!r}. {hint}")
+    model = own_copy(model)
     name, original = type(model).__name__, model
     model = copy.deepcopy(model)
-    images = example_input(model, 1, image_size)
+    images = example_input(model, 1, image_size, channels)
     places = find_places(model, images)
     chosen = _chosen(places, where, name)
     refused = {place.name: reason for place in chosen if (reason := _why_not(place, op)) is not None}
@@ -337,7 +344,7 @@ def _sees(model: nn.Module, images: Tensor) -> bool:
         return True
     images = images.clone().requires_grad_()
     with eval_mode(model), torch.enable_grad():
-        (gradient,) = torch.autograd.grad(model(images).square().sum(), images)
+        (gradient,) = torch.autograd.grad(model(images.clone()).square().sum(), images)
     return bool(gradient.any())
 
 

@@ -116,7 +116,7 @@ class _Probe(TorchFunctionMode):
         """Pass ``images`` through ``model``, which stays as it is."""
         handles = [layer.register_forward_pre_hook(self._enter) for layer in self.layers]
         handles += [layer.register_forward_hook(self._leave) for layer in self.layers]
-        self._images = images
+        self._images = images = images.clone()  # a pass may write into what it is given
         try:
             with eval_mode(model), torch.no_grad(), self:
                 model(images)

@@ -1,18 +1,25 @@
 """A batch, and how one image becomes a row of it: decoded elsewhere, transformed and seeded here."""
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import timm.data
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import default_collate, get_worker_info
 
+from plainvision.training.decoding import reason
 from plainvision.training.recipe import Augment, Data
+
+# So many unreadable images in a row are no accident, and a large data set should not be searched to its end.
+MOST_IN_A_ROW = 100
+# So many times as long as high, an image is cut to its middle before it is resized.
+_LONGEST = 8
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,36 @@ class Failure:
     """An error on its way from a worker: raised there, it would reach the user wrapped in two tracebacks."""
 
     message: str
+
+
+class Reader:
+    """Reads an image into a row of a batch, or names it: the same for training, evaluation and search.
+
+    Args:
+        data: what the images are; it says whether one that cannot be read ends everything.
+        transform: makes a PIL image a tensor.
+    """
+
+    def __init__(self, data: Data, transform: Any) -> None:
+        self._mode = pixel_mode(data)
+        self._transform = transform
+        self._stop = data.corrupt == "stop"
+
+    def __call__(
+        self, read: Callable[[str], Image.Image], name: str, label: int, seed: int | None = None
+    ) -> Sample | Failure:
+        """Return the row of the image that ``read`` gives in a Pillow mode; ``seed`` is that of a random transform."""
+        try:
+            image = read(self._mode)
+        except Exception as error:  # a damaged file makes decoders raise nearly anything
+            if self._stop:
+                return Failure(
+                    f"cannot read the image {name}: {reason(error)}. Repair or remove it, or set data.corrupt=skip to "
+                    "go on without such images; they are named and counted."
+                )
+            return Sample(None, label, name, (f"{name} ({reason(error)})",))
+        with seeded(seed) if seed is not None else nullcontext():
+            return Sample(self._transform(image), label, name)
 
 
 def collate(samples: list[Sample | Failure]) -> Batch | Failure:
@@ -110,7 +147,7 @@ def training_transform(data: Data, augment: Augment) -> Any:
 
 def evaluation_transform(data: Data) -> Any:
     """Return timm's fixed resizing, crop and normalisation: a PIL image -> (C, image_size, image_size)."""
-    return timm.data.create_transform(
+    transform = timm.data.create_transform(
         input_size=(data.channels, data.image_size, data.image_size),
         is_training=False,
         crop_pct=data.crop_ratio,
@@ -118,6 +155,16 @@ def evaluation_transform(data: Data) -> Any:
         mean=data.mean,
         std=data.std,
     )
+    transform.transforms.insert(0, _middle)
+    return transform
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """Return the middle of a very long image: resized whole, a strip of a few pixels would take half a gigabyte."""
+    width, height = image.size
+    most = _LONGEST * min(width, height)
+    left, top = max(0, width - most) // 2, max(0, height - most) // 2
+    return image.crop((left, top, left + min(width, most), top + min(height, most))) if left or top else image
 
 
 def derived_seed(*key: int) -> int:

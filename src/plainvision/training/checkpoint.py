@@ -48,7 +48,7 @@ def load_training_state(saved: dict[str, Any], state: State, optimization: Optim
     """Put back what `training_state` returned, into networks of the same form."""
     accelerator, optimizer = optimization.accelerator, optimization.optimizer.optimizer
     state.step = saved["step"]
-    state.best_top1 = saved["best_top1"]
+    state.best_top1 = float(saved["best_top1"])
     if accelerator.is_fsdp2:
         set_model_state_dict(state.model, saved["model"], options=_SPREAD)
         set_optimizer_state_dict(state.model, optimizer, saved["optimizer"], options=_SPREAD)

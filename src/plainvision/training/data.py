@@ -7,32 +7,31 @@ the workers, the processes, or the step at which a resumed run starts.
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from plainvision.training.batch import (
+    MOST_IN_A_ROW,
     Batch,
     Failure,
+    Reader,
     Sample,
     collate,
     derived_seed,
     evaluation_transform,
     opened,
-    pixel_mode,
-    seeded,
     training_transform,
 )
-from plainvision.training.images import Images, class_lookup, fingerprint, location, open_images, reason
+from plainvision.training.images import Images, class_lookup, location, open_images
+from plainvision.training.processes import Loader
 from plainvision.training.recipe import Data, Recipe
 from plainvision.training.streams import EvaluationStream, TrainingStream, is_stream
 
 __all__ = ["Batch", "EvaluationBatches", "TrainingBatches"]
-
-# So many unreadable images in a row are no accident, and a large data set should not be searched to its end.
-_MOST_IN_A_ROW = 100
 
 
 class TrainingBatches:
@@ -118,7 +117,7 @@ class EvaluationBatches:
         processes: int = 1,
     ) -> None:
         self._where = location(data, "validation")
-        self._batches: EvaluationStream | DataLoader[Sample | Failure]
+        self._batches: EvaluationStream | Loader[Sample | Failure]
         if is_stream(self._where[0]):
             stream = EvaluationStream(data, batch_size, classes, rank, processes)
             self.classes, self._batches = stream.classes, stream
@@ -133,8 +132,8 @@ class EvaluationBatches:
     @cached_property
     def fingerprint(self) -> str:
         """The hash of the names and labels of all processes' images; of a stream, of what describes it."""
-        source = self._batches if isinstance(self._batches, EvaluationStream) else self._batches.dataset
-        return source.fingerprint()  # type: ignore[attr-defined]
+        source: Any = self._batches if isinstance(self._batches, EvaluationStream) else self._batches.dataset
+        return source.fingerprint()
 
     @property
     def images(self) -> int | None:
@@ -192,7 +191,7 @@ class _Epochs:
         self.images_per_epoch = len(images.labels) * recipe.augment.repeats
         self._steps = _Steps(recipe.batch_size, rank, processes)
         workers = recipe.data.workers
-        self._loader: DataLoader[Sample | Failure] = DataLoader(
+        self._loader: Loader[Sample | Failure] = Loader(
             _TrainingImages(images, recipe),
             batch_sampler=self._steps,
             num_workers=workers,
@@ -238,9 +237,7 @@ class _TrainingImages(Dataset[Sample | Failure]):
         self._images = images
         self._labels = images.labels
         self._where = location(recipe.data, "train")
-        self._mode = pixel_mode(recipe.data)
-        self._transform = training_transform(recipe.data, recipe.augment)
-        self._stop = recipe.data.corrupt == "stop"
+        self._reader = Reader(recipe.data, training_transform(recipe.data, recipe.augment))
         self._repeats = recipe.augment.repeats
         self._seed = recipe.seed
         self._order: tuple[int, np.ndarray] | None = None
@@ -252,19 +249,19 @@ class _TrainingImages(Dataset[Sample | Failure]):
         for index in (int(order[place % len(order)]) for place in range(position, position + len(order))):
             if index in unreadable:  # another of its repeats
                 continue
-            name = self._images.name(index)
-            try:
-                image = self._images.read(index, self._mode)
-            except Exception as error:  # a damaged file makes decoders raise nearly anything
-                if self._stop:
-                    return Failure(_stopped(name, error))
-                unreadable[index] = f"{name} ({reason(error)})"
-                if len(unreadable) == _MOST_IN_A_ROW:
-                    break
-                continue
-            with seeded(derived_seed(self._seed, epoch, position)):
-                pixels = self._transform(image)
-            return Sample(pixels, int(self._labels[index]), name, tuple(unreadable.values()))
+            row = self._reader(
+                partial(self._images.read, index),
+                self._images.name(index),
+                int(self._labels[index]),
+                derived_seed(self._seed, epoch, position),
+            )
+            if isinstance(row, Failure):
+                return row
+            if row.image is not None:
+                return replace(row, skipped=tuple(unreadable.values()))
+            (unreadable[index],) = row.skipped
+            if len(unreadable) == MOST_IN_A_ROW:
+                break
         return Failure(_all_unreadable(tuple(unreadable.values()), *self._where))
 
     def _order_of(self, epoch: int) -> np.ndarray:
@@ -280,13 +277,11 @@ class _EvaluationImages(Dataset[Sample | Failure]):
         self._images = images
         self._labels = labels
         self._chosen = chosen
-        self._mode = pixel_mode(data)
-        self._transform = evaluation_transform(data)
-        self._stop = data.corrupt == "stop"
+        self._reader = Reader(data, evaluation_transform(data))
         self.workers = data.workers
 
     def fingerprint(self) -> str:
-        return fingerprint(map(self._images.name, range(len(self._labels))), self._labels)
+        return self._images.fingerprint()
 
     def part(self, first: int, last: int) -> "_EvaluationImages":
         part = copy.copy(self)
@@ -298,18 +293,11 @@ class _EvaluationImages(Dataset[Sample | Failure]):
 
     def __getitem__(self, row: int) -> Sample | Failure:
         index = int(self._chosen[row])
-        name, label = self._images.name(index), int(self._labels[index])
-        try:
-            image = self._images.read(index, self._mode)
-        except Exception as error:  # a damaged file makes decoders raise nearly anything
-            if self._stop:
-                return Failure(_stopped(name, error))
-            return Sample(None, label, name, (f"{name} ({reason(error)})",))
-        return Sample(self._transform(image), label, name)
+        return self._reader(partial(self._images.read, index), self._images.name(index), int(self._labels[index]))
 
 
-def _evaluation_loader(images: _EvaluationImages, batch_size: int) -> DataLoader[Sample | Failure]:
-    return DataLoader(
+def _evaluation_loader(images: _EvaluationImages, batch_size: int) -> Loader[Sample | Failure]:
+    return Loader(
         images,
         batch_size=batch_size,
         num_workers=images.workers,
@@ -323,7 +311,7 @@ def _training_classes(data: Data) -> tuple[str, ...] | None:
     if is_stream(data.root):
         return None
     try:
-        return open_images(data, "train").classes
+        return open_images(replace(data, corrupt="skip"), "train").classes
     except (FileNotFoundError, ValueError):  # a machine that only evaluates may lack the training images
         return None
 
@@ -338,13 +326,6 @@ def _check_shares(recipe: Recipe, processes: int) -> None:
             f"processes{accumulating}: it must be a multiple of {processes * passes}. Set "
             f"batch_size={below or processes * passes}, for instance."
         )
-
-
-def _stopped(name: str, error: Exception) -> str:
-    return (
-        f"cannot read the image {name}: {reason(error)}. Repair or remove it, or set data.corrupt=skip to go "
-        "on without such images; they are named and counted."
-    )
 
 
 def _all_unreadable(unreadable: tuple[str, ...], root: str, split: str) -> str:

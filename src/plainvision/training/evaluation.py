@@ -39,6 +39,8 @@ class Evaluation:
     """Mean cross-entropy."""
     images: int
     """How many images were seen."""
+    largest_class: float
+    """Share of images that have the most frequent class: what naming it each time would score."""
     per_class: dict[str, float]
     """Top-1 of each class that has images."""
     predictions: tuple[Prediction, ...] = field(repr=False, default=())
@@ -101,6 +103,7 @@ def evaluate(
         top5=100 * sum(five) / images,
         loss=loss.item() / images,
         images=images,
+        largest_class=100 * max(seen) / images,
         per_class={name: 100 * f / s for name, f, s in zip(names, first, seen, strict=True) if s},
         predictions=tuple(predictions),
         skipped=tuple(skipped),
@@ -130,7 +133,7 @@ def data_of(model: nn.Module) -> Data:
 def _score(model: nn.Module, batch: Batch, classes: tuple[str, ...], counts: Tensor, loss: Tensor) -> list[Prediction]:
     """Add a batch's answers to ``counts`` and ``loss``, and return them one by one."""
     images, labels = batch.images.to(counts.device), batch.labels.to(counts.device)
-    logits = model(images).float()
+    logits = model(images.clone()).float()  # a pass may write into what it is given
     if logits.shape[1] != len(classes):
         some = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
         raise ValueError(

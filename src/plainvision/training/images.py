@@ -4,16 +4,21 @@ import abc
 import hashlib
 import importlib
 import os
-import re
+import unicodedata
+import warnings
 from collections.abc import Iterable
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from PIL import Image
 
-from plainvision.training.class_folders import Store, find_classes, has_folder, open_store
-from plainvision.training.recipe import Data
+from plainvision.training.archives import open_store
+from plainvision.training.class_folders import find_classes, has_folder, in_order, told
+from plainvision.training.decoding import decode as _decode
+from plainvision.training.recipe import RECORDED, Data
 
 Role = Literal["train", "validation"]
 
@@ -59,19 +64,53 @@ def open_images(data: Data, role: Role) -> Images:
 
 
 def _open(data: Data, role: Role) -> Images:
-    root, split = location(data, role)
+    root, _ = location(data, role)
     if root == "digits":
         return _Digits(role)
     if root.startswith("hfds/"):
-        return _HuggingFace(root, split, option=f"data.{role}_split")
+        return _HuggingFace(data, role)
     return _Files(data, role)
 
 
 def location(data: Data, role: Role) -> tuple[str, str]:
-    """Return the root and the split of the training or the validation images."""
-    if role == "train":
-        return data.root, data.train_split
-    return data.validation_root or data.root, data.validation_split
+    """Return the root and the split of the training or the validation images.
+
+    Raises:
+        ValueError: the split has no name, or only a file of weights says where the images are.
+    """
+    split = data.train_split if role == "train" else data.validation_split
+    if not split:
+        raise ValueError(
+            f"data.{role}_split is empty. Give the name of a folder or a split; class folders that lie in no such "
+            "folder are found under any name."
+        )
+    root = data.root if role == "train" else data.validation_root or data.root
+    for option, word in (("root", root), (f"{role}_split", split)):
+        if word.startswith(RECORDED):
+            raise ValueError(
+                f"the file of the network records data.{option} as {word.removeprefix(RECORDED)!r}, and a file opens "
+                f"nothing by itself. Give the images with --data.{option.replace('_', '-')}."
+            )
+    return root, split
+
+
+def absolute(data: Data) -> Data:
+    """Return the data with folders and archives written in full, so that they are found from another folder too."""
+    validation = None if data.validation_root is None else _absolute(data.validation_root)
+    return replace(data, root=_absolute(data.root), validation_root=validation)
+
+
+def _absolute(root: str) -> str:
+    kind, slash, place = root.partition("/")
+    if (
+        root == "digits"
+        or root.startswith(RECORDED)
+        or (kind in ("hfds", "hfids") and not place.startswith((".", "~")))
+    ):
+        return root
+    if kind in ("hfds", "hfids", "wds") and slash:
+        return root if ":" in place else f"{kind}/{Path(place).expanduser().absolute()}"
+    return str(Path(root).expanduser().absolute())
 
 
 def class_lookup(own: tuple[str, ...], classes: tuple[str, ...], data: Data) -> np.ndarray:
@@ -80,7 +119,8 @@ def class_lookup(own: tuple[str, ...], classes: tuple[str, ...], data: Data) -> 
     Raises:
         ValueError: training does not have one of them.
     """
-    extra = [name for name in own if name not in classes]
+    index = {_spelt(name): number for number, name in enumerate(classes)}
+    extra = [name for name in own if _spelt(name) not in index]
     if extra:
         root, split = location(data, "validation")
         raise ValueError(
@@ -90,18 +130,12 @@ def class_lookup(own: tuple[str, ...], classes: tuple[str, ...], data: Data) -> 
             f"{', '.join(map(repr, classes[:10]))}{', ...' if len(classes) > 10 else ''}. "
             "Remove the images of that class, or train with it too."
         )
-    index = {name: number for number, name in enumerate(classes)}
-    return np.array([index[name] for name in own], dtype=np.int64)
+    return np.array([index[_spelt(name)] for name in own], dtype=np.int64)
 
 
-def reason(error: Exception) -> str:
-    """Return why an image could not be read, the same in every run: without memory addresses and paths."""
-    return without_address(str(error)) or type(error).__name__
-
-
-def without_address(text: str) -> str:
-    """Return ``text`` without the file objects that Pillow prints."""
-    return re.sub(r" ?<_io\.[^>]*>", "", text)
+def _spelt(name: str) -> str:
+    """Return one of the spellings that Unicode has for a name."""
+    return unicodedata.normalize("NFC", name)
 
 
 def need(package: str, root: str) -> Any:
@@ -138,60 +172,68 @@ class _First(Images):
 class _Files(Images):
     def __init__(self, data: Data, role: Role) -> None:
         root, split = location(data, role)
-        self._store: Store
         self._store, listing = open_store(root, split)
         # Class folders without a split are taken only where training and validation stay apart.
         plain = data.validation_root is not None or (role == "validation" and not has_folder(listing, data.train_split))
         found = find_classes(listing, split, where=repr(root), option=f"data.{role}_split", plain=plain)
-        self.classes = tuple(found)
-        self.labels = np.repeat(np.arange(len(found)), [len(paths) for paths in found.values()])
-        self._paths = [path for paths in found.values() for path in paths]
+        if found.left_out and data.corrupt == "stop":
+            raise ValueError(told(found.left_out, repr(root), split))
+        if found.left_out:
+            warnings.warn(told(found.left_out, repr(root), split), stacklevel=2)
+        self.classes = tuple(found.classes)
+        self.labels = np.repeat(np.arange(len(found.classes)), [len(paths) for paths in found.classes.values()])
+        self._paths = [path for paths in found.classes.values() for path in paths]
+        self._stored = found.stored
+        self._max_pixels = data.max_pixels
 
     def name(self, index: int) -> str:
         return self._store.name(self._paths[index])
 
     def read(self, index: int, mode: str) -> Image.Image:
-        return _decode(self._store.open(self._paths[index]), mode)
+        path = self._paths[index]
+        return _decode(self._store.open(self._stored.get(path, path), self._max_pixels), mode, self._max_pixels)
 
 
 class _HuggingFace(Images):
     """A split in the data set's own order, with its own order of classes, which published networks follow."""
 
-    def __init__(self, root: str, split: str, *, option: str) -> None:
+    def __init__(self, data: Data, role: Role) -> None:
+        root, self._split = location(data, role)
         datasets = need("datasets", root)
-        from timm.data.readers.reader_hfds import ReaderHfds
-
-        self._split = split
         self._source = local_or_remote(root)
+        self._max_pixels = data.max_pixels
         try:
-            features = datasets.load_dataset(self._source, split=split).features
-        except ValueError as error:
-            raise ValueError(f"cannot read {root!r}: {error} Name the split in {option}.") from error
-        image, label = _columns(features, datasets, root)
-        self._reader = ReaderHfds(name=self._source, split=split, input_key=image, target_key=label)
-        values = self._reader.dataset.with_format("numpy")[label][:]
-        if self._reader.class_to_idx:
-            self.classes = tuple(sorted(self._reader.class_to_idx, key=self._reader.class_to_idx.__getitem__))
-            self.labels = np.asarray(values, dtype=np.int64)
+            rows = datasets.load_dataset(self._source, split=self._split)
+        except (ValueError, RuntimeError) as error:  # also a folder with a script, which the library does not run
+            raise ValueError(f"cannot read {root!r}: {error} Name the split in data.{role}_split.") from error
+        self._image, label = _columns(rows.features, datasets, root)
+        # Left undecoded, an image is its bytes or its path.
+        self._rows = rows.cast_column(self._image, datasets.Image(decode=False))
+        chunks = self._rows.data[self._image].chunks  # without their bytes, which may be many
+        self._paths = [path for chunk in chunks for path in chunk.field("path").to_pylist()]
+        values = rows.with_format("numpy")[label][:]
+        if isinstance(rows.features[label], datasets.ClassLabel):
+            self.classes, self.labels = tuple(rows.features[label].names), np.asarray(values, dtype=np.int64)
         else:
             names, numbers = np.unique(values, return_inverse=True)
-            self.classes, self.labels = tuple(str(name) for name in names), numbers.astype(np.int64)
+            self.classes = tuple(in_order(map(str, names)))
+            places = np.array([self.classes.index(str(name)) for name in names], dtype=np.int64)
+            self.labels = places[numbers] if len(places) else numbers
         if len(self.labels) == 0 or self.labels.min() < 0:
             raise ValueError(
-                f"{root!r}: the split {split!r} has "
-                f"{'images without labels' if len(self.labels) else 'no images'}. Name another in {option}."
+                f"{root!r}: the split {self._split!r} has "
+                f"{'images without labels' if len(self.labels) else 'no images'}. Name another in data.{role}_split."
             )
 
     def name(self, index: int) -> str:
-        path = self._reader.filename(index)
+        path = self._paths[index]
         if not path:
             return f"{self._split}/{index:08d}"
         # A folder on disk is known by absolute paths: keep what says which image it is.
         return os.path.relpath(path, Path(self._source).resolve().parent) if os.path.isabs(path) else path
 
     def read(self, index: int, mode: str) -> Image.Image:
-        file, _ = self._reader[index]
-        return _decode(file, mode)
+        return _decode(open_row(self._rows[index][self._image], self._source), mode, self._max_pixels)
 
 
 class _Digits(Images):
@@ -235,6 +277,25 @@ def local_or_remote(root: str) -> str:
     return str(path)
 
 
+def open_row(image: dict[str, Any], source: str) -> BinaryIO:
+    """Return the file of an image that a Hugging Face data set left undecoded.
+
+    Raises:
+        ValueError: the row names a file that is not part of the data set.
+    """
+    if image["bytes"]:
+        return BytesIO(image["bytes"])
+    from datasets import config
+    from datasets.utils.file_utils import xopen
+
+    path = str(image["path"])
+    places = (os.path.abspath(source), Path(source).resolve(), config.HF_CACHE_HOME, config.HF_DATASETS_CACHE)
+    end = path.split("::")[-1]  # behind the members of archives
+    if not end.startswith("hf://") and not any(Path(os.path.abspath(end)).is_relative_to(place) for place in places):
+        raise ValueError("its row names a file outside of the data set")
+    return xopen(path, "rb")
+
+
 def _columns(features: Any, datasets: Any, root: str) -> tuple[str, str]:
     """Return the names of the image column and the label column."""
     images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
@@ -247,11 +308,3 @@ def _columns(features: Any, datasets: Any, root: str) -> tuple[str, str]:
             f"{', '.join(features)}. Save a copy whose columns are called `image` and `label`."
         )
     return image, label
-
-
-def _decode(file: BinaryIO, mode: str) -> Image.Image:
-    with file, Image.open(file) as image:
-        # Pillow warns when a palette with transparency loses it in one step.
-        if image.mode == "P" and "transparency" in image.info:
-            return image.convert("RGBA").convert(mode)
-        return image.convert(mode)

@@ -4,14 +4,11 @@ Nothing random is remembered between steps: order, augmentation, mixing and drop
 and the position in the run. What a restart needs is therefore the weights, the optimizer and the number of steps.
 """
 
-import signal
-import threading
+import math
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -26,17 +23,18 @@ from plainvision.training.batch import Batch
 from plainvision.training.checkpoint import load_training_state, training_state, whole_weights
 from plainvision.training.data import EvaluationBatches, TrainingBatches
 from plainvision.training.evaluation import Evaluation, evaluate
+from plainvision.training.fit import all_finite, check_data, check_network, has_batch_norm
+from plainvision.training.images import absolute
 from plainvision.training.losses import Losses
 from plainvision.training.optimization import Optimization, seed_everything
-from plainvision.training.processes import leave_at_exit
+from plainvision.training.processes import TrainingInterrupted, leave_at_exit, stop_requested
 from plainvision.training.progress import TrainingProgress
 from plainvision.training.recipe import Recipe
-from plainvision.training.run_folder import RunFolder, build_network
+from plainvision.training.resumable import read_metrics
+from plainvision.training.run_folder import RunFolder
 from plainvision.training.state import State
-
-
-class TrainingInterrupted(KeyboardInterrupt):
-    """The run was asked to stop, and its state is saved."""
+from plainvision.training.verdict import doubts
+from plainvision.training.weights_file import build_network
 
 
 @dataclass(frozen=True)
@@ -68,29 +66,37 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Result:
         OSError: the folder cannot be written.
         TrainingInterrupted: Ctrl-C or SIGTERM came; the state is saved.
     """
-    with _threads(recipe.machine.threads), _stop_requested() as stop:
-        run = _Run(recipe, out, resume)
+    with _threads(recipe.machine.threads), stop_requested() as stop, ExitStack() as held:
+        run = _Run(recipe, out, resume, held)
+        per_epoch = run.batches.steps_per_epoch
         with run.progress:
-            for epoch in range(run.state.step // run.batches.steps_per_epoch, recipe.epochs):
+            for epoch in range(run.state.step // per_epoch, recipe.epochs):
                 run.begin_epoch(epoch)
-                for batch in run.batches.epoch(epoch, run.state.step - epoch * run.batches.steps_per_epoch):
-                    run.step(batch)
-                    if run.everyone_stops(stop.is_set()):
-                        run.save()
-                        raise TrainingInterrupted(
-                            f"stopped at step {run.state.step} of {run.steps}; everything is saved in "
-                            f"{run.folder.path}. Run the same command with --resume to continue."
-                        )
-                run.end_epoch()
+                stopped = False
+                try:
+                    for batch in run.batches.epoch(epoch, run.state.step - epoch * per_epoch):
+                        run.step(batch)
+                        if stopped := run.everyone_stops(stop.is_set()):
+                            break
+                except ChildProcessError as error:
+                    raise ChildProcessError(f"{error} Of this run, {run.keep()}") from error
+                except KeyboardInterrupt:  # a second one, which may have cut the step in two
+                    raise TrainingInterrupted(f"stopped after step {run.state.step}; {run.kept}") from None
+                # What is saved at the end of an epoch has been evaluated: a resumed run begins with the next one.
+                if run.state.step == (epoch + 1) * per_epoch:
+                    run.end_epoch()
+                if stopped:
+                    raise TrainingInterrupted(f"stopped at step {run.state.step} of {run.steps}; {run.keep()}")
         return run.finish()
 
 
 class _Run:
     """A run in progress: what `train` sets up, and the four things that it does."""
 
-    def __init__(self, recipe: Recipe, out: str | Path, resume: bool) -> None:
+    def __init__(self, recipe: Recipe, out: str | Path, resume: bool, held: ExitStack) -> None:
         for technique in recipe.techniques:
             technique.check(recipe)
+        recipe = replace(recipe, data=absolute(recipe.data))  # what is recorded is found from any folder
         self.recipe = recipe
         self.folder = RunFolder(out, recipe, resume=resume)
         self.accelerator = _accelerator(recipe)
@@ -103,9 +109,12 @@ class _Run:
             classes=self.classes,
             **share,
         )
-        _check_fit(recipe, self.classes, share["processes"])
+        check_data(recipe, self.classes, share["processes"])
         self.steps = recipe.epochs * self.batches.steps_per_epoch
-        saved = self.folder.load_state() if resume else None
+        if resume and self.accelerator.is_main_process:
+            held.enter_context(self.folder.held())
+        self.images = images = f"{self.batches.fingerprint} {self.validation.fingerprint}"
+        saved = self.folder.load_state(images) if resume else None
         seed_everything(recipe.seed)
         # The saved network has the form of the epoch of its last step; `begin_epoch` gives it the next one's.
         epoch = max(0, saved["step"] - 1) // self.batches.steps_per_epoch if saved else 0
@@ -113,23 +122,33 @@ class _Run:
         if recipe.start_from is not None and saved is None:  # the saved weights descend from these
             load = load_backbone if recipe.new_classifier else load_checkpoint
             load(self.state.model, recipe.start_from)
-        _check_network(self.state.model, recipe, len(self.classes))
+        per_pass = recipe.batch_size // share["processes"] // recipe.machine.accumulate
+        check_network(self.state.model, recipe, len(self.classes), per_pass)
         self.optimization = self._optimization()
         for technique in recipe.techniques:
             technique.start(self.state)
-        if self.accelerator.is_main_process:
-            self.folder.prepare()
+        if not resume and self.accelerator.is_main_process:
+            held.enter_context(self.folder.held())
         self.accelerator.wait_for_everyone()
         if saved is not None:
-            load_training_state(saved, self.state, self.optimization)
-            if self.accelerator.is_main_process:
-                self.folder.rewind_metrics(self.state.step)
+            with self.folder.putting_back():
+                if saved["step"] > self.steps:
+                    raise ValueError(f"step is {saved['step']}, of {self.steps}")
+                load_training_state(saved, self.state, self.optimization)
+        if self.accelerator.is_main_process:
+            self.folder.rewind_metrics(self.state.step)
+        self.saved = self.state.step
         self.losses = Losses(self.folder, self.accelerator, recipe.machine.log_steps)
         self.progress = TrainingProgress(self.steps, self.state.step, visible=self.accelerator.is_main_process)
         self.progress.say(
             f"{pretty_repr(recipe)}\n"
             f"{len(self.classes)} classes, {self.batches.images_per_epoch} images an epoch, {self.steps} steps"
         )
+        if recipe.machine.accumulate > 1 and has_batch_norm(self.state.model):
+            self.progress.say(
+                f"machine.accumulate={recipe.machine.accumulate}: the network has batch norms, whose statistics are "
+                f"those of each pass's {per_pass} images; results differ from those of whole batches"
+            )
         self.skipped: set[str] = set()
         self.evaluation: Evaluation | None = None
 
@@ -166,7 +185,8 @@ class _Run:
         if self.losses.due:
             self._look()
         interval = self.recipe.machine.checkpoint_steps
-        if interval and self.state.step % interval == 0:
+        # The last step of an epoch is saved by `end_epoch`, together with what it writes.
+        if interval and self.state.step % interval == 0 and self.state.step % self.batches.steps_per_epoch:
             self.save()
 
     def end_epoch(self) -> None:
@@ -177,7 +197,10 @@ class _Run:
             # same in all of them, as an exchange needs it; that of a set would not be.
             for network in (self.state.model, *([self.state.average.module] if self.state.average else [])):
                 distribute_bn(network, self.accelerator.num_processes, reduce=True)
-        self.evaluation = self._evaluate()
+        self._check_weights()
+        self.evaluation = self._evaluate(self.state.best_network)
+        if not math.isfinite(self.evaluation.loss):
+            self.losses.diverged(f"the validation loss is {self.evaluation.loss} at step {self.state.step}")
         top1 = self.evaluation.top1
         line = {
             "epoch": self.state.epoch,
@@ -202,11 +225,25 @@ class _Run:
         self.save()
 
     def save(self) -> None:
-        """Save the full state, once every loss up to it is known to be finite."""
+        """Save the full state, once every loss and every weight up to it is known to be finite."""
         self._look()
+        self._check_weights()
         state = training_state(self.state, self.optimization)
         if self.accelerator.is_main_process:
-            self.folder.save_state(state)
+            self.folder.save_state(state, self.images)
+        self.saved = self.state.step
+
+    def keep(self) -> str:
+        """Save what can be saved between two steps, and say how to go on."""
+        alone = self.accelerator.num_processes == 1
+        if alone and self.state.step % self.batches.steps_per_epoch:
+            self.save()
+        return self.kept
+
+    @property
+    def kept(self) -> str:
+        """What is saved, and how to go on."""
+        return self.folder.kept(self.saved, self.state.step)
 
     def everyone_stops(self, asked: bool) -> bool:
         """Return whether any process was asked to stop; processes exchange that when they look at the loss."""
@@ -219,8 +256,10 @@ class _Run:
 
     def finish(self) -> Result:
         """Return the result; a run that had ended before it was resumed is evaluated again."""
-        self.losses.close()
-        evaluation = self.evaluation or self._evaluate()
+        evaluation = self.evaluation or self._evaluate(self.state.best_network)
+        raw = self._evaluate(self.state.model) if self.state.average else None
+        for doubt in doubts(evaluation, raw, read_metrics(self.folder.path)):
+            self.progress.say(doubt)
         network = self.state.best_network.eval()
         return Result(self.folder.path, network, self.classes, self.state.best_top1, evaluation)
 
@@ -232,12 +271,17 @@ class _Run:
         if figures is not None:
             self.progress.advance(self.state.epoch, self.state.step, **figures)
 
-    def _evaluate(self) -> Evaluation:
+    def _check_weights(self) -> None:
+        for network in (self.state.model, *([self.state.average.module] if self.state.average else [])):
+            if self.accelerator.reduce(all_finite(network), "sum") < self.accelerator.num_processes:
+                self.losses.diverged(f"weights are not finite after step {self.state.step}")
+
+    def _evaluate(self, network: nn.Module) -> Evaluation:
         many = self.accelerator.num_processes > 1
         total = (lambda x: self.accelerator.reduce(x, "sum")) if many else None
         device = self.accelerator.device
         with self.accelerator.autocast():
-            return evaluate(self.state.best_network, self.validation, classes=self.classes, device=device, total=total)
+            return evaluate(network, self.validation, classes=self.classes, device=device, total=total)
 
     def _optimization(self) -> Optimization:
         model = self.state.model.to(self.accelerator.device)
@@ -268,39 +312,6 @@ def _accelerator(recipe: Recipe) -> Accelerator:
     return accelerator
 
 
-def _check_fit(recipe: Recipe, classes: tuple[str, ...], processes: int) -> None:
-    if recipe.num_classes not in (None, len(classes)):
-        raise ValueError(
-            f"num_classes={recipe.num_classes}, but the data has {len(classes)} classes ({', '.join(classes[:5])}, "
-            "...). Drop num_classes, or give the right data.root."
-        )
-    passes = recipe.batch_size // processes
-    if (recipe.augment.mixup or recipe.augment.cutmix) and passes % 2:
-        raise ValueError(
-            f"batch_size={recipe.batch_size} gives each of {processes} processes {passes} images, and Mixup mixes "
-            "pairs. Give an even number for each process, or set augment.mixup and augment.cutmix to 0."
-        )
-
-
-def _check_network(model: nn.Module, recipe: Recipe, classes: int) -> None:
-    """Pass one image through, so that what cannot work is an error before the run's folder exists."""
-    data = recipe.data
-    image = torch.zeros(1, data.channels, data.image_size, data.image_size, device=next(model.parameters()).device)
-    try:
-        with torch.no_grad():
-            logits = model.eval()(image)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"{recipe.model} cannot take images of {data.channels}x{data.image_size}x{data.image_size}: {error}. Give "
-            "another data.image_size, or the network's own option for channels, in_chans."
-        ) from error
-    if logits.shape != (1, classes):
-        raise ValueError(
-            f"{recipe.model} returns {tuple(logits.shape[1:])} for an image, and the data has {classes} classes. Drop "
-            "the model options that change its classifier."
-        )
-
-
 @contextmanager
 def _threads(number: int | None) -> Iterator[None]:
     before = torch.get_num_threads()
@@ -309,23 +320,3 @@ def _threads(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _stop_requested() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C or SIGTERM into a flag, so that a step is never cut in two; the second acts as usual."""
-    stop = threading.Event()
-    before: dict[signal.Signals, Any] = {}
-
-    def note(number: int, _: FrameType | None) -> None:
-        stop.set()
-        signal.signal(number, before[signal.Signals(number)])
-
-    if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handler
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, note)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

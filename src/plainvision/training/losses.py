@@ -1,7 +1,9 @@
 """Losses on their way to the metrics: looked at now and then, because a look waits for the device."""
 
 import contextlib
+import io
 import math
+import os
 import time
 from typing import Any
 
@@ -13,7 +15,7 @@ from plainvision.training.run_folder import RunFolder
 
 
 class Losses:
-    """Collects losses, writes them to the metrics and TensorBoard, and stops a run whose loss is not finite.
+    """Collects losses, writes them to the metrics and TensorBoard, and stops a run that has diverged.
 
     Args:
         folder: where the metrics go.
@@ -29,7 +31,7 @@ class Losses:
         self._right: list[Tensor] = []
         self._images = 0
         self._since = time.perf_counter()
-        self._board: Any = None
+        self._events = f"events.out.tfevents.{int(time.time())}.{os.getpid()}"
 
     @property
     def due(self) -> bool:
@@ -57,7 +59,7 @@ class Losses:
         images, seconds = self._images * processes, time.perf_counter() - self._since
         for i, loss in enumerate(losses):
             if not math.isfinite(loss):
-                self._stop(step - len(losses) + 1 + i, loss)
+                self.diverged(f"the loss is {loss} at step {step - len(losses) + 1 + i}")
         figures = {
             "loss": sum(losses) / len(losses),
             "accuracy": 100 * sum(right) / images,
@@ -70,35 +72,40 @@ class Losses:
 
     def log(self, line: dict[str, Any]) -> None:
         """Write one line of figures to the metrics, and to TensorBoard where it is installed."""
-        if not self.accelerator.is_main_process:
-            return
-        self.folder.log(line)
-        if self._board is None:
-            self._board = _tensorboard(self.folder)
-        for name, value in line.items():
-            if self._board and name not in ("epoch", "step"):
-                self._board.add_scalar(name, value, line["step"])
+        if self.accelerator.is_main_process:
+            self.folder.log(line)
+            with contextlib.suppress(ImportError):
+                self._show(line)
 
     def restart_clock(self) -> None:
         """Leave the time since the last look out of the images per second: it went into something else."""
         self._since = time.perf_counter()
 
-    def close(self) -> None:
-        """Finish what TensorBoard has not written yet."""
-        if self._board:
-            self._board.close()
+    def diverged(self, what: str) -> None:
+        """Stop the run.
 
-    def _stop(self, step: int, loss: float) -> None:
+        Raises:
+            ValueError: always.
+        """
+        kept = f"The last checkpoint of {self.folder.path} is from before and is kept."
         raise ValueError(
-            f"the loss is {loss} at step {step}: training has diverged and was stopped. The last checkpoint of "
-            f"{self.folder.path} is from before and is kept. Start anew with a lower lr, a longer warm-up or "
-            "clip_grad; with precision fp16, try bf16."
+            f"{what}: training has diverged and was stopped. "
+            f"{kept if self.folder.state_file.exists() else f'{self.folder.path} holds no checkpoint yet.'} Start anew "
+            "with a lower lr, a longer warm-up or clip_grad; with precision fp16, try bf16."
         )
 
+    def _show(self, line: dict[str, Any]) -> None:
+        # TensorBoard's own writer is a thread, whose errors nobody would catch.
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-def _tensorboard(folder: RunFolder) -> Any:
-    with contextlib.suppress(ImportError):
-        from torch.utils.tensorboard import SummaryWriter
-
-        return SummaryWriter(str(folder.path / "tensorboard"))
-    return False
+        file, now, events = self.folder.path / "tensorboard" / self._events, time.time(), io.BytesIO()
+        written = [] if file.exists() else [Event(wall_time=now, file_version="brain.Event:2")]
+        for name, value in line.items():
+            if name not in ("epoch", "step"):
+                summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
+                written.append(Event(wall_time=now, step=line["step"], summary=summary))
+        for event in written:
+            RecordWriter(events).write(event.SerializeToString())
+        self.folder.append(file, events.getvalue())

@@ -53,8 +53,8 @@ _RECIPE: Ranges = {
     "num_classes": (1, 10**6),
     "epochs": (1, 10**6),
     "batch_size": (1, 10**7),
-    "lr": (ABOVE_ZERO, 1e6),
-    "min_lr": (0.0, 1e6),
+    "lr": (ABOVE_ZERO, FINITE),
+    "min_lr": (0.0, FINITE),
     "momentum": (0.0, BELOW_ONE),
     "betas": (0.0, BELOW_ONE),
     "optimizer_eps": (0.0, 1.0),
@@ -62,11 +62,11 @@ _RECIPE: Ranges = {
     "layer_decay": (ABOVE_ZERO, 1.0),
     "decay_epochs": (1, 10**6),
     "warmup_epochs": (0, 10**6),
-    "warmup_lr": (0.0, 1e6),
+    "warmup_lr": (0.0, FINITE),
     "clip_grad": (ABOVE_ZERO, FINITE),
     "label_smoothing": (0.0, BELOW_ONE),
     "bce_threshold": (0.0, BELOW_ONE),
-    "seed": (0, 2**63 - 1),
+    "seed": (-(2**63), 2**63 - 1),
 }
 
 
@@ -157,12 +157,15 @@ class Augment:
 
 @dataclass(frozen=True)
 class Machine:
-    """How the run uses the hardware; nothing here changes what is computed, beyond rounding."""
+    """How the run uses the hardware: results differ by rounding and, with batch norm, by the images of its statistics.
+
+    They are those of one pass of `accumulate` in one process, or in all processes with `sync_batch_norm`.
+    """
 
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision of the forward pass."""
     accumulate: int = 1
-    """Split each process's share of a batch into this many passes, to save memory."""
+    """Split each process's share of a batch into this many passes, to save memory; each is a batch to a batch norm."""
     channels_last: bool = False
     """Keep activations in the channels_last memory layout."""
     compile: bool = False

@@ -1,45 +1,38 @@
-"""Images that can only be read front to back, by timm's readers: webdataset shards and Hugging Face streams.
+"""Images that can only be read front to back: webdataset shards, and Hugging Face streams by timm's reader.
 
 What a stream yields is a function of (seed, epoch, number of readers): each worker of each process reads its
 own shards, so another number of workers gives another order. An epoch is entered in the middle by reading up
 to it.
 """
 
-import logging
+import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
-from itertools import count, islice
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from plainvision.training.batch import (
+    MOST_IN_A_ROW,
     Batch,
     Failure,
+    Reader,
     Sample,
     collate,
     derived_seed,
     evaluation_transform,
     opened,
-    pixel_mode,
-    seeded,
     training_transform,
 )
-from plainvision.training.images import (
-    Role,
-    class_lookup,
-    fingerprint,
-    local_or_remote,
-    location,
-    need,
-    reason,
-    without_address,
-)
+from plainvision.training.decoding import decode, reason
+from plainvision.training.images import Role, class_lookup, fingerprint, local_or_remote, location, need, open_row
+from plainvision.training.processes import Loader
 from plainvision.training.recipe import Data, Recipe
+from plainvision.training.shards import Row, Shards
 
 
 def is_stream(root: str) -> bool:
@@ -75,33 +68,33 @@ class TrainingStream:
             )
         _refuse_counts(recipe.data.train_per_class, "train_per_class", recipe.data.root)
         self._recipe, self._rank, self._processes = recipe, rank, processes
-        reader = self._reader(epoch=0)
-        self.images_per_epoch = int(reader.num_samples)
-        self._workers = _useful_workers(reader, recipe.data, "train", processes)
-        names = _class_names(reader)
+        source = _open(recipe.data, "train", (recipe.seed, 0))
+        self.images_per_epoch = source.images
+        self._workers = _useful_workers(source.shards(processes), processes, recipe.data)
+        names = source.classes
         if names is None and recipe.num_classes is not None:
             names = tuple(str(number) for number in range(recipe.num_classes))
         if names is None:
             raise ValueError(
                 f"data.root={recipe.data.root!r} does not say which classes it has. Set num_classes in the "
                 "recipe"
-                + (', or list them in its _info.json: "classes": [...].' if _is_shards(recipe.data, "train") else ".")
+                + (', or list them in its _info.json: "classes": [...].' if isinstance(source, Shards) else ".")
             )
         self.classes = names
-        self.fingerprint = partial(_fingerprint, reader)
+        self.fingerprint = partial(fingerprint, [source.description], [source.images])
 
     def batches(self, epoch: int, start: int, steps: int) -> Iterator[Batch]:
         """Return this process's share of the batches of ``epoch``, from step ``start`` to ``steps``."""
-        data = self._recipe.data
+        data, share = self._recipe.data, self._recipe.batch_size // self._processes
         images = _StreamedImages(
-            self._reader(epoch),
-            training_transform(data, self._recipe.augment),
+            _open(data, "train", (self._recipe.seed, epoch)),
+            Reader(data, training_transform(data, self._recipe.augment)),
             np.arange(len(self.classes)),
             where=location(data, "train"),
             key=(self._recipe.seed, epoch, self._rank),
-            stop=data.corrupt == "stop",
+            share=(self._rank, self._processes),
+            batch=share,
         )
-        share = self._recipe.batch_size // self._processes
         # A new loader each epoch: what a reader shuffles depends on what it has read before.
         loader = _loader(images, share, self._workers, seed=derived_seed(self._recipe.seed, epoch))
         taken, unreadable = start, ""
@@ -120,14 +113,6 @@ class TrainingStream:
                 "or repair the shards."
             )
 
-    def _reader(self, epoch: int) -> Any:
-        recipe = self._recipe
-        share = recipe.batch_size // self._processes
-        seed = derived_seed(recipe.seed, epoch)
-        reader = _open_reader(recipe.data, "train", batch_size=share, seed=seed)
-        reader.dist_rank, reader.dist_num_replicas = self._rank, self._processes
-        return reader
-
 
 class EvaluationStream:
     """The validation images of a stream: each process reads its own shards, once.
@@ -139,11 +124,10 @@ class EvaluationStream:
 
     def __init__(self, data: Data, batch_size: int, classes: tuple[str, ...] | None, rank: int, processes: int) -> None:
         _refuse_counts(data.validation_per_class, "validation_per_class", location(data, "validation")[0])
-        self._data, self._batch_size, self._rank, self._processes = data, batch_size, rank, processes
-        reader = self._reader()
-        self.fingerprint = partial(_fingerprint, reader)
-        own = _class_names(reader)
-        known = classes or own
+        self._data, self._batch_size, self._share = data, batch_size, (rank, processes)
+        source = _open(data, "validation", None)
+        self.fingerprint = partial(fingerprint, [source.description], [source.images])
+        known = classes or source.classes
         if known is None:
             root, split = location(data, "validation")
             raise ValueError(
@@ -151,206 +135,162 @@ class EvaluationStream:
                 "network was trained with."
             )
         self.classes = known
-        self._lookup = np.arange(len(known)) if own is None else class_lookup(own, known, data)
+        self._lookup = np.arange(len(known)) if source.classes is None else class_lookup(source.classes, known, data)
 
     def __iter__(self) -> Iterator[Batch | Failure]:
-        reader = self._reader()
+        source = _open(self._data, "validation", None)
+        shards = source.shards(1)
+        if isinstance(source, Shards):
+            shards = len(range(self._share[0], shards, self._share[1]))
+        if not shards:
+            return iter(())  # more processes than shards
         images = _StreamedImages(
-            reader,
-            evaluation_transform(self._data),
+            source,
+            Reader(self._data, evaluation_transform(self._data)),
             self._lookup,
             where=location(self._data, "validation"),
-            key=(self._rank,),
-            stop=self._data.corrupt == "stop",
+            key=(self._share[0],),
+            share=self._share,
         )
-        if _is_shards(self._data, "validation") and not reader.split_info.filenames:
-            return iter(())  # more processes than shards
-        workers = _useful_workers(reader, self._data, "validation", 1)
-        return iter(_loader(images, self._batch_size, workers, seed=0))
+        return iter(_loader(images, self._batch_size, min(self._data.workers, shards), seed=0))
 
-    def _reader(self) -> Any:
-        reader = _open_reader(self._data, "validation", batch_size=self._batch_size, seed=0)
-        if _is_shards(self._data, "validation"):
-            # Told of several processes, timm's reader would even them out by reading some images twice.
-            reader.split_info.filenames = tuple(reader.split_info.filenames)[self._rank :: self._processes]
-            reader.dist_rank, reader.dist_num_replicas = 0, 1
-        else:
-            reader.dist_rank, reader.dist_num_replicas = self._rank, self._processes
-        return reader
+
+class _Hub:
+    """A Hugging Face data set as a stream, by timm's reader; it has the methods and attributes of `Shards`."""
+
+    def __init__(self, data: Data, role: Role, seed: tuple[int, ...] | None) -> None:
+        root, split = location(data, role)
+        datasets = need("datasets", root)
+        from timm.data.readers.reader_hfids import ReaderHfids
+
+        source = local_or_remote(root)
+        try:
+            self._reader = ReaderHfids(
+                name=source,
+                split=split,
+                is_training=role == "train",
+                seed=derived_seed(*seed or (0,)),
+                input_img_mode="",
+                repeats=10**6,  # whoever reads it stops when there are enough
+            )
+        except RuntimeError as error:  # a folder with a script, which the library does not run
+            raise ValueError(f"cannot read {root!r}: {error}") from error
+        except ValueError as error:
+            raise ValueError(
+                f"the stream {root!r} does not say how many images its split {split!r} has, and training needs "
+                f"to know before it starts. Correct data.{role}_split, or use hfds/ instead of hfids/: that "
+                "downloads the data set, and then its length is known."
+            ) from error
+        builder = self._reader.builder
+        builder.as_streaming_dataset = partial(_undecoded, builder, datasets.Image(decode=False))
+        self.images, index = int(self._reader.num_samples), self._reader.class_to_idx
+        self.classes = tuple(sorted(index, key=index.__getitem__)) if index else None
+        self.description = f"{split} {self.classes}"
+        self._source, self._split, self._max_pixels = source, split, data.max_pixels
+
+    def shards(self, processes: int) -> int:
+        shards = int(self._reader.builder.as_streaming_dataset(split=self._split).num_shards)
+        # Hugging Face divides the images, not the shards, between processes that do not divide the shards.
+        return shards * processes if shards % processes else shards
+
+    def rows(self, rank: int, processes: int, worker: int, workers: int) -> Iterator[Row]:
+        self._reader.dist_rank, self._reader.dist_num_replicas = rank, processes
+        self._reader.set_loader_cfg(num_workers=workers)
+        for image, label in self._reader:
+            yield Row(partial(_read, image, self._source, self._max_pixels), None, int(label))
+
+
+def _read(image: Any, source: str, max_pixels: int, mode: str) -> Any:
+    return decode(open_row(image, source), mode, max_pixels)
+
+
+def _undecoded(builder: Any, feature: Any, split: str) -> Any:
+    return type(builder).as_streaming_dataset(builder, split=split).cast_column("image", feature)
+
+
+def _open(data: Data, role: Role, seed: tuple[int, ...] | None) -> Shards | _Hub:
+    return (Shards if location(data, role)[0].startswith("wds/") else _Hub)(data, role, seed)
 
 
 class _StreamedImages(IterableDataset[Sample | Failure]):
-    """One pass over a reader, transformed; ``lookup`` turns its labels into the training classes' indices."""
+    """The rows of a source for one process, transformed; ``lookup`` makes its labels the training classes' indices.
+
+    With ``batch`` the source is repeated until this worker has its share of an epoch, in whole batches.
+    """
 
     def __init__(
         self,
-        reader: Any,
-        transform: Any,
+        source: Shards | _Hub,
+        reader: Reader,
         lookup: np.ndarray,
         *,
         where: tuple[str, str],
         key: tuple[int, ...],
-        stop: bool,
+        share: tuple[int, int],
+        batch: int | None = None,
     ) -> None:
-        self.reader = reader
-        self._transform = transform
-        self._lookup = lookup
-        self._root, self._split = where
-        self._key = key
-        self._stop = stop
+        self._source, self._reader, self._lookup, self._key = source, reader, lookup, key
+        self._where, self._share, self._batch = where, share, batch
 
     def __iter__(self) -> Iterator[Sample | Failure]:
         info = get_worker_info()
-        worker = info.id if info is not None else 0
-        source = iter(self.reader)
-        for position in count():
-            with _heard() as lost:
-                try:
-                    image, label = next(source)
-                except StopIteration:
-                    image, label = None, 0
-                except Exception as error:  # a damaged image makes decoders raise nearly anything
-                    yield Failure(self._broken(reason(error)))
+        worker, workers = (info.id, info.num_workers) if info is not None else (0, 1)
+        wanted = math.inf
+        if self._batch is not None:
+            wanted = self._batch * math.ceil(self._source.images / (self._share[1] * workers) / self._batch)
+        lost: tuple[str, ...] = ()
+        try:
+            for position, row in enumerate(self._rows(worker, workers)):
+                sample = self._sample(row, worker, position)
+                if isinstance(sample, Failure):
+                    yield sample
                     return
-            skipped = tuple(f"an image of {self._root}, {self._split} ({why})" for why in lost)
-            name = f"{self._split}/{worker}/{position:08d}"
-            if lost and self._stop:
-                yield Failure(
-                    f"cannot read {skipped[0]}. Repair it, or set data.corrupt=skip to go on without such "
-                    "images; they are counted."
-                )
-                return
-            if image is None:
-                if skipped:
-                    yield Sample(None, 0, name, skipped)
-                return
-            if not 0 <= label < len(self._lookup):
-                yield Failure(
-                    f"{self._root!r}, split {self._split!r}, has the label {label}, but there are only "
-                    f"{len(self._lookup)} classes, counted from 0. Correct num_classes or the labels."
-                )
-                return
-            with seeded(derived_seed(*self._key, worker, position)):
-                pixels = self._transform(image)
-            yield Sample(pixels, int(self._lookup[label]), name, skipped)
-
-    def _broken(self, why: str) -> str:
-        return (
-            f"{self._root!r}, split {self._split!r}, broke off: {why}. A Hugging Face stream cannot go on "
-            "behind an image that cannot be read: repair it, or use hfds/ instead of hfids/, which can with "
-            "data.corrupt=skip."
-        )
-
-
-def _open_reader(data: Data, role: Role, *, batch_size: int, seed: int) -> Any:
-    """Return timm's reader of a stream."""
-    root, split = location(data, role)
-    if root.startswith("wds/"):
-        return _open_shards(data, role, batch_size, seed)
-    need("datasets", root)
-    from timm.data.readers.reader_hfids import ReaderHfids
-
-    try:
-        return ReaderHfids(
-            name=local_or_remote(root),
-            split=split,
-            is_training=role == "train",
-            batch_size=batch_size,
-            seed=seed,
-            input_img_mode=pixel_mode(data),
-        )
-    except ValueError as error:
-        raise ValueError(
-            f"the stream {root!r} does not say how many images its split {split!r} has, and training needs "
-            f"to know before it starts. Correct data.{role}_split, or use hfds/ instead of hfids/: that "
-            "downloads the data set, and then its length is known."
-        ) from error
-
-
-def _open_shards(data: Data, role: Role, batch_size: int, seed: int) -> Any:
-    root, split = location(data, role)
-    need("webdataset", root)
-    from timm.data.readers.reader_wds import ReaderWds
-
-    folder = root.removeprefix("wds/")
-    remote = "://" in folder or folder.startswith("pipe:")
-    if not remote:
-        folder = str(Path(folder).expanduser())
-        if not Path(folder).is_dir():
-            raise FileNotFoundError(
-                f"there are no shards at {root!r}: {folder!r} is no folder. Give wds/FOLDER, or wds/URL, "
-                "where the shards and their _info.json are."
+                lost += sample.skipped
+                if sample.image is not None:
+                    yield replace(sample, skipped=lost)
+                    wanted, lost = wanted - 1, ()
+                if wanted <= 0 or (self._batch is not None and len(lost) == MOST_IN_A_ROW):
+                    break
+        except Exception as error:  # a damaged shard, a connection that ends
+            yield Failure(
+                f"{self._where[0]!r}, split {self._where[1]!r}, broke off: {reason(error)}. Repair its files or copy "
+                "them again, or check the disk or network that they are on."
             )
-    described = (
-        "A stream must know its length before it starts: describe the split in _info.json beside the shards, "
-        'as {"splits": {"NAME": {"name": "NAME", "num_samples": 2000, "filenames": ["0.tar", "1.tar"], '
-        f'"shard_lengths": [1000, 1000]}}}}}}, or set data.{role}_split to shards and their number of '
-        "images, as `train-{000..009}.tar|2000`."
-    )
-    try:
-        reader = ReaderWds(
-            root=folder,
-            split=split,
-            is_training=role == "train",
-            batch_size=batch_size,
-            seed=seed,
-            input_img_mode=pixel_mode(data),
-        )
-    except RuntimeError as error:
-        raise ValueError(f"cannot stream {root!r}: {error}. {described}") from error
-    if not reader.num_samples:
-        raise ValueError(f"cannot stream {root!r}: the split {split!r} has no length. {described}")
-    missing = [name for name in reader.split_info.filenames if not remote and not (Path(folder) / name).is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{root!r} should have the shard {missing[0]!r}, and {len(missing)} of its "
-            f"{len(reader.split_info.filenames)} shards are not there. Copy them, or correct "
-            f"_info.json or data.{role}_split."
-        )
-    return reader
+            return
+        if lost:
+            yield Sample(None, 0, "", tuple(dict.fromkeys(lost)))
+
+    def _rows(self, worker: int, workers: int) -> Iterator[Row]:
+        found = True
+        while found:
+            found = False
+            for row in self._source.rows(*self._share, worker, workers):
+                found = self._batch is not None
+                yield row
+
+    def _sample(self, row: Row, worker: int, position: int) -> Sample | Failure:
+        root, split = self._where
+        if not 0 <= row.label < len(self._lookup):
+            return Failure(
+                f"{root!r}, split {split!r}, has the label {row.label}, but there are only "
+                f"{len(self._lookup)} classes, counted from 0. Correct num_classes or the labels."
+            )
+        name = row.name or f"{split}/{worker}/{position:08d}"
+        return self._reader(row.read, name, int(self._lookup[row.label]), derived_seed(*self._key, worker, position))
 
 
-def _is_shards(data: Data, role: Role) -> bool:
-    return location(data, role)[0].startswith("wds/")
-
-
-def _class_names(reader: Any) -> tuple[str, ...] | None:
-    """Return the classes that a stream names itself, in the order of its labels."""
-    if reader.class_to_idx:
-        return tuple(sorted(reader.class_to_idx, key=reader.class_to_idx.__getitem__))
-    listed = getattr(reader, "info", {}).get("classes")  # only shards have an _info.json
-    return tuple(str(name) for name in listed) if listed else None
-
-
-def _fingerprint(reader: Any) -> str:
-    """Return the hash of what describes a stream: its shards and their lengths, or its number of images."""
-    shards = getattr(reader, "split_info", None)
-    if shards is None:
-        return fingerprint([reader.split], [int(reader.num_samples)])
-    lengths = [shards.num_samples, *map(int, shards.shard_lengths)]
-    return fingerprint([f"{reader.info.get('classes')} {shards.filenames}"] * len(lengths), lengths)
-
-
-def _useful_workers(reader: Any, data: Data, role: Role, processes: int) -> int:
+def _useful_workers(shards: int, processes: int, data: Data) -> int:
     """Return how many workers to start: one without a shard would leave its share out."""
-    if _is_shards(data, role):
-        shards = len(reader.split_info.filenames)
-    else:
-        shards = reader.builder.as_streaming_dataset(split=location(data, role)[1]).num_shards
-        # Hugging Face divides the images, not the shards, between processes that do not divide the shards.
-        shards = shards if shards % processes else shards // processes
-        processes = 1
     if shards < processes:
         raise ValueError(
-            f"{location(data, role)[0]!r} has {shards} shards for {processes} processes, and each reads its "
+            f"{data.root!r} has {shards} shards for {processes} processes, and each reads its "
             f"own. Start at most {shards} processes, or pack the images in more shards."
         )
     return min(data.workers, shards // processes)
 
 
-def _loader(images: _StreamedImages, batch_size: int, workers: int, *, seed: int) -> DataLoader[Sample | Failure]:
-    images.reader.set_loader_cfg(num_workers=workers)
-    return DataLoader(
+def _loader(images: _StreamedImages, batch_size: int, workers: int, *, seed: int) -> Loader[Sample | Failure]:
+    return Loader(
         images,
         batch_size=batch_size,
         num_workers=workers,
@@ -358,21 +298,3 @@ def _loader(images: _StreamedImages, batch_size: int, workers: int, *, seed: int
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(seed),  # timm's readers shuffle by the seed of their worker
     )
-
-
-@contextmanager
-def _heard() -> Iterator[list[str]]:
-    """Collect the images that timm's reader of shards drops: it tells its log, and nobody else."""
-    heard: list[str] = []
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            text = record.getMessage().removeprefix("Handling webdataset error (").removesuffix("). Ignoring.")
-            heard.append(without_address(text))
-
-    log, listener = logging.getLogger("timm.data.readers.reader_wds"), Listener(logging.WARNING)
-    log.addHandler(listener)
-    try:
-        yield heard
-    finally:
-        log.removeHandler(listener)

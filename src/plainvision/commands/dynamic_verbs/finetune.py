@@ -91,8 +91,9 @@ def main(words: list[str]) -> None:
     from plainvision.commands.dynamic_verbs.tables import show_bounds
     from plainvision.dynamic.comparisons import bounds_row
     from plainvision.dynamic.figures import unique_predictions
-    from plainvision.training.loop import TrainingInterrupted, train
-    from plainvision.training.run_folder import load_network
+    from plainvision.training.loop import train
+    from plainvision.training.processes import TrainingInterrupted
+    from plainvision.training.weights_file import load_network
 
     # As `plainvision.training.loop` has it: the first one decides for all.
     processes = PartialState(cpu=not torch.accelerator.is_available())
@@ -191,7 +192,7 @@ def _of_run(options: NetworkOptions) -> tuple[str, dict[str, Any], Any, str]:
     Raises:
         ValueError: its recipe does more to the network than to train it.
     """
-    from plainvision.training.run_folder import load_network
+    from plainvision.training.weights_file import load_network
 
     _, origin = load_network(options.words.name, options.weights)
     others = [one for one in origin.recipe.techniques if not isinstance(one, EMA | RandomOptions)]

@@ -1,12 +1,11 @@
 """Sites and their options, as words: ``--stride A=1/2,1,2 B=1``, or ``--stride 1,2,3`` for all sites."""
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from plainvision.dynamic.space import Space
@@ -91,17 +90,24 @@ def read_space(path: Path) -> "tuple[Space, tuple[str, ...]]":
         OSError: the file cannot be read.
         ValueError: it holds something else.
     """
-    from plainvision.dynamic.space import Space, from_plain
+    from plainvision.dynamic.space import Permutation, Space
+    from plainvision.fields import typed
+    from plainvision.files import read_object
 
+    wanted = "Give a file that `plainvision dynamic greedy --combine` wrote."
     if not path.is_file():
-        raise FileNotFoundError(f"no space at {path}. Give a file that `plainvision dynamic greedy --combine` wrote.")
+        raise FileNotFoundError(f"no space at {path}. {wanted}")
+    plain = read_object(path)
+    if plain.keys() != {"sites", "permutations"}:
+        raise ValueError(f"{path} holds no permutations (its fields are {', '.join(plain) or 'none'}). {wanted}")
     try:
-        plain: Mapping[str, Any] = json.loads(path.read_text())
-        return Space(chosen=from_plain(plain["permutations"])), tuple(plain["sites"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} holds no permutations ({error}). Give a file that `plainvision dynamic greedy --combine` wrote."
-        ) from error
+        sites = typed(tuple[str, ...], plain["sites"], "sites")
+        chosen = typed(tuple[Permutation, ...], plain["permutations"], "permutations")
+        if not chosen or any(len(permutation) != len(sites) for permutation in chosen):
+            raise ValueError(f"not every permutation has an option for each of the {len(sites)} sites")
+        return Space(chosen=chosen), sites
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({str(error).rstrip('.')}). {wanted}") from error
 
 
 def _values(words: Sequence[str], option: str) -> Values:

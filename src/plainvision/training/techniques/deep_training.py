@@ -2,13 +2,15 @@
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from plainvision.fields import Ranges
 from plainvision.training.techniques.technique import NoEffectWarning, Technique
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import nn
 
     from plainvision.training.recipe import Recipe
@@ -30,6 +32,10 @@ class DeepTraining(Technique):
         """Return the slope of ``epoch``, in [0, 1]."""
         share = min(epoch / self.epochs, 1.0) if self.epochs > 0 else 1.0
         return share if self.anneal == "linear" else 0.5 * (1 - math.cos(math.pi * share))
+
+    def scaled(self, share: "Callable[[int], int]") -> "DeepTraining":
+        """Return the technique that anneals over as large a part of a run of another length."""
+        return replace(self, epochs=share(self.epochs))
 
     def check(self, recipe: "Recipe") -> None:
         """Warn when training ends before the slope is 1, because the result cannot be fused."""

@@ -13,12 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EMA(Technique):
-    """Average weights and batch-norm statistics over the steps, by timm's `ModelEmaV3`."""
+    """Average weights and batch-norm statistics over the steps, by timm's `ModelEmaV3`.
+
+    Without warm-up the average needs some multiples of 1 / (1 - decay) steps to forget the initial weights.
+    """
 
     decay: float = 0.9999
     """Share of the average that a step keeps."""
-    warmup: bool = False
-    """Start with a smaller decay, for short runs."""
+    warmup: bool = True
+    """Start with a smaller decay, 1 - step ** (-2 / 3), so that a short run does not keep its initial weights."""
 
     ranges: ClassVar[Ranges] = {"decay": (0.0, 1.0)}
 

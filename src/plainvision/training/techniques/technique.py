@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from plainvision.fields import Ranges, check_ranges
 
 if TYPE_CHECKING:  # a technique is described without torch; it imports it when it acts
+    from collections.abc import Callable
+
     from torch import nn
 
     from plainvision.training.recipe import Recipe
@@ -38,6 +40,10 @@ class Technique:
 
     def __post_init__(self) -> None:
         check_ranges(self, self.ranges, f"{type(self).__name__}: ")
+
+    def scaled(self, share: "Callable[[int], int]") -> "Technique":
+        """Return the technique for a run of another length; ``share`` turns epochs of the old one into new ones."""
+        return self
 
     def check(self, recipe: "Recipe") -> None:
         """Raise or warn when the recipe leaves this technique nothing to do."""

@@ -1,0 +1,288 @@
+"""Whether two forms of a network answer the same: tried on images of several sizes, scales and shifts."""
+
+import copy
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from plainvision.layers.eval_mode import eval_mode
+from plainvision.layers.fusable import BatchNorm
+from plainvision.surgery.tracing import takes
+
+# Largest difference that rounding explains, relative to the largest logit. Measured in float32: below 1e-5.
+_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.bfloat16: 1e-1, torch.float16: 2e-2}
+# The same between copies in float64, parts of which may compute in float32 all the same.
+_EXACT = {torch.float64: 1e-6, torch.float32: 1e-4}
+
+# What else than random images as they come both forms are given: (scale, shift).
+_VARIANTS = ((0.1, 0.0), (10.0, 0.0), (1.0, 3.0), (1.0, -3.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class FusionReport:
+    """What fusing changed and how far the answers moved, on random images."""
+
+    layers_before: int
+    """Layers with weights in the training form: convolutions, linear layers, norms."""
+    layers_after: int
+    """The same in the deployed form."""
+    parameters_before: int
+    """Parameters of the training form."""
+    parameters_after: int
+    """Parameters of the deployed form."""
+    images: int
+    """Random images that both forms answered."""
+    largest_absolute_error: float
+    """Largest difference of a logit."""
+    largest_relative_error: float
+    """The same over the largest logit."""
+    argmax_agreement: float
+    """Share of the images for which both forms choose the same class."""
+    exact_relative_error: float
+    """Largest difference between copies in ``exact_dtype``, of answers and of each folded layer's output, likewise."""
+    exact_dtype: str
+    """In what the copies computed."""
+    informative: bool
+    """Whether the answers differ between images; those that do not prove nothing."""
+    stayed: Mapping[str, str]
+    """Names of the batch norms, and of layers of this library, that are as they were, and why."""
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.layers_before} layers with weights -> {self.layers_after}, {self.parameters_before:,} parameters "
+            f"-> {self.parameters_after:,}; on {self.images} random images the largest difference is "
+            f"{self.largest_absolute_error:.2e} ({self.largest_relative_error:.2e} of the largest logit; in "
+            f"{self.exact_dtype} {self.exact_relative_error:.0e}), same class for {self.argmax_agreement:.0%}"
+        )
+        if not self.informative:
+            text += "; all images get the same answer, which proves nothing: only the folded layers were compared"
+        return f"{text}; {in_words(self.stayed)}" if self.stayed else text
+
+
+def in_words(stayed: Mapping[str, str]) -> str:
+    """Return how many layers stay as they are, by reason."""
+    reasons = [f"{count} because {reason}" for reason, count in Counter(stayed.values()).most_common()]
+    return f"{len(stayed)} stay as they were: {', '.join(reasons)}"
+
+
+def compare_forms(
+    before: nn.Module,
+    after: nn.Module,
+    images: Tensor,
+    tolerance: float | None = None,
+    *,
+    exact: tuple[nn.Module, nn.Module] | None = None,
+    places: Sequence[tuple[str, str]] = (),
+    stayed: Mapping[str, str] | None = None,
+) -> FusionReport:
+    """Return how far the answers of two forms of a network lie apart on ``images`` (B, C, H, W) and others like them.
+
+    Neither form is changed, and no tensor is given to both.
+
+    Args:
+        before: one form, in eval mode.
+        after: the other.
+        images: what both are given as they are; a few also scaled, shifted and in other sizes.
+        tolerance: largest difference allowed, relative to the largest logit; None takes what the dtype explains.
+        exact: both forms in float64, the second folded there; None converts ``before`` and ``after``.
+        places: names of layers, in the one form and the other, that put out the same.
+        stayed: for the report.
+
+    Raises:
+        ValueError: further apart than ``tolerance``; answers that cannot be compared, that differ between two passes,
+            or that a pass changes; or ``before`` does not take the images.
+    """
+    name = type(before).__name__
+    _check_steady(copy.deepcopy(before), images[:1])
+    dtype, error, informative = _exact_error(before, after, images, exact, places)
+    _check(name, error, _EXACT[dtype] if tolerance is None else tolerance)
+    expected, found = _answers(copy.deepcopy(before), images), _answers(copy.deepcopy(after), images, name)
+    absolute, relative = _difference(expected, found)
+    _check(name, relative, _TOLERANCE.get(images.dtype, 1e-4) if tolerance is None else tolerance)
+    return FusionReport(
+        layers_before=_weighted_layers(before),
+        layers_after=_weighted_layers(after),
+        parameters_before=sum(p.numel() for p in before.parameters()),
+        parameters_after=sum(p.numel() for p in after.parameters()),
+        images=len(images),
+        largest_absolute_error=absolute,
+        largest_relative_error=relative,
+        argmax_agreement=(_classes(expected[0]) == _classes(found[0])).double().mean().item(),
+        exact_relative_error=error,
+        exact_dtype=str(dtype).removeprefix("torch."),
+        informative=informative,
+        stayed=stayed or {},
+    )
+
+
+def _check(name: str, error: float, tolerance: float) -> None:
+    if not error <= tolerance:  # also when it is not a number
+        raise ValueError(
+            f"fusing {name} changes its answers by {error:.2e} of the largest logit, more than the tolerance of "
+            f"{tolerance:.0e}. A batch norm with a tiny running variance or a weight that is not finite does that: "
+            "look for them, or fuse a copy in float64 (`model.double()`). So does a forward pass that reads a layer's "
+            "weights or calls parts of it itself."
+        )
+
+
+def _exact_error(
+    before: nn.Module,
+    after: nn.Module,
+    images: Tensor,
+    exact: tuple[nn.Module, nn.Module] | None,
+    places: Sequence[tuple[str, str]],
+) -> tuple[torch.dtype, float, bool]:
+    """Return in which dtype copies computed, how far they lie apart, and whether images differ in their answers."""
+    name, dtype = type(before).__name__, torch.float64
+    try:
+        before, after = exact or (copy.deepcopy(before).to(dtype), copy.deepcopy(after).to(dtype))
+        possible = takes(before, images[:1].to(dtype))
+    except (TypeError, RuntimeError):  # a device without float64
+        possible = False
+    if not possible:  # a pass that makes float32 of its own
+        dtype = torch.float32
+        before, after = copy.deepcopy(before).to(dtype), copy.deepcopy(after).to(dtype)
+    error, answers = 0.0, []
+    for number, batch in enumerate(_batches(before, images.to(dtype))):
+        expected = _answers(before, batch, places=[one for one, _ in places])
+        if number and not all(value.isfinite().all() for value in expected):
+            continue  # an image too bright for the network
+        found = _answers(after, batch, name, places=[other for _, other in places])
+        error = max(error, _difference(expected, found)[1], key=lambda value: math.inf if math.isnan(value) else value)
+        answers += list(expected[0].reshape(len(batch), -1) if expected[0].shape[:1] == batch.shape[:1] else [])
+    same_size = [value for value in answers if value.shape == answers[0].shape]
+    return dtype, error, any(not torch.equal(value, answers[0]) for value in same_size)
+
+
+def _batches(model: nn.Module, images: Tensor) -> Iterator[Tensor]:
+    """Yield two of the images as they are, then single ones of other sizes, scales and shifts that ``model`` takes."""
+    yield images[:2]
+    image, (height, width) = images[:1], images.shape[2:]
+    small = image[..., : max(1, height // 2), : max(1, width // 2)]
+    small = small if takes(model, small) else image
+    large = torch.cat([image, image[..., : min(32, height), :]], 2)
+    yield from (small * scale + shift for scale, shift in _VARIANTS)
+    if takes(model, large):
+        yield large
+
+
+def _answers(
+    model: nn.Module, images: Tensor, original: str | None = None, *, places: Sequence[str] = ()
+) -> list[Tensor]:
+    """Return the tensors that ``model`` puts out, then those that the layers called ``places`` do, in float64.
+
+    Raises:
+        ValueError: it does not compute them; where it is the other form of ``original``, that has done so.
+    """
+    caught: dict[str, list[Tensor]] = {place: [] for place in places}
+
+    def catch(place: str) -> Any:
+        return lambda _, __, output: caught[place].extend(tensor.double() for tensor in tensors_of(output))
+
+    handles = [model.get_submodule(place).register_forward_hook(catch(place)) for place in places]
+    try:
+        with eval_mode(model), torch.no_grad():
+            output = tensors_of(model(images.clone()))
+    except (RuntimeError, TypeError, AttributeError, LookupError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"{type(model).__name__} does not take images {tuple(images.shape)}: {error}. Give the image_size and the "
+            "channels that it was trained with."
+            if original is None
+            else f"{original} cannot be fused: its forward pass asks a layer for something that folding takes away "
+            f"({error}). Let it call its layers, each with what the one before put out, and ask them for nothing else."
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not output:
+        raise ValueError("the network puts out no tensor, so that nothing shows whether both forms answer the same.")
+    return [tensor.double() for tensor in output] + [tensor for found in caught.values() for tensor in found]
+
+
+def tensors_of(output: object) -> list[Tensor]:
+    """Return the tensors, and numbers as tensors, in an output: a tensor, or lists, tuples, dicts and dataclasses.
+
+    Raises:
+        ValueError: there is something else in it.
+    """
+    if isinstance(output, Tensor):
+        return [output.detach().clone()]  # what follows may write into it
+    if isinstance(output, bool | int | float):
+        return [torch.tensor(float(output))]
+    if isinstance(output, Mapping):
+        return tensors_of(list(output.values()))
+    if isinstance(output, list | tuple):
+        return [tensor for item in output for tensor in tensors_of(item)]
+    if dataclasses.is_dataclass(output):
+        return tensors_of([getattr(output, field.name) for field in dataclasses.fields(output)])
+    if output is None or isinstance(output, str):
+        return []
+    raise ValueError(
+        f"the network puts out a {type(output).__name__}, and only tensors, or lists, tuples, dicts and dataclasses of "
+        "them, can be compared. Fuse the part of it that returns such, for instance its backbone."
+    )
+
+
+def _difference(expected: Sequence[Tensor], found: Sequence[Tensor]) -> tuple[float, float]:
+    """Return the largest difference, and the largest relative to its tensor's largest value."""
+    if [value.shape for value in expected] != [value.shape for value in found]:
+        return math.inf, math.inf
+    absolute = relative = 0.0
+    for one, other in zip(expected, found, strict=True):
+        if not one.numel():
+            continue
+        error, largest = (other - one).abs().max().item(), one.abs().max().item()
+        if math.isnan(error):
+            return error, error
+        absolute, relative = max(absolute, error), max(relative, error / largest if largest else error)
+    return absolute, relative
+
+
+def _check_steady(model: nn.Module, images: Tensor) -> None:
+    """Check that a pass changes neither the network nor the next answer; what the first pass keeps is its own."""
+    _answers(model, images)
+    state, expected = _state(model), _answers(model, images)
+    changed = [key for key, value in _state(model).items() if state.get(key) != value]
+    same = (
+        _difference(*([value.nan_to_num() for value in found] for found in (expected, _answers(model, images))))[0] == 0
+    )
+    if changed or not same:
+        what = f"its forward pass changes {changed[0]!r}" if changed else "it answers the same image in two ways"
+        raise ValueError(
+            f"cannot prove that {type(model).__name__} answers the same when it is fused: {what}. Fuse a network whose "
+            "answer depends on the image alone."
+        )
+
+
+def _state(model: nn.Module) -> dict[str, str]:
+    """Return what a pass may have changed in words: parameters, buffers and plain attributes."""
+    own = vars(nn.Module())
+    found = {name: _in_words(value) for name, value in (*model.named_parameters(), *model.named_buffers())}
+    for name, module in model.named_modules():
+        for key, value in vars(module).items():
+            if key not in own:
+                found[f"{name}.{key}" if name else key] = _in_words(value)
+    return found
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"{tuple(value.shape)} {value.double().sum().item()} {value.double().abs().sum().item()}"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {_in_words(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list | tuple | set):
+        return f"[{', '.join(_in_words(item) for item in value)}]"
+    return repr(value) if value is None or isinstance(value, str | int | float) else type(value).__name__
+
+
+def _classes(logits: Tensor) -> Tensor:
+    return logits.reshape(len(logits), -1).argmax(1) if logits.ndim and logits.numel() else torch.zeros(1)
+
+
+def _weighted_layers(model: nn.Module) -> int:
+    return sum(isinstance(m, nn.Conv2d | nn.Linear | nn.LayerNorm | BatchNorm) for m in model.modules())

@@ -1,0 +1,342 @@
+"""Where files lie: in a folder on disk, a .zip or a .tar. They are only listed and read; nothing is unpacked to disk.
+
+Names inside an archive are labels: `./a`, `/a` and `../a` are all `a`, and the last member of that name counts. Whoever
+reads the listing follows the links.
+"""
+
+import abc
+import difflib
+import os
+import posixpath
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from plainvision.training.decoding import check_bytes, is_image, is_other_image
+
+# What systems and programs leave in folders; those whose names begin with a dot are passed over too.
+_CLUTTER = frozenset(
+    (
+        *("#recycle", "#snapshot", "$RECYCLE.BIN", "@eaDir", "@Recently-Snapshot", "@Recycle", "@tmp", "__MACOSX"),
+        *("__pycache__", "lost+found", "System Volume Information", "Thumbs.db"),
+    )
+)
+
+
+@dataclass
+class Listing:
+    """What counts in a store: paths are relative to it and written with `/`; "" is the top."""
+
+    files: set[str] = field(default_factory=set)
+    """What looks like an image."""
+    folders: set[str] = field(default_factory=lambda: {""})
+    """Every folder, since an empty class folder must be noticed."""
+    links: dict[str, str | None] = field(default_factory=dict)
+    """Links to files and folders, and where in the store they lead; None is nowhere, or to what holds the link."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """What looks like an image and is none, and why."""
+
+    def add(self, path: str, *, is_folder: bool = False) -> None:
+        """Add a file or a folder with the folders that hold it, where it counts."""
+        if not is_visible(path):
+            return
+        if not is_folder and looks_like_image(path):
+            self.files.add(path)
+        folder = path if is_folder else posixpath.dirname(path)
+        while folder not in self.folders:
+            self.folders.add(folder)
+            folder = posixpath.dirname(folder)
+
+    def add_link(self, path: str, target: str | None) -> None:
+        """Add a link; ``target`` is written in full."""
+        if is_visible(path):
+            self.links[path] = target
+
+
+class Store(abc.ABC):
+    """Where files lie."""
+
+    @abc.abstractmethod
+    def listing(self, below: str = "") -> Listing:
+        """Return every image and every folder, or those of the folder ``below`` alone."""
+
+    @abc.abstractmethod
+    def open(self, path: str, max_pixels: int) -> BinaryIO:
+        """Return the file at ``path``, to be closed by the caller, if an image of ``max_pixels`` can be so long."""
+
+    def name(self, path: str) -> str:
+        """Return what the file is called in messages: its path inside the archive."""
+        return path
+
+
+class FolderStore(Store):
+    """A folder on disk."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._name = root.resolve().name
+
+    def listing(self, below: str = "") -> Listing:
+        """Walk the folder; links to folders elsewhere are followed, since many data sets are made of them."""
+        listing = Listing()
+        listing.add(below, is_folder=True)
+        walked = {os.path.realpath(self._root / below): below}  # each real folder is walked once
+        to_do = [below]
+        while to_do:
+            folder = to_do.pop()
+            with os.scandir(self._root / folder) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+            for entry in found:
+                path = posixpath.join(folder, entry.name)
+                is_link = entry.is_symlink()
+                is_folder = os.path.isdir(entry.path) if is_link else entry.is_dir()
+                leads_nowhere = is_link and not os.path.exists(entry.path)
+                if not is_visible(entry.name) or not (is_folder or leads_nowhere or looks_like_image(path)):
+                    continue
+                if is_link:
+                    real = os.path.realpath(entry.path)
+                    inside = _inside(real, walked)
+                    leads_back = is_folder and any(other.startswith(os.path.join(real, "")) for other in walked)
+                    if inside is not None or leads_back or leads_nowhere:
+                        listing.links[path] = inside
+                        continue
+                    walked |= {real: path} if is_folder else {}
+                if is_folder:
+                    to_do.append(path)
+                elif not (entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path)):
+                    listing.left_out[path] = "is no file"  # a named pipe, for instance, which would wait for ever
+                    continue
+                listing.add(path, is_folder=is_folder)
+        return listing
+
+    def open(self, path: str, max_pixels: int) -> BinaryIO:
+        """Open the file on disk."""
+        return open(self._root / path, "rb")
+
+    def name(self, path: str) -> str:
+        """Return the path with the folder's own name, so that a folder and its archive agree."""
+        return f"{self._name}/{path}"
+
+
+class ZipStore(Store):
+    """A .zip: its directory is read once, and each image by its offset."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = _PackedFile(path)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = archive.infolist()
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+            raise ValueError(f"cannot read {path}: {error}. Download or pack the archive again.") from error
+        self._members: dict[str, zipfile.ZipInfo] = {}
+        self._listing = Listing()
+        for member in members:
+            name = _label(_decoded(member).replace("\\", "/"))
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 1:
+                raise ValueError(
+                    f"cannot read {name!r} in {path}: it is encrypted, or packed in another way than `zip` "
+                    "does. Pack the archive again, without a password and with the usual compression."
+                )
+            if name in self._members and looks_like_image(name):
+                self._listing.left_out[name] = "the archive has this name twice, and the last is read"
+            self._members[name] = member
+        for name, member in self._members.items():
+            if stat.S_ISLNK(member.external_attr >> 16):
+                self._listing.add_link(name, _target(name, self.open(name, 1).read().decode(errors="replace")))
+            else:
+                self._listing.add(name, is_folder=_decoded(member).endswith(("/", "\\")))
+
+    def listing(self, below: str = "") -> Listing:
+        """Return what the archive's directory lists."""
+        return self._listing
+
+    def open(self, path: str, max_pixels: int) -> BinaryIO:
+        """Read one member into memory."""
+        # ZipFile would read the directory again in each process: seconds, for a million images.
+        member = self._members[path]
+        check_bytes(max(member.file_size, member.compress_size), max_pixels)
+        header = self._file.read(member.header_offset, 30)
+        start = member.header_offset + 30 + sum(struct.unpack("<HH", header[26:]))  # behind its name and extras
+        content = self._file.read(start, member.compress_size)
+        if member.compress_type == zipfile.ZIP_DEFLATED:
+            # One byte more than the directory says: it may say less than there is.
+            content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, member.file_size + 1)
+        if len(content) != member.file_size or zlib.crc32(content) != member.CRC:
+            raise ValueError("damaged inside the archive: its checksum is wrong")
+        return BytesIO(content)
+
+
+class TarStore(Store):
+    """An uncompressed .tar: its index is read once, and each image by its offset."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = _PackedFile(path)
+        self._where: dict[str, tuple[int, int]] = {}
+        self._listing = Listing()
+        try:
+            with tarfile.open(path, "r:", tarinfo=StrictTarInfo) as archive:
+                for member in archive:
+                    self._add(member)
+        except tarfile.TarError as error:
+            raise ValueError(
+                f"cannot read {path} as a plain .tar: {error}. Copy or pack the archive again; a compressed tar cannot "
+                "be read at random: decompress it, or pack the folder as a .zip."
+            ) from error
+
+    def _add(self, member: tarfile.TarInfo) -> None:
+        name = _label(member.name)
+        linked = self._where.get(_label(member.linkname)) if member.islnk() else None
+        if member.isdir():
+            self._listing.add(name, is_folder=True)
+        elif member.issym():
+            self._listing.add_link(name, _target(name, member.linkname))
+        elif linked or (member.isreg() and not member.issparse()):
+            if name in self._where and looks_like_image(name):
+                self._listing.left_out[name] = "the archive has this name twice, and the last is read"
+            # tar writes the second name of one file as a link to the first.
+            self._where[name] = linked or (member.offset_data, member.size)
+            self._listing.add(name)
+        elif looks_like_image(name):
+            self._listing.left_out[name] = "is no file inside the archive"
+
+    def listing(self, below: str = "") -> Listing:
+        """Return what the index lists."""
+        return self._listing
+
+    def open(self, path: str, max_pixels: int) -> BinaryIO:
+        """Read one member into memory."""
+        offset, size = self._where[path]
+        check_bytes(size, max_pixels)
+        return BytesIO(self._file.read(offset, size))
+
+
+class StrictTarInfo(tarfile.TarInfo):
+    """A member's header; one that is damaged, or missing before the archive's end mark, is an error.
+
+    Left to itself, tarfile takes either for the end of the archive.
+    """
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "StrictTarInfo":
+        """Read the next header."""
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.HeaderError as error:
+            if isinstance(error, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
+                raise
+            before = archive.members  # type: ignore[attr-defined]
+            behind = f"behind its member {before[-1].name!r}" if before else "at its beginning"
+            raise tarfile.ReadError(f"it is cut off or damaged {behind} ({error})") from error
+
+
+class _PackedFile:
+    """An archive's file, opened by each process when it first reads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._owner = 0
+
+    def read(self, offset: int, size: int) -> bytes:
+        # A forked worker inherits its parent's handle, and with it the parent's position in the file.
+        if self._file is None or self._owner != os.getpid():
+            self.close()
+            self._file, self._owner = self._path.open("rb"), os.getpid()
+        self._file.seek(offset)
+        return self._file.read(size)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_file": None}  # a spawned worker opens its own
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def open_store(root: str, split: str) -> tuple[Store, Listing]:
+    """Return the store at ``root`` and what it holds.
+
+    A folder that holds ``split`` is listed no further than that: a data set may have a million images
+    elsewhere.
+
+    Raises:
+        FileNotFoundError: there is nothing at ``root``.
+        ValueError: it is neither a folder nor an archive that can be read at random.
+    """
+    path = Path(root).expanduser().absolute()
+    if not path.exists():
+        siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, filter(is_visible, siblings))
+        close = [str(path.parent / name) for name in near] + difflib.get_close_matches(root, ["digits"])
+        hint = f"Did you mean {' or '.join(close)}?" if close else "Check data.root and data.validation_root."
+        looked = "" if root == str(path) else f" at {path}"
+        raise FileNotFoundError(f"there are no images at {root!r}: no such folder or archive{looked}. {hint}")
+    if path == path.parent and not (path / split).is_dir():
+        raise ValueError(f"{root!r} is the whole file system, which is not searched for images. Give their folder.")
+    if path.is_dir():
+        folder = FolderStore(path)
+        return folder, folder.listing(split if (path / split).is_dir() else "")
+    name = path.name.lower()
+    if name.endswith((".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst")):
+        raise ValueError(
+            f"cannot train from {root!r}: a compressed tar cannot be read at random. Decompress it to a "
+            ".tar, or pack the folder as a .zip."
+        )
+    if not name.endswith((".zip", ".tar")):
+        raise ValueError(f"{root!r} is a file, but neither a .zip nor a .tar. Give one of these, or a folder.")
+    store = ZipStore(path) if name.endswith(".zip") else TarStore(path)
+    return store, store.listing()
+
+
+def is_visible(path: str) -> bool:
+    """Return whether neither the file nor a folder that holds it is hidden or a system's clutter."""
+    return not any(part.startswith(".") or part in _CLUTTER for part in path.split("/"))
+
+
+def looks_like_image(path: str) -> bool:
+    """Return whether a file's name ends like an image's, of a kind that is read or of another."""
+    return is_image(path) or is_other_image(path)
+
+
+def _label(name: str) -> str:
+    """Return a member's name as a plain path."""
+    return posixpath.normpath(f"/{name}").strip("/")
+
+
+def _target(link: str, target: str) -> str | None:
+    """Return where in the archive a link leads, None when out of it."""
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(link), target))
+    return None if path.startswith(("/", "..")) else "" if path == "." else path
+
+
+def _decoded(member: zipfile.ZipInfo) -> str:
+    """Return a member's name; some programs write UTF-8 without saying so."""
+    try:
+        return member.orig_filename if member.flag_bits & 0x800 else member.orig_filename.encode("cp437").decode()
+    except UnicodeError:
+        return member.orig_filename
+
+
+def _inside(real: str, walked: dict[str, str]) -> str | None:
+    """Return the path in the store of a real path, None when it is outside."""
+    for parent in (real, *map(str, Path(real).parents)):
+        if parent in walked:
+            return posixpath.join(walked[parent], real[len(parent) :].strip("/")).rstrip("/")
+    return None
+
+
+def names_of(items: Iterable[str], most: int = 8) -> str:
+    """Return the first of some names, quoted, and how many more there are."""
+    names = list(items)
+    shown = ", ".join(repr(name) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

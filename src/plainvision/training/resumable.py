@@ -1,0 +1,260 @@
+"""A folder of work that can stop and go on: what was asked for, the metrics, and the full state."""
+
+import contextlib
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from plainvision.files import is_unfinished, locked, write_json, write_whole
+
+
+class ResumableFolder:
+    """The files of one piece of work.
+
+    Args:
+        path: the folder.
+        asked: everything that decides the result, as plain values.
+        resume: go on with what is there.
+
+    Raises:
+        ValueError: the folder holds other work, this one without ``resume``, nothing to resume, or a damaged file.
+    """
+
+    file: ClassVar[str]
+    """The file that holds what was asked for."""
+    noun: ClassVar[str]
+    """What the work is called."""
+    this: str
+    """What the folder is said to hold already."""
+    other: ClassVar[str]
+    """What it is said to hold when that is something else; `{}` is its name."""
+    advice: ClassVar[str]
+    """What to give, other than another folder."""
+    free: ClassVar[tuple[str, ...]]
+    """How the fields begin that may change between two parts of the work."""
+
+    def __init__(self, path: str | Path, asked: dict[str, Any], *, resume: bool) -> None:
+        self.path = Path(path)
+        self.state_file = self.path / "state.pt"
+        self._asked = asked
+        self._resume = resume
+        self._check()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder, write what was asked for into it, and keep other processes out meanwhile.
+
+        Raises:
+            ValueError: another process is in it, or was meanwhile.
+            OSError: it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                f"cannot write the {self.noun}'s folder {self.path}: {error.strerror}. Give a folder that you may "
+                "write, on a disk with space, with --out."
+            ) from error
+        with locked(self.path):
+            self._check()
+            write_json(self.path / self.file, self._asked)
+            yield
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Append one line of numbers to the metrics.
+
+        Raises:
+            ValueError: a number is not finite.
+            OSError: it cannot be written.
+        """
+        self.append(self.path / "metrics.jsonl", (json.dumps(line, allow_nan=False) + "\n").encode())
+
+    def append(self, file: Path, content: bytes) -> None:
+        """Write behind what is in one of the folder's files.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        try:
+            if file.parent != self.path:
+                file.parent.mkdir(exist_ok=True)
+            with file.open("ab") as end:
+                end.write(content)
+        except OSError as error:
+            raise OSError(
+                f"cannot write {file}: {error.strerror}. What was saved before is kept. Make room, or give back what "
+                "is gone, and go on with --resume."
+            ) from error
+
+    def rewind_metrics(self, step: int) -> None:
+        """Forget what was logged after ``step``: it will be computed, and logged, again."""
+        lines = [line for line in read_metrics(self.path) if line["step"] <= step]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        write_whole(self.path / "metrics.jsonl", lambda file: file.write_text(text, encoding="utf-8"))
+
+    def save_state(self, state: dict[str, Any], images: str) -> None:
+        """Write what a restart needs, with the hash of the images; a kill while writing leaves the state before."""
+        words = json.dumps({"asked": self._fixed(self._asked), "images": images}).encode()
+        state = {**state, "words": torch.frombuffer(bytearray(words), dtype=torch.uint8)}
+        write_whole(self.state_file, lambda file: torch.save(state, file))
+
+    def load_state(self, images: str | None = None) -> dict[str, Any] | None:
+        """Return what `save_state` wrote last, None when the work never got so far.
+
+        Args:
+            images: the hash of the images as they are; None does not compare it.
+
+        Raises:
+            ValueError: the file is damaged, of other work, or the images have changed.
+        """
+        if not self.state_file.exists():
+            return None
+        try:
+            with zipfile.ZipFile(self.state_file) as archive:
+                damaged = archive.testzip()  # torch writes checksums, and does not look at them
+            if damaged is not None:
+                raise ValueError(f"the checksum of {damaged} is wrong")
+            state = torch.load(self.state_file, map_location="cpu", weights_only=True)
+            if not isinstance(state, dict):
+                raise ValueError(f"it holds a {type(state).__name__}")
+            if type(state.get("step")) is not int or state["step"] <= 0:
+                raise ValueError(f"step is {state.get('step')!r}")
+            words = json.loads(bytes(state.pop("words").tolist()))
+            asked, seen = dict(words["asked"]), words["images"]
+        except Exception as error:  # a damaged file makes readers raise nearly anything
+            raise ValueError(
+                f"{self.state_file} is damaged, or no state of ours ({_first_line(error)}). Copy it again, or remove "
+                "it: then --resume begins anew."
+            ) from error
+        changed = differences(asked, self._fixed(self._asked))
+        if changed:
+            raise ValueError(
+                f"{self.state_file} belongs to another {self.noun}: it differs in {changed}. Copy the right one, or "
+                "remove it: then --resume begins anew."
+            )
+        if images not in (None, seen):
+            raise ValueError(
+                f"the images are not those that the {self.noun} in {self.path} began with: names, classes or their "
+                "number changed. Going on would show some twice and others never. Restore them, or start anew with "
+                "another --out."
+            )
+        return state
+
+    def kept(self, saved: int, step: int) -> str:
+        """Return in words that step ``saved`` of the ``step`` that were taken is saved, and how to go on."""
+        what = "everything" if saved == step > 0 else f"step {saved}" if saved else "nothing"
+        return f"{what} is saved in {self.path}. Run the same command with --resume to continue."
+
+    @contextlib.contextmanager
+    def putting_back(self) -> Iterator[None]:
+        """Let what goes wrong while a state is put into networks and optimizers name its file.
+
+        Raises:
+            ValueError: the state does not fit.
+        """
+        try:
+            yield
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self.state_file} does not fit this {self.noun} ({_first_line(error)}). Copy the right one, or "
+                "remove it: then --resume begins anew."
+            ) from error
+
+    def _check(self) -> None:
+        known = self.path / self.file
+        if known.exists():
+            there = read_object(known)
+            changed = differences(self._fixed(there), self._fixed(self._asked))
+            if changed:
+                other = self.other.format(repr(there.get("name")))
+                raise ValueError(
+                    f"{self.path} holds {other}; it differs in {changed}. Give another folder with --out, or "
+                    f"{self.advice}."
+                )
+            if not self._resume:
+                raise ValueError(
+                    f"{self.path} already holds {self.this}. Add --resume to continue it, or give another folder with "
+                    "--out."
+                )
+        elif self._resume:
+            raise ValueError(f"nothing to resume in {self.path}: it holds no {self.file}. Start without --resume.")
+        elif self.path.is_dir() and not all(map(is_unfinished, self.path.iterdir())):
+            raise ValueError(
+                f"{self.path} is not empty and holds no {self.noun} of ours. Give an empty or a new folder."
+            )
+
+    def _fixed(self, plain: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in dotted_fields(plain).items() if not name.startswith(self.free)}
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """Return the JSON object in ``file``.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        content = json.loads(file.read_bytes(), parse_constant=_no_constant)
+        if not isinstance(content, dict):
+            raise ValueError("it is no JSON object")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{file} is damaged ({error}), so that nobody can tell what the folder holds. Give another "
+            "folder with --out, or copy it again."
+        ) from error
+    return content
+
+
+def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
+    """Return the lines of the metrics in ``folder``; a last one that a kill cut off is left out.
+
+    Raises:
+        ValueError: a line is damaged.
+    """
+    file = Path(folder) / "metrics.jsonl"
+    texts = file.read_text(encoding="utf-8", errors="replace").split("\n") if file.exists() else [""]
+    lines = []
+    for number, text in enumerate(texts, start=1):
+        try:
+            line = json.loads(text, parse_constant=_no_constant)
+            if not isinstance(line, dict) or type(line.get("step")) is not int:
+                raise ValueError("it is no object with a step")
+            for name, value in line.items():
+                if type(value) not in (int, float):
+                    raise ValueError(f"{name} is {value!r}, and no number")
+        except (ValueError, RecursionError) as error:
+            if number < len(texts):
+                raise ValueError(f"{file} is damaged in line {number} ({error}). Remove that line.") from error
+            continue
+        lines.append(line)
+    return lines
+
+
+def dotted_fields(plain: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested fields under the dotted names that the command line has for them."""
+    if isinstance(plain, list) and any(isinstance(item, dict) for item in plain):
+        plain = {str(place): item for place, item in enumerate(plain)}
+    if not isinstance(plain, dict):
+        return {prefix: plain}
+    flat: dict[str, Any] = {}
+    for key, value in plain.items():
+        flat |= dotted_fields(value, f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+def differences(there: dict[str, Any], here: dict[str, Any]) -> str:
+    """Return the first three fields that differ, in words; empty when none does."""
+    changed = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
+    return ", ".join(f"{key} ({there.get(key)!r} there, {here.get(key)!r} given)" for key in changed[:3])
+
+
+def _no_constant(word: str) -> Any:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".split("\n")[0]

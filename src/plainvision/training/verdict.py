@@ -1,0 +1,49 @@
+"""What a run's end says about it: doubts that the numbers raise, in words."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from plainvision.training.evaluation import Evaluation
+
+
+def doubts(evaluation: Evaluation, raw: Evaluation | None, metrics: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a sentence for each reason to doubt that a run learned what it could.
+
+    Args:
+        evaluation: of the network that is kept.
+        raw: of the weights themselves, where an average of them is kept.
+        metrics: the lines of the run's metrics.
+    """
+    found = []
+    low, high = _interval(evaluation)
+    if low <= evaluation.largest_class:
+        found.append(
+            f"The network has learned nothing that shows: top-1 is {evaluation.top1:.2f} % of {evaluation.images} "
+            f"images (95 % interval {low:.1f} to {high:.1f} %), and naming the most frequent class each time scores "
+            f"{evaluation.largest_class:.2f} %. Give more epochs, or another lr."
+        )
+    losses = [line["loss"] for line in metrics if "loss" in line]
+    if losses and losses[-1] > losses[0]:
+        found.append(
+            f"The training loss ends at {losses[-1]:.4g}, above the {losses[0]:.4g} of its first steps. Give a lower "
+            "lr, a longer warm-up or clip_grad."
+        )
+    if raw is not None:
+        raw_low, raw_high = _interval(raw)
+        if raw_low > high or raw_high < low:
+            behind = (
+                " The average is behind: give more epochs, a lower decay, or its warm-up." if raw_low > high else ""
+            )
+            found.append(
+                f"The average of the weights, which is what is kept, scores {evaluation.top1:.2f} % and the weights "
+                f"themselves {raw.top1:.2f} %.{behind}"
+            )
+    return found
+
+
+def _interval(evaluation: Evaluation) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of top-1, per cent."""
+    share, n, z = evaluation.top1 / 100, evaluation.images, 1.96
+    middle, spread = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return tuple(100 * (middle + sign * spread) / (1 + z * z / n) for sign in (-1, 1))  # type: ignore[return-value]
