@@ -32,7 +32,7 @@ def conclude(
 ) -> None:
     """Print the ``columns`` of ``rows`` and the verdict, and write results/SCRIPT.json; on a GPU SCRIPT_cuda.json.
 
-    ``further`` tables go into the record by their names.
+    The documentation shows the same columns. ``further`` tables, narrow ones, go into the record by their names.
     """
     script = Path(sys.argv[0])
     print(as_table([{column: row[column] for column in columns} for row in rows]))
@@ -42,4 +42,5 @@ def conclude(
         claim,
         {"holds": holds, "rows": list(rows), **further},
         shlex.join(["python", f"benchmarks/{script.name}", *sys.argv[1:]]),
+        columns=columns,
     )

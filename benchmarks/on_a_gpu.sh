@@ -13,6 +13,7 @@ out=${4:-runs/gpu}
 export PYTHONPATH=src
 bench=(python3 -m plainvision bench --device cuda --precision bf16)
 
+python3 benchmarks/gpu_ladder.py --minutes 8
 python3 benchmarks/vanillanet_fused.py --device cuda --runs 300
 python3 benchmarks/fuse_after_anneal.py --device cuda --batch-size 128 --precision bf16 --runs 50
 python3 benchmarks/patchconvnet.py --device cuda --precision bf16 --batch-size 256 --runs 30

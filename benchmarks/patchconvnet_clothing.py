@@ -172,7 +172,8 @@ def main() -> None:
     if arguments.only is None:
         command = f"python benchmarks/patchconvnet_clothing.py {shlex.join(sys.argv[1:])}"
         claim = "PatchConvNet from scratch on clothing, with attention pooling and with average pooling"
-        write_record(arguments.record, claim, figures, command)
+        columns = ("test_top1_mean", "test_top1_std", "central_share", "uniform_central_share", "spread")
+        write_record(arguments.record, claim, figures, command, columns=columns)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,12 @@ VERDICTS = {
     False: "The claim does not hold.",
     None: "Undecided: the machine was too noisy to tell.",
 }
-# Parts of a figure's key whose words in a table are others, with their unit.
-WORDS = {"macs": "MACs G", "parameters": "params M", "top1": "top-1 %", "mb": "MB"}
-SCALES = {"macs": 1e9, "parameters": 1e6}
+# Words of a figure's key that read otherwise in a heading.
+WORDS = {"macs": "MACs", "parameters": "params", "top1": "top-1 %", "mb": "MB", "g": "G"}
+# Counts are recorded one by one. A key that ends so is a count; `macs_ratio` is none.
+SCALES = {"macs": (1e9, "G"), "parameters": (1e6, "M")}
+# A wider table is read by nobody: its record has to name the columns that count.
+WIDEST = 10
 
 
 def main() -> None:
@@ -123,23 +126,31 @@ def section(name: str, record: Mapping[str, Any]) -> str:
         [
             f"## {name.replace('_', ' ').capitalize()}",
             f"{claim}{verdict}",
-            *(table(rows) for rows in tables(figures)),
+            *(table(rows) for rows in tables(figures, record.get("columns"))),
             f"`{record['command']}`, {record['date']}; {'; '.join(where)}. Record: "
             f"[results/{name}.json](../results/{name}.json)",
         ]
     )
 
 
-def tables(figures: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
+def tables(figures: Mapping[str, Any], columns: Sequence[str] | None = None) -> list[list[dict[str, Any]]]:
     """Return the rows of each table that figures make.
 
-    Figures may be lists of rows, rows by name, or single values; ``holds`` is the verdict and no figure.
+    Figures may be lists of rows, rows by name, or single values; ``holds`` is the verdict and no figure. Of the rows
+    called "rows", or by name, only ``columns`` are shown, with the circumstances, which go below the table where all
+    rows share them. Beside them a table called "measured" is left to the record: "rows" sums it up.
     """
-    figures = {key: value for key, value in figures.items() if key != "holds"}
+    figures = {key: value for key, value in figures.items() if key not in ("holds", "measured")}
     if figures and all(isinstance(value, Mapping) for value in figures.values()):
-        return [[{"name": name, **row} for name, row in figures.items()]]
+        return [_chosen([{"name": name, **row} for name, row in figures.items()], columns and ["name", *columns])]
     lists = {key: value for key, value in figures.items() if _is_rows(value)}
-    single = [{"figure": heading(key), "value": plain(key, figures[key])} for key in figures if key not in lists]
+    if columns is not None and "rows" in lists:
+        lists["rows"] = _chosen(lists["rows"], columns)
+    single = [
+        {"figure": heading(key), "value": plain(key, value)}
+        for key, value in figures.items()
+        if key not in lists and not isinstance(value, Mapping)
+    ]
     return [*lists.values(), *([single] if single else [])]
 
 
@@ -149,6 +160,11 @@ def table(rows: list[dict[str, Any]]) -> str:
     shared = {key: rows[0][key] for key in CIRCUMSTANCES if key in rows[0] and len(rows) > 1}
     shared = {key: value for key, value in shared.items() if all(row.get(key, ...) == value for row in rows)}
     kept = [{heading(key): plain(key, value) for key, value in row.items() if key not in shared} for row in rows]
+    if len(kept[0]) > WIDEST:
+        raise ValueError(
+            f"a table of {len(kept[0])} columns, from {next(iter(kept[0]))!r} on, is too wide to be read: let the "
+            f'record name at most {WIDEST} of them under "columns".'
+        )
     # What is off or left as it is says nothing: precision "no", no channels_last, no compiler.
     said = [f"{heading(key)} {plain(key, value)}" for key, value in shared.items() if value not in (False, "no")]
     return as_table(kept) + (f"\n\nAll rows: {', '.join(said)}." if said else "")
@@ -156,19 +172,29 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def heading(key: str) -> str:
     """Return what a figure is called in a table: `p50_ms` is "p50 ms", `training_macs` "training MACs G"."""
-    return " ".join(WORDS.get(part, part) for part in key.split("_"))
+    *_, last = key.split("_")
+    return " ".join([*(WORDS.get(part, part) for part in key.split("_")), *SCALES.get(last, (1, ""))[1:]]).strip()
 
 
 def plain(key: str, value: Any) -> Any:
     """Return a figure in the unit of its heading; of a list or dict, words."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        scale = next((scale for part, scale in SCALES.items() if part in key.split("_")), None)
-        return value if scale is None else value / scale
+        *_, last = key.split("_")
+        return value / SCALES[last][0] if last in SCALES else value
     if isinstance(value, Mapping):
         return ", ".join(f"{heading(inner)} {plain(inner, one)}" for inner, one in value.items())
     if isinstance(value, list):
         return (" x " if re.search("size|shape", key) else ", ").join(str(one) for one in value)
     return value
+
+
+def _chosen(rows: list[dict[str, Any]], columns: Sequence[str] | None) -> list[dict[str, Any]]:
+    """Return the ``columns`` of the rows in their order, and the circumstances that all of them share."""
+    if columns is None:
+        return rows
+    shared = {key: rows[0][key] for key in CIRCUMSTANCES if key in rows[0] and key not in columns}
+    shared = {key: value for key, value in shared.items() if all(row.get(key, ...) == value for row in rows)}
+    return [{key: row.get(key) for key in columns} | shared for row in rows]
 
 
 def _is_rows(value: Any) -> bool:

@@ -99,6 +99,30 @@ def test_single_figures_become_a_table_beside_the_rows(generate):
     ]
 
 
+def test_a_ratio_is_a_ratio_and_a_count_has_its_unit(generate):
+    assert (generate.heading("macs_ratio"), generate.plain("macs_ratio", 4.32)) == ("MACs ratio", 4.32)
+    assert (generate.heading("macs_g"), generate.plain("macs_g", 0.18)) == ("MACs G", 0.18)
+    assert (generate.heading("deployed_macs"), generate.plain("deployed_macs", 2.5e9)) == ("deployed MACs G", 2.5)
+    assert (generate.heading("parameters"), generate.plain("parameters", 31_000)) == ("params M", 0.031)
+    text = PAGES["docs/results.md"].read_text()
+    assert re.search(r"\| MACs ratio \|\n.*\n.*\| +4\.32 \|", text)
+    assert "e-0" not in text
+
+
+def test_a_record_names_the_columns_of_its_table(generate):
+    row = {"name": "a", "speed_ratio": 2.0, "p90_ms": 3.0, "device": "cpu", "threads": 2}
+    (shown,) = generate.tables({"rows": [row, row], "measured": [row]}, ["name", "speed_ratio"])
+    assert generate.table(shown).startswith("| name | speed ratio |\n")
+    assert "All rows: device cpu, threads 2." in generate.table(shown)
+    with pytest.raises(ValueError, match=r"a table of 12 columns, from 'a0' on, is too wide.*\"columns\""):
+        generate.table([{f"a{i}": i for i in range(12)}])
+
+
+def test_no_page_holds_a_line_that_nobody_reads():
+    for line in PAGES["docs/results.md"].read_text().splitlines():
+        assert len(line) < 700 or not line.startswith("|")
+
+
 def test_a_page_without_the_markers_is_refused(generate):
     with pytest.raises(ValueError, match=r"no place for the generated part 'models'.*<!-- models:begin -->"):
         generate.between("text", "models", "table")

@@ -50,7 +50,7 @@ def test_torchvision_extracts_features_from_its_graph(name, images):
     assert_close(create_feature_extractor(model, [last])(images)[last], model(images), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.trace. is deprecated")
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace.* is deprecated")
 def test_a_jit_trace_computes_the_same_at_another_batch(name, images):
     model = build(name)
     traced = torch.jit.trace(model, images)

@@ -18,11 +18,26 @@ from plainvision.files import write_json
 from plainvision.showing import shown
 
 
-def write_record(path: str | Path, claim: str, figures: Mapping[str, Any], command: str) -> None:
+def write_record(
+    path: str | Path,
+    claim: str,
+    figures: Mapping[str, Any],
+    command: str,
+    *,
+    columns: Sequence[str] | None = None,
+) -> None:
     """Write a record of ``figures`` into a JSON file, whole or not at all.
 
     Beside the claim, the command and the figures it holds the day (UTC) and the facts of the host. Nothing in
     it tells whose machine that was: absolute paths in ``command`` are cut to their last part.
+
+    Args:
+        path: the file.
+        claim: what the figures show, or are to show.
+        figures: lists of rows, or single values, by name; or rows by name, which are one table.
+        command: what gets the figures again.
+        columns: those that documentation shows of the table called "rows", or of rows by name; None shows all. The
+            others stay in the file.
 
     Raises:
         ValueError: ``figures`` holds something that JSON cannot, a NaN or an infinity included.
@@ -32,6 +47,7 @@ def write_record(path: str | Path, claim: str, figures: Mapping[str, Any], comma
         "claim": claim,
         "date": datetime.now(UTC).date().isoformat(),
         "command": _without_folders(command),
+        "columns": None if columns is None else list(columns),
         "figures": dict(figures),
         "host": host_facts(),
     }
@@ -49,6 +65,7 @@ def host_facts() -> dict[str, Any]:
     """Return what a number depends on: processor, memory, GPU, versions; no host, user or folder names."""
     return {
         "cpu": _cpu_name(),
+        "vector_extensions": _vector_extensions(),
         "cores": _cores(),
         "threads": torch.get_num_threads(),
         "memory_gb": _memory_gb(),
@@ -111,6 +128,17 @@ def _cpu_name() -> str:
     if platform.system() == "Darwin":
         return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
     return platform.processor() or platform.machine()
+
+
+def _vector_extensions() -> list[str] | None:
+    """Return the widest vector instructions, on which the speed of products depends; None where unknown."""
+    wanted = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "sve")
+    try:
+        found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:  # not Linux
+        return None
+    flags = found.group(1).split() if found is not None else []
+    return [name for name in wanted if name in flags]
 
 
 def _cores() -> int | None:

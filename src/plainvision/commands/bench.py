@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 _FORMATS = (".png", ".pdf", ".svg")
+# What a record's table shows in the documentation.
+_COLUMNS = (
+    *("name", "image_size", "p50_ms", "images_per_second", "peak_memory_mb", "speed_ratio", "ratio_low", "ratio_high"),
+)
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def main(words: list[str]) -> None:
         print(f"figure in {arguments.plot}")
     if arguments.json is not None:
         command = f"plainvision bench {shlex.join(words)}"
-        write_record(arguments.json, "timed side by side", figures, command)
+        write_record(arguments.json, "timed side by side", figures, command, columns=_COLUMNS)
         print(f"record in {arguments.json}")
 
 

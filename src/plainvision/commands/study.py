@@ -67,7 +67,8 @@ def main(words: list[str]) -> None:
     claim = (
         f"each spatial operation in each stage of a network of {arguments.study.bottleneck} bottlenecks, trained alike"
     )
-    write_record(out / "study.json", claim, {"rows": rows}, f"plainvision study {shlex.join(words)}")
+    columns = ("stage", "op", "top1_mean", "top1_std", "macs", "p50_ms", "speed_ratio", "ratio_low", "ratio_high")
+    write_record(out / "study.json", claim, {"rows": rows}, f"plainvision study {shlex.join(words)}", columns=columns)
     save(draw_study(rows), figure)
     print(f"table in {out / 'study.csv'}, record in {out / 'study.json'}, figure in {figure}")
 

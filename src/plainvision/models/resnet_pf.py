@@ -137,7 +137,7 @@ class ResNetPF(Backbone):
             for name, module in list(self.named_modules()):
                 if any(isinstance(layer, nn.BatchNorm2d) for layer in module.children()):
                     assert isinstance(module, nn.Sequential)
-                    self.set_submodule(name, fold_sequence(module))
+                    self.set_submodule(name, fold_sequence(module)[0])
 
     def embed(self, x: Tensor) -> Tensor:
         return x.contiguous(memory_format=torch.channels_last)
