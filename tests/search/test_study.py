@@ -28,7 +28,7 @@ DATA = Data(channels=1, image_size=32, crop_ratio=1.0, mean=(0.3,), std=(0.37,),
 SMALL = LayerStudy(data=DATA, ops=("conv", "max"), stages=(2,), seeds=(0, 1), epochs=1, machine=Machine(threads=1))
 WORDS = (
     *("--data.image-size", "32", "--data.channels", "1", "--data.mean", "0.3", "--data.std", "0.37"),
-    *("--data.workers", "0", "--epochs", "1", "--machine.threads", "1", "--latency-runs", "3", "--device", "cpu"),
+    *("--data.workers", "0", "--epochs", "1", "--machine.threads", "1", "--latency-runs", "6", "--device", "cpu"),
 )
 
 
