@@ -61,14 +61,10 @@ class Listing:
 
 
 class Store(abc.ABC):
-    """Where files lie."""
+    """Where files lie; ``listing`` has every image and every folder."""
 
     def __init__(self) -> None:
-        self._listing = Listing()
-
-    def listing(self) -> Listing:
-        """Return every image and every folder."""
-        return self._listing
+        self.listing = Listing()
 
     @abc.abstractmethod
     def open(self, path: str, max_pixels: int) -> BinaryIO:
@@ -90,7 +86,7 @@ class FolderStore(Store):
 
     def _walk(self, below: str) -> None:
         """List the folder ``below``; links to folders elsewhere are followed, since many data sets are made of them."""
-        self._listing.add(below, is_folder=True)
+        self.listing.add(below, is_folder=True)
         walked = {os.path.realpath(self._root / below): below}  # each real folder is walked once
         to_do = [below]
         while to_do:
@@ -109,15 +105,16 @@ class FolderStore(Store):
                     inside = _inside(real, walked)
                     leads_back = is_folder and any(other.startswith(os.path.join(real, "")) for other in walked)
                     if inside is not None or leads_back or leads_nowhere:
-                        self._listing.links[path] = inside
+                        self.listing.links[path] = inside
                         continue
                     walked |= {real: path} if is_folder else {}
                 if is_folder:
                     to_do.append(path)
+                    self.listing.folders.add(path)
                 elif not (entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path)):
-                    self._listing.left_out[path] = "is no file"  # a named pipe, for instance, which would wait for ever
-                    continue
-                self._listing.add(path, is_folder=is_folder)
+                    self.listing.left_out[path] = "is no file"  # a named pipe, for instance, which would wait for ever
+                else:
+                    self.listing.files.add(path)
 
     def open(self, path: str, max_pixels: int) -> BinaryIO:
         """Open the file on disk."""
@@ -148,13 +145,13 @@ class ZipStore(Store):
                     "does. Pack the archive again, without a password and with the usual compression."
                 )
             if name in self._members and looks_like_image(name):
-                self._listing.left_out[name] = "the archive has this name twice, and the last is read"
+                self.listing.left_out[name] = "the archive has this name twice, and the last is read"
             self._members[name] = member
         for name, member in self._members.items():
             if stat.S_ISLNK(member.external_attr >> 16):
-                self._listing.add_link(name, self._target(name))
+                self.listing.add_link(name, self._target(name))
             else:
-                self._listing.add(name, is_folder=_decoded(member).endswith(("/", "\\")))
+                self.listing.add(name, is_folder=_decoded(member).endswith(("/", "\\")))
 
     def _target(self, link: str) -> str | None:
         try:
@@ -199,17 +196,17 @@ class TarStore(Store):
         name = _label(member.name)
         linked = self._where.get(_label(member.linkname)) if member.islnk() else None
         if member.isdir():
-            self._listing.add(name, is_folder=True)
+            self.listing.add(name, is_folder=True)
         elif member.issym():
-            self._listing.add_link(name, _target(name, member.linkname))
+            self.listing.add_link(name, _target(name, member.linkname))
         elif linked or (member.isreg() and not member.issparse()):
             if name in self._where and looks_like_image(name):
-                self._listing.left_out[name] = "the archive has this name twice, and the last is read"
+                self.listing.left_out[name] = "the archive has this name twice, and the last is read"
             # tar writes the second name of one file as a link to the first.
             self._where[name] = linked or (member.offset_data, member.size)
-            self._listing.add(name)
+            self.listing.add(name)
         elif looks_like_image(name):
-            self._listing.left_out[name] = "is no file inside the archive"
+            self.listing.left_out[name] = "is no file inside the archive"
 
     def open(self, path: str, max_pixels: int) -> BinaryIO:
         """Read one member into memory."""

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from PIL import Image
 
-from plainvision.training.archives import open_store
+from plainvision.training.archives import Listing, open_store
 from plainvision.training.batch import Row
 from plainvision.training.class_folders import find_classes, has_folder, in_order, told
 from plainvision.training.decoding import decode as _decode
@@ -179,7 +179,7 @@ class _Files(Images):
     def __init__(self, data: Data, role: Role) -> None:
         root, split = location(data, role)
         self._store = open_store(root, split)
-        listing = self._store.listing()
+        listing, self._store.listing = self._store.listing, Listing()  # it need not go to each process that reads
         # Class folders without a split are taken only where training and validation stay apart.
         plain = data.validation_root is not None or (role == "validation" and not has_folder(listing, data.train_split))
         found = find_classes(listing, split, where=repr(root), option=f"data.{role}_split", plain=plain)
