@@ -6,6 +6,8 @@ from typing import get_args, get_type_hints
 
 import pytest
 
+from plainvision.search import settings
+from plainvision.search.settings import Budget, CellSearch
 from plainvision.training import Augment, Data, Machine, Recipe
 from plainvision.training import recipe as recipes
 from plainvision.training.techniques import EMA, TECHNIQUES, DeepTraining, RandomOptions, SeriesActivations, SpatialOps
@@ -18,6 +20,8 @@ RANGES = {
     Augment: recipes._AUGMENT,
     Machine: recipes._MACHINE,
     Recipe: recipes._RECIPE,
+    CellSearch: settings._SEARCH | {"depth": (3, 1000)},  # which its space checks
+    Budget: settings._BUDGET,
     **{technique: technique.ranges for technique in TECHNIQUES.values()},
 }
 
