@@ -24,8 +24,9 @@ _FORMATS = tuple(
 EXTENSIONS = tuple(sorted(ending for ending, name in _ENDINGS.items() if name in (*_FORMATS, "MPO")))  # MPO is a JPEG
 _ALL_IMAGES = {
     *EXTENSIONS,
-    *".3fr .arw .avif .bpg .cr2 .cr3 .dds .dng .eps .exr .hdr .heic .heif .hif .icns .ico .jls .jp2 .jxl .jxr".split(),
-    *".nef .orf .pcx .pef .psd .qoi .raf .ras .rw2 .sgi .srw .svg .tga .wdp .webp .xbm .xcf .xpm".split(),
+    *(".3fr", ".arw", ".avif", ".bpg", ".cr2", ".cr3", ".dds", ".dng", ".eps", ".exr", ".hdr", ".heic", ".heif"),
+    *(".hif", ".icns", ".ico", ".jls", ".jp2", ".jxl", ".jxr", ".nef", ".orf", ".pcx", ".pef", ".psd", ".qoi", ".raf"),
+    *(".ras", ".rw2", ".sgi", ".srw", ".svg", ".tga", ".wdp", ".webp", ".xbm", ".xcf", ".xpm"),
 }
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
