@@ -116,7 +116,8 @@ def _absolute(root: str) -> str:
         return root
     if kind in ("hfds", "hfids", "wds") and slash:
         return root if ":" in place else f"{kind}/{Path(place).expanduser().absolute()}"
-    return str(Path(root).expanduser().absolute())
+    path = Path(root).expanduser()
+    return str(path.absolute()) if path.exists() else root  # a wrong one is named as it was given
 
 
 def class_lookup(own: tuple[str, ...], classes: tuple[str, ...], data: Data) -> np.ndarray:
