@@ -224,10 +224,9 @@ def killed(kind: str, folder: Path) -> list[str]:
     assert in_a_child(lambda: work(folder / "whole", False), log) == 0, log.read_text()
     whole = content(folder / "whole")
     wrong = []
-    at = 0
+    at, place, known = 0, folder / "killed", KNOWN[kind]
     while True:
         at += 1
-        place = folder / "killed"
 
         def dying(at: int = at) -> None:
             Killer(place, at).watch()
@@ -239,7 +238,6 @@ def killed(kind: str, folder: Path) -> list[str]:
             assert ended == 0, log.read_text()
             print(f"{at - 1} events")
             return wrong
-        known = KNOWN[kind]
         resume = known is None or (place / known).exists()
         if in_a_child(lambda resume=resume: work(place, resume), log):
             wrong.append(f"event {at}: {log.read_text()[-600:]}")
