@@ -108,7 +108,7 @@ def compare_forms(
     absolute, relative = _difference(expected, found)
     # Both forms round: where the first is far from exact, the second may be as well.
     own = _answers(copy.deepcopy(before), images[:2])
-    rounding = _difference(copies.answers[: len(own)], own)[1]
+    rounding = _difference(copies.answers, own)[1]
     explained = max(_TOLERANCE.get(images.dtype, 1e-4), min(4 * rounding, 1.0))
     _check(name, relative, explained if tolerance is None else tolerance)
     return FusionReport(
@@ -164,18 +164,24 @@ def _compare_copies(
     if not possible:  # a pass that makes float32 of its own
         dtype = torch.float32
         before, after = copy.deepcopy(before).to(dtype), copy.deepcopy(after).to(dtype)
-    error, answers, first = 0.0, [], []
+    error, first = 0.0, list[Tensor]()
+    answers: list[list[Tensor]] = []
     for number, batch in enumerate(_batches(before, images.to(dtype))):
-        expected = _answers(before, batch, places=[one for one, _ in places])
+        expected, features = _run(before, batch, None, [one for one, _ in places])
         if not number:
             first = expected
         elif not all(value.isfinite().all() for value in expected):
             continue  # an image too bright for the network
-        found = _answers(after, batch, name, places=[other for _, other in places])
-        error = max(error, _difference(expected, found)[1], key=lambda value: math.inf if math.isnan(value) else value)
-        answers += list(expected[0].reshape(len(batch), -1) if expected[0].shape[:1] == batch.shape[:1] else [])
-    same_size = [value for value in answers if value.shape == answers[0].shape]
-    return _Copies(dtype, error, any(not torch.equal(value, answers[0]) for value in same_size), first)
+        found, others = _run(after, batch, name, [other for _, other in places])
+        error = max(
+            error,
+            _difference(expected + features, found + others)[1],
+            key=lambda value: math.inf if math.isnan(value) else value,
+        )
+        if len(batch) == 1:
+            answers.append(expected)
+    informative = len(answers) < 2 or any(_difference(answers[0], answer)[0] != 0 for answer in answers[1:])
+    return _Copies(dtype, error, informative, first)
 
 
 def _batches(model: nn.Module, images: Tensor) -> Iterator[Tensor]:
@@ -190,10 +196,15 @@ def _batches(model: nn.Module, images: Tensor) -> Iterator[Tensor]:
         yield large
 
 
-def _answers(
-    model: nn.Module, images: Tensor, original: str | None = None, *, places: Sequence[str] = ()
-) -> list[Tensor]:
-    """Return the tensors that ``model`` puts out, then those that the layers called ``places`` do, in float64.
+def _answers(model: nn.Module, images: Tensor, original: str | None = None) -> list[Tensor]:
+    """Return the tensors that ``model`` puts out, in float64; see `_run`."""
+    return _run(model, images, original, ())[0]
+
+
+def _run(
+    model: nn.Module, images: Tensor, original: str | None, places: Sequence[str]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the tensors that ``model`` puts out, and those that the layers called ``places`` do, in float64.
 
     Raises:
         ValueError: it does not compute them; where it is the other form of ``original``, that has done so.
@@ -220,7 +231,7 @@ def _answers(
             handle.remove()
     if not output:
         raise ValueError("the network puts out no tensor, so that nothing shows whether both forms answer the same.")
-    return [tensor.double() for tensor in output] + [tensor for found in caught.values() for tensor in found]
+    return [tensor.double() for tensor in output], [tensor for found in caught.values() for tensor in found]
 
 
 def tensors_of(output: object) -> list[Tensor]:
