@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,9 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 from PIL import Image
+from safetensors.torch import save_file
 
-from plainvision import commands
+from plainvision import commands, create_model
 from plainvision.bench.record import as_table, write_record
 from plainvision.bench.report import Page
 from plainvision.commands import Table, show
@@ -235,3 +237,30 @@ def test_figures_of_maps_name_everything(tmp_path):
     assert {"_a$x$ (50.0%)", r"<b>\x1b\n (25.0%)", r"\x1b[31m.png", "Grad-CAM of _$y$"} <= texts
     texts = svg_texts(compare({"_$y$": [one], "[b]": [one]}, titles=[UNKNOWN]), tmp_path)
     assert {"_$y$", "[b]", r"caf\udce9"} <= texts
+
+
+# Commands that are printed
+
+
+def test_the_next_command_can_be_copied_from_the_screen(tmp_path, monkeypatch):
+    from commands.test_commands import plainvision
+
+    monkeypatch.chdir(tmp_path)
+    place = Path("my runs; rm -r x")
+    for name, words in (("a", ("--stride", "B=1,2")), ("b", ("--size", "B=1,3"))):
+        network = ("--model", "resnet20_cifar:num_classes=10,width=0.25", "--checkpoint", "w.safetensors")
+        if not Path("w.safetensors").exists():
+            save_file(create_model("resnet20_cifar", num_classes=10, width=0.25).state_dict(), "w.safetensors")
+        data = ("--data.root", "digits", "--data.image-size", 8, "--data.validation-per-class", 1, "--data.workers", 0)
+        ended = plainvision("dynamic", "evaluate", *network, *data, *words, "--no-controls", "--out", place / name)
+        assert (ended.status, ended.err) == (0, "")
+        assert shlex.split(ended.out.split("Next: ")[1]) == ["plainvision", "dynamic", "bounds", str(place / name)]
+    ended = plainvision("dynamic", "greedy", place / "a", place / "b", "--combine", "a b.json", "--combine-limit", 1)
+    assert (ended.status, ended.err) == (0, "")
+    assert shlex.split(ended.out.split("Next: ")[1])[:5] == [
+        "plainvision",
+        "dynamic",
+        "evaluate",
+        "--space",
+        "a b.json",
+    ]

@@ -393,3 +393,27 @@ def test_a_network_that_decides_in_its_pass_takes_whole_passes_with_a_warning():
         warnings.simplefilter("error")
         assert network.levels is network.levels  # it warns once
     assert calls(network, torch.randn(2, 3, 8, 8))["stem"] == 9
+
+
+def test_a_whole_pass_that_writes_into_the_images_gives_them_unchanged_to_the_next_permutation():
+    class Writes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+        def forward(self, x):
+            if x.mean() > 100:  # cannot be traced
+                return x
+            return self.conv(x.sub_(0.5).mul_(4)).mean((2, 3))
+
+    network = DynamicNetwork(Writes(), sites=["conv"], space=Space(stride=(1, 2, 3)), image_size=8).eval()
+    images = torch.rand(2, 3, 8, 8)
+    before = images.clone()
+    with pytest.warns(NotTracedWarning), torch.no_grad():
+        levels = network.levels
+    with torch.no_grad():
+        shared = dict(shared_passes(levels, network.permutations, list(network.sites), images))
+        whole = dict(whole_passes(levels, network.permutations, list(network.sites), images))
+    assert torch.equal(images, before)
+    for number, logits in whole.items():
+        torch.testing.assert_close(shared[number], logits)

@@ -4,7 +4,6 @@ import itertools
 import json
 import math
 import sys
-import time
 import tracemalloc
 from collections import Counter
 from dataclasses import fields, replace
@@ -647,7 +646,7 @@ def test_fifty_thousand_images_and_625_permutations_fit_into_8_gb(tmp_path):
 
 
 @pytest.mark.slow
-def test_every_analysis_of_fifty_thousand_images_takes_seconds_and_little_memory(tmp_path):
+def test_every_analysis_of_fifty_thousand_images_takes_little_memory(tmp_path):
     options = dict.fromkeys("ABCD", strides(1, 2, 3, 4, 5))
     outcomes = made(images=50_000, options=options, default=strides(1, 1, 1, 1), classes=1000, columns=625)
     names = ("bounds", "each", "unique_predictions", "greedy", "preferences", "scores", "layer_choices")
@@ -659,8 +658,6 @@ def test_every_analysis_of_fifty_thousand_images_takes_seconds_and_little_memory
         lambda: Outcomes.load(tmp_path / "outcomes.safetensors"),
     ):
         tracemalloc.start()
-        began = time.perf_counter()
         analysis()
-        assert time.perf_counter() - began < 30
         assert tracemalloc.get_traced_memory()[1] < 1.5e9
         tracemalloc.stop()

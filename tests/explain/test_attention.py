@@ -301,3 +301,19 @@ def test_a_pooling_that_is_not_used_is_named(images):
     model.spare = AttentionPool(8)
     with pytest.raises(ValueError, match="the forward pass of Pooled does not come by its AttentionPool"):
         attention_maps(model, images)
+
+
+def test_a_network_that_writes_into_its_input_leaves_the_callers_images_alone():
+    class Writes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = pv.surgery.attention_pooling(torchvision.models.resnet18(num_classes=3))
+
+        def forward(self, x):
+            return self.network(x.sub_(0.5).mul_(4))
+
+    model, images = Writes().eval(), torch.rand(2, 3, 64, 64)
+    before = images.clone()
+    maps = pv.attention_maps(model, images)
+    assert torch.equal(images, before)
+    torch.testing.assert_close(maps, pv.attention_maps(model.network, (images - 0.5) * 4))

@@ -295,3 +295,21 @@ def test_classes_that_were_predicted_in_inference_mode_are_taken(images):
     with torch.inference_mode():
         predicted = model.eval()(images).argmax(1)
     assert torch.equal(gradcam(model, images, predicted), gradcam(model, images, torch.tensor(predicted.tolist())))
+
+
+def test_a_network_that_writes_into_its_input_is_explained_on_the_images_as_they_are():
+    class Writes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = nn.Sequential(
+                nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+            )
+
+        def forward(self, x):
+            return self.network(x.sub_(0.5).mul_(4))
+
+    model, images = Writes().eval(), torch.rand(2, 3, 8, 8)
+    before = images.clone()
+    maps = gradcam(model, images, [0, 1, 2], "network.0")
+    assert torch.equal(images, before)
+    torch.testing.assert_close(maps, gradcam(model.network, (images - 0.5) * 4, [0, 1, 2], "0"))

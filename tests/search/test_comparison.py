@@ -113,6 +113,8 @@ def test_ctrl_c_tells_the_command_to_go_on_with(tmp_path, monkeypatch, capsys):
         ("--figure cells.jpg", "cannot write a figure to cells.jpg: its suffix must be one of .png, .pdf, .svg"),
         ("--resume", "it holds no search.json. Start without --resume"),
         ("--training.epochs 0", "training.epochs=0 must be above zero"),
+        ("--training.lr nan", "training.lr=nan must be above zero and finite"),
+        ("--architecture-lr nan", "architecture_lr=nan must be above zero and finite"),
         ("--depth 2", "depth=2: a network has two reduction cells and a normal one at least"),
         ("--data.root nowhere", "nowhere"),
     ],

@@ -53,3 +53,18 @@ WITHOUT_BATCH_NORM = Recipe(
 )
 
 PLAIN = replace(WITHOUT_BATCH_NORM, name="plain", epochs=1)
+
+# Two epochs of two steps: what matters is which files are there.
+TINY = Recipe(
+    name="tiny",
+    model="vanillanet_5",
+    model_options={"width": 1 / 64, "in_chans": 1},
+    data=replace(DIGITS, train_per_class=4, validation_per_class=2),
+    augment=Augment(scale=(0.6, 1.0), flip=0.0),
+    epochs=2,
+    batch_size=20,
+    optimizer="sgd",
+    lr=1e-3,
+    warmup_epochs=0,
+    machine=Machine(threads=1, log_steps=1),
+)

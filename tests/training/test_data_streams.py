@@ -1,8 +1,10 @@
 """Hugging Face data sets and webdataset shards."""
 
+import pickle
 import sys
 import tarfile
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,14 @@ from training.pictures_for_tests import (
     names,
     picture,
     recipe,
+    tarred,
     write_shards,
+    zipped,
 )
 
 from plainvision.training.data import EvaluationBatches, TrainingBatches
 from plainvision.training.recipe import Augment, Data, Recipe
+from plainvision.training.streams import _open
 
 
 def test_a_hugging_face_data_set_gives_what_its_folder_gives(folder, hub):
@@ -226,3 +231,16 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, root, package):
 def test_a_hugging_face_folder_that_is_not_there_is_an_error(hub):
     with pytest.raises(FileNotFoundError, match=r"no such folder as '/nowhere/at/all'.*hfds/NAME"):
         TrainingBatches(recipe("hfds//nowhere/at/all"))
+
+
+def test_sources_travel_to_processes_that_are_spawned(folder, hub, shards, tmp_path):
+    parquet = write_parquet(hub, tmp_path / "parquet")
+    for root in (folder, zipped(folder), tarred(folder), f"hfds/{parquet}"):
+        (expected,) = evaluation(root, batch_size=8)
+        (found,) = pickle.loads(pickle.dumps(evaluation(root, batch_size=8)))
+        assert found.names == expected.names
+        assert torch.equal(found.images, expected.images)
+    source = pickle.loads(pickle.dumps(_open(Data(root=shards), "train", (0, 0))))
+    assert [row.read("RGB").size for row in islice(source.rows(0, 1, 0, 1), 4)] == [(10, 12)] * 4
+    builder = pickle.loads(pickle.dumps(_open(Data(root=f"hfids/{parquet}"), "train", (0, 0))._reader.builder))
+    assert next(iter(builder.as_streaming_dataset(split="train")))["image"]["bytes"].startswith(b"\x89PNG")

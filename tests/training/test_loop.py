@@ -273,7 +273,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
     ):
         train(replace(PLAIN, epochs=2), tmp_path / "run", resume=True)
     moved = replace(PLAIN, data=replace(PLAIN.data, root="elsewhere"))
-    with pytest.raises(ValueError, match=r"differs in data\.root \('digits' there, 'elsewhere' given\)"):
+    with pytest.raises(ValueError, match=r"differs in data\.root \('digits' there, '.*elsewhere' given\)"):
         train(moved, tmp_path / "run", resume=True)
     with pytest.raises(ValueError, match=r"nothing to resume in .*new"):
         train(PLAIN, tmp_path / "new", resume=True)

@@ -6,6 +6,8 @@ from typing import get_args, get_type_hints
 
 import pytest
 
+from plainvision.search import settings
+from plainvision.search.settings import Budget, CellSearch
 from plainvision.training import Augment, Data, Machine, Recipe
 from plainvision.training import recipe as recipes
 from plainvision.training.techniques import EMA, TECHNIQUES, DeepTraining, RandomOptions, SeriesActivations, SpatialOps
@@ -18,6 +20,8 @@ RANGES = {
     Augment: recipes._AUGMENT,
     Machine: recipes._MACHINE,
     Recipe: recipes._RECIPE,
+    CellSearch: settings._SEARCH | {"depth": (3, 1000)},  # which its space checks
+    Budget: settings._BUDGET,
     **{technique: technique.ranges for technique in TECHNIQUES.values()},
 }
 
@@ -57,6 +61,7 @@ def test_every_number_has_a_range(kind):
         (lambda: Data(mean=(0.5, math.nan, 0.5)), r"data\.mean=.* must be at least -1000"),
         (lambda: Data(std=(0.5, 0.0, 0.5)), r"data\.std=.* must be at least"),
         (lambda: Data(channels=1), r"data\.mean has 3 values and data\.std 3, for data\.channels=1"),
+        (lambda: Data(root=""), r"data\.root is empty\. Give the folder of the images"),
         (lambda: Data(root="/"), r"data\.root is /, all of this machine's files.*Give the folder"),
         (lambda: Data(validation_root="/tmp/.."), r"data\.validation_root is /, all of this machine's files"),
         (lambda: Augment(mixup=2.0), r"augment\.mixup=2\.0 must not be negative, nor above 1"),

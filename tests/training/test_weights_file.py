@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 import plainvision as pv
-from plainvision.models.described import bounded, check_description
+from plainvision.models import described
+from plainvision.models.described import _LargeOnMeta, bounded, check_description
 from plainvision.models.reading import read_safetensors, save_tensors
 from plainvision.models.registry import list_models
 from plainvision.training import Data, Recipe
@@ -277,3 +278,24 @@ def test_a_bound_holds_within_and_ends_with_its_block():
     nn.Linear(20, 20)
     with bounded(1000, 10):
         pv.load_checkpoint(nn.Linear(20, 20), nn.Linear(20, 20).state_dict())
+
+
+def test_large_tensors_take_no_memory_where_small_ones_have_to_be_read():
+    with _LargeOnMeta():
+        rates = torch.linspace(0, 1, 3).tolist()
+        large, small = nn.Linear(1000, 1000), nn.Linear(3, 2)
+        assert torch.zeros((1000, 1000)).is_meta
+        assert torch.empty(size=(1000, 1000)).is_meta
+    assert rates == [0, 0.5, 1]
+    assert (large.weight.is_meta, small.weight.is_meta) == (True, False)
+
+
+def test_a_network_that_reads_tensors_while_it_is_built_has_an_outline(monkeypatch):
+    def build(name: str, **options: int) -> nn.Module:
+        torch.linspace(0, 1, 3).tolist()
+        return nn.Linear(options["width"], 1000)
+
+    monkeypatch.setattr(described, "create_model", build)
+    described.build_outline("reader", {"width": 3})
+    with pytest.raises(ValueError, match="far larger"), bounded(10**6, 10):
+        described.build_outline("reader", {"width": 10**9})

@@ -1,6 +1,6 @@
 """Ask what it would buy to configure a trained network for each image: evaluate, then look (arXiv:2103.09891).
 
-Example: plainvision dynamic evaluate --model runs/clothing --attribute stride --out runs/stride
+Example: plainvision dynamic evaluate --model runs/resnet --attribute stride --data.root clothing.zip --out runs/stride
 """
 
 from plainvision.commands import run_verb

@@ -15,6 +15,7 @@ import torch
 from timm.models import build_model_with_cfg
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
+from torch.overrides import TorchFunctionMode
 
 from plainvision.models.registry import create_model, list_models, type_elsewhere
 
@@ -30,6 +31,9 @@ _TEXTS = {"genotype": 2**20}
 
 # An option is of the kind of its default, unless that is a list or nothing.
 _KINDS: tuple[tuple[type, ...], ...] = ((bool,), (int, float), (str,))
+
+_MAKERS = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn}
+_LARGE = 2**16
 
 # What the network that a thread builds may still grow by: numbers in tensors, and layers.
 _left = threading.local()
@@ -48,7 +52,8 @@ def check_description(name: Any, options: Mapping[str, Any]) -> None:
     for option, value in options.items():
         if option not in takes:
             raise ValueError(
-                f"model_options.{option} is nothing that a {name} takes from a file; it takes {', '.join(sorted(takes))}"
+                f"model_options.{option} is nothing that a {name} takes from a file; it takes "
+                f"{', '.join(sorted(takes))}"
             )
         expected = next((kind for kind in _KINDS if isinstance(takes[option], kind)), None)
         if expected and value is not None and not isinstance(value, (list, tuple)) and not _is_kind(value, expected):
@@ -80,9 +85,35 @@ def build_outline(name: str, options: Mapping[str, Any]) -> None:
     Raises:
         Exception: whatever building it raises.
     """
-    with warnings.catch_warnings(), torch.device("meta"):
+    _outline(name, options)
+
+
+def _outline(name: str, options: Mapping[str, Any]) -> nn.Module:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is built in earnest warns again
-        create_model(name, **options)
+        try:
+            with torch.device("meta"):
+                return create_model(name, **options)
+        except (NotImplementedError, RuntimeError) as error:
+            if "meta" not in str(error).lower():
+                raise
+        # Some networks, of older versions of timm most, read small tensors while they are built.
+        with _LargeOnMeta():
+            return create_model(name, **options)
+
+
+class _LargeOnMeta(TorchFunctionMode):
+    """Make large tensors without memory for them, and leave small ones as they are."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function in _MAKERS and kwargs.get("device") is None:
+            size = kwargs.get("size", args[0] if args and isinstance(args[0], list | tuple) else args)
+            if math.prod(one for one in size if isinstance(one, int)) > _LARGE:
+                kwargs = {**kwargs, "device": "meta"}
+        return function(*args, **kwargs)
 
 
 @functools.cache
@@ -115,9 +146,7 @@ def _options(name: str) -> dict[str, Any]:
         list_models()  # which registers ours
         if not timm.is_model(name.partition(".")[0]):
             raise ValueError(f"model={name!r} is no name of a network of ours or timm's")
-        with warnings.catch_warnings(), torch.device("meta"):
-            warnings.simplefilter("ignore")
-            kind = type(create_model(name))
+        kind = type(_outline(name, {}))
     classes = [one for one in kind.__mro__ if issubclass(one, nn.Module) and one is not nn.Module]
     found = {key: one for kind in reversed(classes) for key, one in inspect.signature(kind.__init__).parameters.items()}
     return {key: one.default for key, one in found.items() if key not in _TIMM | {"self"}}

@@ -44,6 +44,9 @@ class OfficialLayout(nn.Module, abc.ABC):
 def load_checkpoint(model: nn.Module, source: str | Path | Mapping[str, Any]) -> nn.Module:
     """Load weights strictly into ``model`` and return it.
 
+    What wrappers put before every key is taken off. Other floating point than the network's is converted, with a
+    warning.
+
     Args:
         model: the network, in the form (training or deployed) that the weights have.
         source: a path or URL of a .safetensors or PyTorch file, or a state dict; plain, or wrapped as the official
@@ -51,7 +54,8 @@ def load_checkpoint(model: nn.Module, source: str | Path | Mapping[str, Any]) ->
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file holds no weights, or weights with missing, extra or wrongly shaped keys.
+        ValueError: the file is damaged or holds no weights, or has missing, extra or wrongly shaped keys, or tensors
+            that cannot mean the same in the network, whole numbers for floating point for instance.
     """
     state, origin = _read(model, source)
     _load(model, state, origin)

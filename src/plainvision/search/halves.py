@@ -5,7 +5,6 @@ search sees what an unbroken one would have seen.
 """
 
 from collections.abc import Iterator
-from functools import partial
 
 import numpy as np
 import torch
@@ -110,12 +109,7 @@ class _Half(Dataset[Sample | Failure]):
         if self._order is None or self._order[0] != epoch:
             self._order = epoch, np.random.default_rng(derived_seed(*self._key, epoch)).permutation(self._chosen)
         index = int(self._order[1][position])
-        return self._reader(
-            partial(self._images.read, index),
-            self._images.name(index),
-            int(self._images.labels[index]),
-            derived_seed(*self._key, epoch, position),
-        )
+        return self._reader(self._images.row(index), derived_seed(*self._key, epoch, position))
 
 
 def _readable(found: Batch | Failure) -> Batch:

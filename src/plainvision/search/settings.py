@@ -8,8 +8,32 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from plainvision.search.space import OPERATIONS, Operation, Sharing, Space
+from plainvision.fields import ABOVE_ZERO, BELOW_ONE, FINITE, Ranges, check_ranges
+from plainvision.search.space import MOST_CELLS, OPERATIONS, Operation, Sharing, Space
 from plainvision.training.recipe import Augment, Data
+
+# Least and largest value of each number, the bounds included.
+_BUDGET: Ranges = {
+    "channels": (1, 10_000),
+    "depth": (1, MOST_CELLS),
+    "epochs": (1, 10**6),
+    "batch_size": (1, 10**7),
+    "lr": (ABOVE_ZERO, FINITE),
+    "weight_decay": (0.0, 1e3),
+    "clip_grad": (ABOVE_ZERO, FINITE),
+    "label_smoothing": (0.0, BELOW_ONE),
+    "seeds": (1, 10**6),
+}
+_SEARCH: Ranges = {
+    **{key: _BUDGET[key] for key in ("channels", "epochs", "batch_size", "lr", "weight_decay", "clip_grad")},
+    "nodes": (1, 100),
+    "momentum": (0.0, BELOW_ONE),
+    "architecture_lr": (ABOVE_ZERO, FINITE),
+    "architecture_betas": (0.0, BELOW_ONE),
+    "architecture_weight_decay": (0.0, 1e3),
+    "seed": (0, 2**63 - 1),
+    "checkpoint_steps": (1, 10**9),
+}
 
 
 def _small_images() -> Data:
@@ -67,11 +91,7 @@ class CellSearch:
     """Save the full state every so many steps too, beside the end of each epoch."""
 
     def __post_init__(self) -> None:
-        positive = ("nodes", "channels", "epochs", "batch_size", "lr", "architecture_lr", "checkpoint_steps")
-        for name in positive:
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name}={value} must be above zero.")
+        check_ranges(self, _SEARCH, "")
         if self.augment.mixup or self.augment.cutmix or self.augment.repeats > 1:
             raise ValueError(
                 "a search learns from single images: augment.mixup and augment.cutmix must be 0 and augment.repeats 1. "
@@ -119,6 +139,4 @@ class Budget:
     """Trains the found cells so often, and as many random ones, each drawn anew."""
 
     def __post_init__(self) -> None:
-        for name in ("channels", "epochs", "batch_size", "lr", "seeds"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"training.{name}={getattr(self, name)} must be above zero.")
+        check_ranges(self, _BUDGET, "training.")

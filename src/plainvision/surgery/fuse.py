@@ -5,6 +5,7 @@ activations become plain convolutions, and batch norms go into the convolution b
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from timm.layers import BatchNormAct2d
@@ -141,10 +142,11 @@ def _fold_whole(model: nn.Module) -> tuple[dict[nn.Module, nn.Module], dict[nn.M
     """Return the deployed form of each layer that has one of its own, and why others stay."""
     new: dict[nn.Module, nn.Module] = {}
     stayed: dict[nn.Module, str] = {}
-    read = read_elsewhere(model)
+    whole = [layer for layer in model.modules() if isinstance(layer, Fusable)]
+    read = read_elsewhere(model) if whole else set()
     within: set[nn.Module] = set()
-    for layer in model.modules():
-        if isinstance(layer, Fusable) and layer not in within:
+    for layer in whole:
+        if layer not in within:
             within.update(layer.modules())
             reason = _why_whole(layer, read)
             if reason is None:
@@ -173,8 +175,9 @@ def _fold_norms(model: nn.Module) -> tuple[dict[nn.Module, nn.Module], dict[nn.M
     norms = [module for module in model.modules() if isinstance(module, BatchNorm) and module not in within]
     if not norms:
         return {}, {}
-    sources, readers = _wires(model)
-    read = read_elsewhere(model)
+    parts = trace_parts(model)
+    sources, readers = _wires(model, parts)
+    read = read_elsewhere(model, parts)
     new: dict[nn.Module, nn.Module] = {}
     stayed: dict[nn.Module, str] = {}
     for norm in norms:
@@ -199,11 +202,13 @@ def _fold_norms(model: nn.Module) -> tuple[dict[nn.Module, nn.Module], dict[nn.M
     return new, stayed
 
 
-def _wires(model: nn.Module) -> tuple[dict[nn.Module, set[object]], dict[nn.Module, set[object]]]:
+def _wires(
+    model: nn.Module, parts: Sequence[tuple[str, fx.Graph]]
+) -> tuple[dict[nn.Module, set[object]], dict[nn.Module, set[object]]]:
     """Return what each layer is given, and who reads what it puts out: layers, or nodes of the graph."""
     sources: dict[nn.Module, set[object]] = defaultdict(set)
     readers: dict[nn.Module, set[object]] = defaultdict(set)
-    for name, graph in trace_parts(model):
+    for name, graph in parts:
         part = model.get_submodule(name)
 
         def caller(node: fx.Node, part: nn.Module = part) -> object:

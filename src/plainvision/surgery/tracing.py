@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import CodeType
 from typing import Any
@@ -100,8 +100,11 @@ def trace_parts(model: nn.Module) -> list[tuple[str, fx.Graph]]:
     return [(f"{own}.{name}" if name else own, g) for own, part in parts.items() for name, g in trace_parts(part)]
 
 
-def read_elsewhere(model: nn.Module) -> set[nn.Module]:
-    """Return the layers whose weights somebody else reads, or may read: code above them asks for a weight or a bias."""
+def read_elsewhere(model: nn.Module, parts: Sequence[tuple[str, fx.Graph]] | None = None) -> set[nn.Module]:
+    """Return the layers whose weights somebody else reads, or may read: code above them asks for a weight or a bias.
+
+    ``parts`` are those of `trace_parts`, where they are known.
+    """
     found: set[nn.Module] = set()
     owners: dict[nn.Parameter, list[nn.Module]] = {}
     for module in model.modules():
@@ -111,7 +114,7 @@ def read_elsewhere(model: nn.Module) -> set[nn.Module]:
         for parameter in module._parameters.values():
             if parameter is not None:
                 owners.setdefault(parameter, []).append(module)
-    for name, graph in trace_parts(model):
+    for name, graph in trace_parts(model) if parts is None else parts:
         part = model.get_submodule(name)
         paths = [str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"]
         found.update(part.get_submodule(path) for path in paths if path)

@@ -19,7 +19,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from plainvision.training.decoding import check_bytes, is_image, is_other_image
+from plainvision.training.decoding import check_bytes, looks_like_image
 
 # What systems and programs leave in folders; those whose names begin with a dot are passed over too.
 _CLUTTER = frozenset(
@@ -61,11 +61,10 @@ class Listing:
 
 
 class Store(abc.ABC):
-    """Where files lie."""
+    """Where files lie; ``listing`` has every image and every folder."""
 
-    @abc.abstractmethod
-    def listing(self, below: str = "") -> Listing:
-        """Return every image and every folder, or those of the folder ``below`` alone."""
+    def __init__(self) -> None:
+        self.listing = Listing()
 
     @abc.abstractmethod
     def open(self, path: str, max_pixels: int) -> BinaryIO:
@@ -79,14 +78,15 @@ class Store(abc.ABC):
 class FolderStore(Store):
     """A folder on disk."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, below: str = "") -> None:
+        super().__init__()
         self._root = root
         self._name = root.resolve().name
+        self._walk(below)
 
-    def listing(self, below: str = "") -> Listing:
-        """Walk the folder; links to folders elsewhere are followed, since many data sets are made of them."""
-        listing = Listing()
-        listing.add(below, is_folder=True)
+    def _walk(self, below: str) -> None:
+        """List the folder ``below``; links to folders elsewhere are followed, since many data sets are made of them."""
+        self.listing.add(below, is_folder=True)
         walked = {os.path.realpath(self._root / below): below}  # each real folder is walked once
         to_do = [below]
         while to_do:
@@ -105,16 +105,16 @@ class FolderStore(Store):
                     inside = _inside(real, walked)
                     leads_back = is_folder and any(other.startswith(os.path.join(real, "")) for other in walked)
                     if inside is not None or leads_back or leads_nowhere:
-                        listing.links[path] = inside
+                        self.listing.links[path] = inside
                         continue
                     walked |= {real: path} if is_folder else {}
                 if is_folder:
                     to_do.append(path)
+                    self.listing.folders.add(path)
                 elif not (entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path)):
-                    listing.left_out[path] = "is no file"  # a named pipe, for instance, which would wait for ever
-                    continue
-                listing.add(path, is_folder=is_folder)
-        return listing
+                    self.listing.left_out[path] = "is no file"  # a named pipe, for instance, which would wait for ever
+                else:
+                    self.listing.files.add(path)
 
     def open(self, path: str, max_pixels: int) -> BinaryIO:
         """Open the file on disk."""
@@ -129,6 +129,7 @@ class ZipStore(Store):
     """A .zip: its directory is read once, and each image by its offset."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._file = _PackedFile(path)
         try:
             with zipfile.ZipFile(path) as archive:
@@ -136,7 +137,6 @@ class ZipStore(Store):
         except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
             raise ValueError(f"cannot read {path}: {error}. Download or pack the archive again.") from error
         self._members: dict[str, zipfile.ZipInfo] = {}
-        self._listing = Listing()
         for member in members:
             name = _label(_decoded(member).replace("\\", "/"))
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 1:
@@ -145,17 +145,19 @@ class ZipStore(Store):
                     "does. Pack the archive again, without a password and with the usual compression."
                 )
             if name in self._members and looks_like_image(name):
-                self._listing.left_out[name] = "the archive has this name twice, and the last is read"
+                self.listing.left_out[name] = "the archive has this name twice, and the last is read"
             self._members[name] = member
         for name, member in self._members.items():
             if stat.S_ISLNK(member.external_attr >> 16):
-                self._listing.add_link(name, _target(name, self.open(name, 1).read().decode(errors="replace")))
+                self.listing.add_link(name, self._target(name))
             else:
-                self._listing.add(name, is_folder=_decoded(member).endswith(("/", "\\")))
+                self.listing.add(name, is_folder=_decoded(member).endswith(("/", "\\")))
 
-    def listing(self, below: str = "") -> Listing:
-        """Return what the archive's directory lists."""
-        return self._listing
+    def _target(self, link: str) -> str | None:
+        try:
+            return _target(link, self.open(link, 1).read().decode(errors="replace"))
+        except (ValueError, struct.error, zlib.error):  # damaged
+            return None
 
     def open(self, path: str, max_pixels: int) -> BinaryIO:
         """Read one member into memory."""
@@ -177,9 +179,9 @@ class TarStore(Store):
     """An uncompressed .tar: its index is read once, and each image by its offset."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._file = _PackedFile(path)
         self._where: dict[str, tuple[int, int]] = {}
-        self._listing = Listing()
         try:
             with tarfile.open(path, "r:", tarinfo=StrictTarInfo) as archive:
                 for member in archive:
@@ -194,21 +196,17 @@ class TarStore(Store):
         name = _label(member.name)
         linked = self._where.get(_label(member.linkname)) if member.islnk() else None
         if member.isdir():
-            self._listing.add(name, is_folder=True)
+            self.listing.add(name, is_folder=True)
         elif member.issym():
-            self._listing.add_link(name, _target(name, member.linkname))
+            self.listing.add_link(name, _target(name, member.linkname))
         elif linked or (member.isreg() and not member.issparse()):
             if name in self._where and looks_like_image(name):
-                self._listing.left_out[name] = "the archive has this name twice, and the last is read"
+                self.listing.left_out[name] = "the archive has this name twice, and the last is read"
             # tar writes the second name of one file as a link to the first.
             self._where[name] = linked or (member.offset_data, member.size)
-            self._listing.add(name)
+            self.listing.add(name)
         elif looks_like_image(name):
-            self._listing.left_out[name] = "is no file inside the archive"
-
-    def listing(self, below: str = "") -> Listing:
-        """Return what the index lists."""
-        return self._listing
+            self.listing.left_out[name] = "is no file inside the archive"
 
     def open(self, path: str, max_pixels: int) -> BinaryIO:
         """Read one member into memory."""
@@ -263,8 +261,8 @@ class _PackedFile:
         self.close()
 
 
-def open_store(root: str, split: str) -> tuple[Store, Listing]:
-    """Return the store at ``root`` and what it holds.
+def open_store(root: str, split: str) -> Store:
+    """Return the store at ``root``.
 
     A folder that holds ``split`` is listed no further than that: a data set may have a million images
     elsewhere.
@@ -284,8 +282,7 @@ def open_store(root: str, split: str) -> tuple[Store, Listing]:
     if path == path.parent and not (path / split).is_dir():
         raise ValueError(f"{root!r} is the whole file system, which is not searched for images. Give their folder.")
     if path.is_dir():
-        folder = FolderStore(path)
-        return folder, folder.listing(split if (path / split).is_dir() else "")
+        return FolderStore(path, split if (path / split).is_dir() else "")
     name = path.name.lower()
     if name.endswith((".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst")):
         raise ValueError(
@@ -294,18 +291,12 @@ def open_store(root: str, split: str) -> tuple[Store, Listing]:
         )
     if not name.endswith((".zip", ".tar")):
         raise ValueError(f"{root!r} is a file, but neither a .zip nor a .tar. Give one of these, or a folder.")
-    store = ZipStore(path) if name.endswith(".zip") else TarStore(path)
-    return store, store.listing()
+    return ZipStore(path) if name.endswith(".zip") else TarStore(path)
 
 
 def is_visible(path: str) -> bool:
     """Return whether neither the file nor a folder that holds it is hidden or a system's clutter."""
     return not any(part.startswith(".") or part in _CLUTTER for part in path.split("/"))
-
-
-def looks_like_image(path: str) -> bool:
-    """Return whether a file's name ends like an image's, of a kind that is read or of another."""
-    return is_image(path) or is_other_image(path)
 
 
 def _label(name: str) -> str:

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import timm.data
@@ -40,6 +40,14 @@ class Batch:
         return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
 
 
+class Row(NamedTuple):
+    """An image that is not yet decoded: ``read`` returns it in a mode of Pillow's."""
+
+    read: Callable[[str], Image.Image]
+    name: str
+    label: int
+
+
 @dataclass(frozen=True)
 class Sample:
     """One row of a batch to be; ``image`` is (C, H, W), or None when only ``skipped`` is to be told."""
@@ -70,12 +78,11 @@ class Reader:
         self._transform = transform
         self._stop = data.corrupt == "stop"
 
-    def __call__(
-        self, read: Callable[[str], Image.Image], name: str, label: int, seed: int | None = None
-    ) -> Sample | Failure:
-        """Return the row of the image that ``read`` gives in a Pillow mode; ``seed`` is that of a random transform."""
+    def __call__(self, row: Row, seed: int | None = None) -> Sample | Failure:
+        """Return the row decoded; ``seed`` is that of a random transform."""
+        name, label = row.name, row.label
         try:
-            image = read(self._mode)
+            image = row.read(self._mode)
         except Exception as error:  # a damaged file makes decoders raise nearly anything
             if self._stop:
                 return Failure(

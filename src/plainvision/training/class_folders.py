@@ -4,8 +4,8 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from plainvision.training.archives import Listing, looks_like_image, names_of
-from plainvision.training.decoding import EXTENSIONS, is_image
+from plainvision.training.archives import Listing, names_of
+from plainvision.training.decoding import EXTENSIONS, is_image, looks_like_image
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,11 @@ def _followed(listing: Listing, base: str, where: str) -> tuple[dict[str, str], 
     left_out = [f"{path} ({why})" for path, why in listing.left_out.items() if _holds(base, path)]
     taken = [base]
     for link in sorted(link for link in listing.links if _holds(base, link)):
-        end: str | None = link
+        end = listing.links[link]
         for _ in range(40):  # a link to a link, as far as systems follow them
-            end = listing.links.get(end, end) if end is not None else None
+            if end is None or end not in listing.links:
+                break
+            end = listing.links[end]
         is_folder = end in listing.folders
         if end is None or not (is_folder or end in listing.files):
             why = "a link that leads nowhere, out of the archive, or back to a folder that holds it"

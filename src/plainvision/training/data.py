@@ -7,7 +7,7 @@ the workers, the processes, or the step at which a resumed run starts.
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -249,12 +249,7 @@ class _TrainingImages(Dataset[Sample | Failure]):
         for index in (int(order[place % len(order)]) for place in range(position, position + len(order))):
             if index in unreadable:  # another of its repeats
                 continue
-            row = self._reader(
-                partial(self._images.read, index),
-                self._images.name(index),
-                int(self._labels[index]),
-                derived_seed(self._seed, epoch, position),
-            )
+            row = self._reader(self._images.row(index), derived_seed(self._seed, epoch, position))
             if isinstance(row, Failure):
                 return row
             if row.image is not None:
@@ -293,7 +288,7 @@ class _EvaluationImages(Dataset[Sample | Failure]):
 
     def __getitem__(self, row: int) -> Sample | Failure:
         index = int(self._chosen[row])
-        return self._reader(partial(self._images.read, index), self._images.name(index), int(self._labels[index]))
+        return self._reader(self._images.row(index)._replace(label=int(self._labels[index])))
 
 
 def _evaluation_loader(images: _EvaluationImages, batch_size: int) -> Loader[Sample | Failure]:

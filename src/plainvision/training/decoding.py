@@ -22,26 +22,12 @@ _FORMATS = tuple(
     if name in Image.OPEN  # an old Pillow lacks some
 )
 EXTENSIONS = tuple(sorted(ending for ending, name in _ENDINGS.items() if name in (*_FORMATS, "MPO")))  # MPO is a JPEG
-_OTHER_IMAGES = (
-    *(
-        ".3fr",
-        ".arw",
-        ".bpg",
-        ".cr2",
-        ".cr3",
-        ".dds",
-        ".dng",
-        ".eps",
-        ".exr",
-        ".hdr",
-        ".heic",
-        ".heif",
-        ".hif",
-        ".icns",
-    ),
-    *(".ico", ".jls", ".jxl", ".jxr", ".nef", ".orf", ".pcx", ".pef", ".psd", ".qoi", ".raf", ".ras", ".rw2", ".sgi"),
-    *(".srw", ".svg", ".tga", ".wdp", ".xbm", ".xcf", ".xpm", ".avif", ".jp2", ".webp"),
-)
+_ALL_IMAGES = {
+    *EXTENSIONS,
+    *(".3fr", ".arw", ".avif", ".bpg", ".cr2", ".cr3", ".dds", ".dng", ".eps", ".exr", ".hdr", ".heic", ".heif"),
+    *(".hif", ".icns", ".ico", ".jls", ".jp2", ".jxl", ".jxr", ".nef", ".orf", ".pcx", ".pef", ".psd", ".qoi", ".raf"),
+    *(".ras", ".rw2", ".sgi", ".srw", ".svg", ".tga", ".wdp", ".webp", ".xbm", ".xcf", ".xpm"),
+}
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -94,9 +80,9 @@ def is_image(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in EXTENSIONS
 
 
-def is_other_image(path: str) -> bool:
-    """Return whether a file's name ends like an image of a kind that is not read."""
-    return os.path.splitext(path)[1].lower() in _OTHER_IMAGES and not is_image(path)
+def looks_like_image(path: str) -> bool:
+    """Return whether a file's name ends like an image's, of a kind that is read or of another."""
+    return os.path.splitext(path)[1].lower() in _ALL_IMAGES
 
 
 def reason(error: Exception) -> str:

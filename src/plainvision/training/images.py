@@ -8,6 +8,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -15,7 +16,8 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from PIL import Image
 
-from plainvision.training.archives import open_store
+from plainvision.training.archives import Listing, open_store
+from plainvision.training.batch import Row
 from plainvision.training.class_folders import find_classes, has_folder, in_order, told
 from plainvision.training.decoding import decode as _decode
 from plainvision.training.recipe import RECORDED, Data
@@ -36,6 +38,10 @@ class Images(abc.ABC):
     @abc.abstractmethod
     def read(self, index: int, mode: str) -> Image.Image:
         """Return the decoded image, in Pillow's ``mode``; a damaged one may raise anything."""
+
+    def row(self, index: int) -> Row:
+        """Return the image, not yet decoded, with its name and its label."""
+        return Row(partial(self.read, index), self.name(index), int(self.labels[index]))
 
     def fingerprint(self) -> str:
         """Return the hash of all names and labels, which changes with the images."""
@@ -110,7 +116,8 @@ def _absolute(root: str) -> str:
         return root
     if kind in ("hfds", "hfids", "wds") and slash:
         return root if ":" in place else f"{kind}/{Path(place).expanduser().absolute()}"
-    return str(Path(root).expanduser().absolute())
+    path = Path(root).expanduser()
+    return str(path.absolute()) if path.exists() else root  # a wrong one is named as it was given
 
 
 def class_lookup(own: tuple[str, ...], classes: tuple[str, ...], data: Data) -> np.ndarray:
@@ -172,7 +179,8 @@ class _First(Images):
 class _Files(Images):
     def __init__(self, data: Data, role: Role) -> None:
         root, split = location(data, role)
-        self._store, listing = open_store(root, split)
+        self._store = open_store(root, split)
+        listing, self._store.listing = self._store.listing, Listing()  # it need not go to each process that reads
         # Class folders without a split are taken only where training and validation stay apart.
         plain = data.validation_root is not None or (role == "validation" and not has_folder(listing, data.train_split))
         found = find_classes(listing, split, where=repr(root), option=f"data.{role}_split", plain=plain)

@@ -96,9 +96,9 @@ class _Run:
     def __init__(self, recipe: Recipe, out: str | Path, resume: bool, held: ExitStack) -> None:
         for technique in recipe.techniques:
             technique.check(recipe)
-        recipe = replace(recipe, data=absolute(recipe.data))  # what is recorded is found from any folder
         self.recipe = recipe
-        self.folder = RunFolder(out, recipe, resume=resume)
+        # What is recorded is found from any folder.
+        self.folder = RunFolder(out, replace(recipe, data=absolute(recipe.data)), resume=resume)
         self.accelerator = _accelerator(recipe)
         share = {"rank": self.accelerator.process_index, "processes": self.accelerator.num_processes}
         self.batches = TrainingBatches(recipe, **share)

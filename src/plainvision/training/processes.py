@@ -68,8 +68,8 @@ class Loader(DataLoader[_Read]):
             if watched:  # torch's own handler raises wherever the main thread is; the loader asks by itself too
                 signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
             yield from batches
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (EOFError, OSError, RuntimeError) as error:  # EOFError, OSError: it died as it handed over a batch
+            if not self.num_workers or (isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)):
                 raise
             raise ChildProcessError(
                 "a process that reads images was killed, as a system does that has no memory left. Give fewer "

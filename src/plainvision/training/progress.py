@@ -3,6 +3,8 @@
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from plainvision.showing import shown_lines
+
 
 class TrainingProgress:
     """A bar over all steps of a run, with loss, accuracy, images per second and the time left.
@@ -43,4 +45,4 @@ class TrainingProgress:
     def say(self, text: str) -> None:
         """Print a line, above the bar where there is one."""
         if self.visible:
-            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self.console.print(shown_lines(text), highlight=False, markup=False, soft_wrap=True)

@@ -110,7 +110,10 @@ class Data:
     def __post_init__(self) -> None:
         check_ranges(self, _DATA, "data.")
         for name in ("root", "validation_root"):
-            place = os.path.abspath(getattr(self, name) or "digits")
+            given = getattr(self, name)
+            if given == "":
+                raise ValueError(f"data.{name} is empty. Give the folder of the images, or `digits`.")
+            place = os.path.abspath(given or "digits")
             if place == os.path.dirname(place):
                 raise ValueError(f"data.{name} is {place}, all of this machine's files. Give the folder of the images.")
         if len(self.mean) != self.channels or len(self.std) != self.channels:

@@ -127,7 +127,7 @@ class ResumableFolder:
             asked, seen = dict(words["asked"]), words["images"]
         except Exception as error:  # a damaged file makes readers raise nearly anything
             raise ValueError(
-                f"{self.state_file} is damaged, or no state of ours ({_first_line(error)}). Copy it again, or remove "
+                f"{self.state_file} is damaged, or no state of ours ({_short(error)}). Copy it again, or remove "
                 "it: then --resume begins anew."
             ) from error
         changed = differences(asked, self._fixed(self._asked))
@@ -160,7 +160,7 @@ class ResumableFolder:
             yield
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{self.state_file} does not fit this {self.noun} ({_first_line(error)}). Copy the right one, or "
+                f"{self.state_file} does not fit this {self.noun} ({_short(error)}). Copy the right one, or "
                 "remove it: then --resume begins anew."
             ) from error
 
@@ -256,5 +256,6 @@ def _no_constant(word: str) -> Any:
     raise ValueError(f"{word} is no JSON")
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".split("\n")[0]
+def _short(error: Exception) -> str:
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= 200 else text[:197] + "..."

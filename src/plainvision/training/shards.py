@@ -10,21 +10,21 @@ import random
 import re
 import shlex
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 from urllib.parse import quote
 from urllib.request import urlopen
 
 from PIL import Image
 
 from plainvision.fields import from_plain
-from plainvision.training.archives import StrictTarInfo, looks_like_image
-from plainvision.training.batch import derived_seed
-from plainvision.training.decoding import check_bytes, decode, reason
+from plainvision.training.archives import StrictTarInfo
+from plainvision.training.batch import Row, derived_seed
+from plainvision.training.decoding import check_bytes, decode, looks_like_image, reason
 from plainvision.training.images import Role, location, need
 from plainvision.training.recipe import Data
 
@@ -32,14 +32,6 @@ _BUFFER, _FIRST = 8192, 2048  # images among which a stream is shuffled, and tho
 _SECONDS = 60  # without an answer
 _INFO = ("_info.json", "info.json")
 _PLAIN = re.compile(r"(?!-)[\w.+=@, -]+(/[\w.+=@, -]+)*")
-
-
-class Row(NamedTuple):
-    """One image of a stream, not yet decoded."""
-
-    read: Callable[[str], Image.Image]
-    name: str | None
-    label: int
 
 
 @dataclass(frozen=True)

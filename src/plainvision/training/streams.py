@@ -21,6 +21,7 @@ from plainvision.training.batch import (
     Batch,
     Failure,
     Reader,
+    Row,
     Sample,
     collate,
     derived_seed,
@@ -32,7 +33,7 @@ from plainvision.training.decoding import decode, reason
 from plainvision.training.images import Role, class_lookup, fingerprint, local_or_remote, location, need, open_row
 from plainvision.training.processes import Loader
 from plainvision.training.recipe import Data, Recipe
-from plainvision.training.shards import Row, Shards
+from plainvision.training.shards import Shards
 
 
 def is_stream(root: str) -> bool:
@@ -197,7 +198,7 @@ class _Hub:
         self._reader.dist_rank, self._reader.dist_num_replicas = rank, processes
         self._reader.set_loader_cfg(num_workers=workers)
         for image, label in self._reader:
-            yield Row(partial(_read, image, self._source, self._max_pixels), None, int(label))
+            yield Row(partial(_read, image, self._source, self._max_pixels), "", int(label))
 
 
 def _read(image: Any, source: str, max_pixels: int, mode: str) -> Any:
@@ -275,8 +276,8 @@ class _StreamedImages(IterableDataset[Sample | Failure]):
                 f"{root!r}, split {split!r}, has the label {row.label}, but there are only "
                 f"{len(self._lookup)} classes, counted from 0. Correct num_classes or the labels."
             )
-        name = row.name or f"{split}/{worker}/{position:08d}"
-        return self._reader(row.read, name, int(self._lookup[row.label]), derived_seed(*self._key, worker, position))
+        row = Row(row.read, row.name or f"{split}/{worker}/{position:08d}", int(self._lookup[row.label]))
+        return self._reader(row, derived_seed(*self._key, worker, position))
 
 
 def _useful_workers(shards: int, processes: int, data: Data) -> int:

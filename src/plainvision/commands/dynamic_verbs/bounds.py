@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from plainvision.commands import parsed
+from plainvision.commands import parsed, say
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def main(words: list[str]) -> None:
         show_bounds({"": [{"outcomes": name, **rows[0]} for name, rows in parts.items()]}, "outcomes")
     lonely = [name for name, rows in parts.items() if len(rows) == 1]
     if lonely and arguments.layers:
-        print(f"Not by layers, for want of permutations that leave other layers as trained: {', '.join(lonely)}.")
+        say(f"Not by layers, for want of permutations that leave other layers as trained: {', '.join(lonely)}.")
     drawn = None
     if len(found) == 1:
         (rows,) = parts.values()

@@ -3,7 +3,7 @@
 The same command goes on with what is in the folder. `accelerate launch -m plainvision dynamic evaluate ...` shares the
 images among processes.
 
-Example: plainvision dynamic evaluate --model runs/clothing --stride A=1,2,3 B=1/2,1,2 --out runs/stride
+Example: plainvision dynamic evaluate --model runs/resnet --stride A=1,2 B=1,2,3 --data.root clothing.zip --out runs/ab
 """
 
 import math
@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from plainvision.commands import Table, parsed, show
+from plainvision.commands import Table, parsed, say, show
 from plainvision.commands.dynamic_verbs.network import NetworkOptions
 from plainvision.commands.dynamic_verbs.space import SpaceOptions
 from plainvision.commands.options.data import DataOptions, PreparationOptions, changed_data, need_root
 from plainvision.commands.options.network import Network
+from plainvision.showing import shown
 
 if TYPE_CHECKING:
     from plainvision.dynamic.network import DynamicNetwork
@@ -96,7 +97,7 @@ def main(words: list[str]) -> None:
     data = changed_data(network.data, arguments.data, arguments.preparation)
     dynamic = _dynamic(arguments, network, data)
     if is_main:
-        print(_begins(dynamic))
+        say(_begins(dynamic))
     try:
         with EvaluationProgress(visible=is_main, processes=processes.num_processes) as progress:
             outcomes = evaluate(
@@ -121,7 +122,7 @@ def main(words: list[str]) -> None:
     if not is_main:
         return
     for name in outcomes.skipped:
-        print(f"skipped {name}")
+        print(f"skipped {shown(name)}")
     _show(outcomes)
     record = {**facts(outcomes), "scores": outcomes.scores()}
     drawn = unique_predictions({changed(outcomes): outcomes.unique_predictions()})
@@ -133,7 +134,7 @@ def main(words: list[str]) -> None:
         drawn,
         place(arguments.figure, "--figure", arguments.out, "unique_predictions.png"),
     )
-    print(f"outcomes in {arguments.out}. Next: plainvision dynamic bounds {arguments.out}")
+    say(f"outcomes in {arguments.out}. Next: plainvision dynamic bounds {shlex.quote(str(arguments.out))}")
 
 
 def _dynamic(arguments: Arguments, network: Network, data: "Data") -> "DynamicNetwork":
@@ -188,4 +189,4 @@ def _show(outcomes: "Outcomes") -> None:
     show(shown)
     print(f"{len(outcomes.names)} images, {len(outcomes.permutations)} permutations. {ORACLE}")
     for reason, count in outcomes.left_out.items():
-        print(f"{count} permutations are left out: {reason}")
+        say(f"{count} permutations are left out: {reason}")

@@ -3,7 +3,7 @@
 The schedule is that of arXiv:2103.09891: 15 epochs of SGD, at a rate of 0.001 and from epoch 11 on of 0.0001. Batch
 size and augmentation are not in the paper.
 
-Example: plainvision dynamic finetune --model runs/clothing --dilation 1,2,3 --data.root clothing.zip --out runs/rof
+Example: plainvision dynamic finetune --model runs/resnet --dilation 1,2,3 --data.root clothing.zip --out runs/rof
 """
 
 import shlex
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from plainvision.commands import parsed
+from plainvision.commands import parsed, say
 from plainvision.commands.dynamic_verbs.network import NetworkOptions
 from plainvision.commands.dynamic_verbs.space import SpaceOptions
 from plainvision.commands.options.data import (
@@ -129,7 +129,8 @@ def main(words: list[str]) -> None:
     }
     claim = "bounds over permutations before and after fine-tuning with random options"
     write(claim, record, f"plainvision dynamic finetune {shlex.join(words)}", json, drawn, figure)
-    print(f"weights in {out / 'run'}. Next: plainvision dynamic greedy {out / 'before'} {out / 'after'}")
+    both = shlex.join([str(out / "before"), str(out / "after")])
+    say(f"weights in {out / 'run'}. Next: plainvision dynamic greedy {both}")
 
 
 def _without_places(recipe: Recipe) -> dict[str, Any]:

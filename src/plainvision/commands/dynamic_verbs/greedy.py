@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from plainvision.commands import Table, check_writable, parsed, show
+from plainvision.commands import Table, check_writable, parsed, say, show
 
 if TYPE_CHECKING:
     from plainvision.dynamic.outcomes import Outcomes
@@ -75,10 +75,9 @@ def main(words: list[str]) -> None:
     write(claim, record, f"plainvision dynamic greedy {shlex.join(words)}", json, drawn, figure)
     if arguments.combine is not None:
         write_space(arguments.combine, space, [*first.sites])
-        print(f"{len(space.chosen or ())} permutations of {' and '.join(space.attributes)} in {arguments.combine}")
-        print(
-            f"Next: plainvision dynamic evaluate --space {arguments.combine} --out ..., with the same network and data"
-        )
+        say(f"{len(space.chosen or ())} permutations of {' and '.join(space.attributes)} in {arguments.combine}")
+        file = shlex.quote(str(arguments.combine))
+        say(f"Next: plainvision dynamic evaluate --space {file} --out ..., with the same network and data")
 
 
 def _curve(outcomes: "Outcomes", most: int | None) -> dict[str, Any]:

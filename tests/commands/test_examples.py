@@ -1,0 +1,114 @@
+"""The example of every help text works: each is run as it stands, on tiny data of the names in it, made shorter."""
+
+import re
+import shlex
+import zipfile
+from importlib import import_module
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands.test_commands import plainvision
+from networks_for_tests import trained
+from PIL import Image
+
+from plainvision import commands
+from plainvision.commands import dynamic
+from plainvision.recipes import get_recipe
+from plainvision.training.weights_file import Origin, build_network, save_network
+
+CLASSES = ("hat", "shoe")
+SIDE = 32
+# What makes an example short; the words behind an option stand for those of the example.
+SHORTER = {
+    "train": "--epochs 2 --warmup-epochs 0 --techniques.0.epochs 1 --batch-size 4 --model-options.width 0.0625 "
+    f"--data.image-size {SIDE} --data.workers 0 --machine.threads 1",
+    "evaluate": f"--data.image-size {SIDE} --data.workers 0",
+    "explain": f"--data.image-size {SIDE}",
+    "bench": "--sizes 64 96 --runs 2",
+    "study": "--epochs 1 --stages 3 --seeds 0 --data.image-size 32 --data.workers 0 --latency-runs 2",
+    "search": "--epochs 1 --batch-size 2 --channels 2 --depth 4 --nodes 2 --data.image-size 16 --data.workers 0 "
+    "--training.epochs 1 --training.channels 2 --training.batch-size 2 --training.seeds 1",
+    "dynamic evaluate": f"--data.image-size {SIDE} --data.workers 0 --no-controls",
+    "dynamic greedy": "--combine-limit 4",
+    "dynamic finetune": f"--data.image-size {SIDE} --data.workers 0 --no-controls --epochs 1 --batch-size 2",
+}
+SLOW = ("bench", "study", "quickstart")
+
+
+def modules() -> dict[str, object]:
+    """Return the module of each verb."""
+    found = {verb: import_module(f"plainvision.commands.{verb}") for verb in commands.VERBS}
+    return found | {
+        f"dynamic {verb}": import_module(f"plainvision.commands.dynamic_verbs.{verb}") for verb in dynamic.VERBS
+    }
+
+
+def examples() -> dict[str, list[str]]:
+    """Return the words behind ``plainvision`` in each verb's help."""
+    found = {}
+    for verb, module in modules().items():
+        (example,) = re.findall(r"^Example: plainvision (.+)$", module.__doc__, re.MULTILINE)
+        found[verb] = shlex.split(example)
+    return found
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with what the examples name: an archive, pictures, trained networks and evaluations."""
+    folder = tmp_path_factory.mktemp("examples")
+    random = np.random.default_rng(0)
+    with zipfile.ZipFile(folder / "clothing.zip", "w") as archive:
+        for split, each in (("train", 4), ("validation", 2), ("test", 2)):
+            for number in range(each * len(CLASSES)):
+                picture = BytesIO()
+                Image.fromarray(random.integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(picture, "png")
+                archive.writestr(f"{split}/{CLASSES[number % 2]}/{number}.png", picture.getvalue())
+    for name in CLASSES:
+        Image.fromarray(random.integers(0, 255, (40, 30, 3), dtype=np.uint8)).save(folder / f"{name}.jpg")
+    networks = {"resnet": ("resnet18_clothing", {}), "clothing": ("vanillanet_clothing", {"width": 1 / 16})}
+    for name, (recipe_name, options) in networks.items():
+        recipe = get_recipe(recipe_name)
+        recipe.model_options.update(options)
+        (folder / "runs" / name).mkdir(parents=True)
+        network = trained(build_network(recipe, len(CLASSES), recipe.epochs))
+        save_network(
+            folder / "runs" / name / "best.safetensors", network.state_dict(), Origin(recipe, CLASSES, recipe.epochs)
+        )
+    short = [*SHORTER["dynamic evaluate"].split(), "--model", "runs/resnet", "--data.root", "clothing.zip"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for out, *words in (
+            ("stride", "--stride", "B=1,2"),
+            ("stride_scale_2", "--stride", "B=1,2", "--scale", "2"),
+            ("stride_scale_4", "--stride", "B=1,2", "--scale", "4"),
+            ("size", "--size", "B=1,3"),
+            ("stride_and_size", "--stride", "B=1,2", "--size", "B=1,3"),
+        ):
+            ended = plainvision("dynamic", "evaluate", *short, *words, "--out", f"runs/{out}")
+            assert (ended.status, ended.err) == (0, "")
+    return folder
+
+
+def test_every_verb_has_one_example_that_is_of_it():
+    found = examples()
+    assert len(found) == len(commands.VERBS) + len(dynamic.VERBS)
+    assert all(" ".join(words).startswith(verb) for verb, words in found.items())
+
+
+@pytest.mark.parametrize(
+    "verb", [pytest.param(verb, marks=pytest.mark.slow) if verb in SLOW else verb for verb in modules()]
+)
+def test_an_example_works(place, monkeypatch, verb):
+    monkeypatch.chdir(place)
+    words = examples()[verb]
+    out = words.index("--out") + 1 if "--out" in words else None
+    if out is not None:  # what the fixture made stays
+        words[out] = str(Path("made") / verb.replace(" ", "_") / Path(words[out]).name)
+    of = verb if verb != "dynamic" else "dynamic evaluate"
+    ended = plainvision(*words, *shlex.split(SHORTER.get(of, "")))
+    assert (ended.status, ended.err) == (0, ""), ended.err
+    assert out is None or (place / words[out]).exists()
+    for option in ("--csv", "--figure", "--plot", "--combine"):
+        assert option not in words or (place / words[words.index(option) + 1]).stat().st_size > 0
