@@ -66,6 +66,8 @@ class Backbone(OfficialLayout):
     """Name of the layer that normalises the features, the last of `layers`."""
     groups: ClassVar[Groups]
     """The layers' groups, for layer-wise decay."""
+    default_pool: ClassVar[str] = "avg"
+    """The head's pooling where nothing else is asked for."""
     undecayed: ClassVar[frozenset[str]] = frozenset()
     """Parameters that weight decay spares, beside biases and norms."""
     grad_checkpointing = False
@@ -165,10 +167,14 @@ class Backbone(OfficialLayout):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the classifier by a new one, on the network's device, and the pooling where another is named.
 
+        Classes behind no pooling bring the family's own back, unless "" is asked for.
+
         Raises:
             ValueError: the pooling is unknown, or missing in front of classes.
         """
-        pooling = self.global_pool if global_pool is None else global_pool
+        pooling = global_pool
+        if pooling is None:
+            pooling = self.global_pool or (self.default_pool if num_classes else "")
         like = next(self.parameters())
         for name, layer in self.new_head(num_classes, pooling).items():
             setattr(self, name, layer.to(device=like.device, dtype=like.dtype).train(self.training))

@@ -104,6 +104,7 @@ class PatchConvNet(Backbone):
     """
 
     groups = Groups(r"^stem", [(r"^blocks\.(\d+)", None), (r"^pool", (99999,))])
+    default_pool = "attention"
     undecayed = frozenset({"pool.token"})
 
     def __init__(
