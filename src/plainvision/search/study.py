@@ -277,6 +277,8 @@ def _train(study: LayerStudy, out: Path, resume: bool) -> dict[Variant, list[flo
                 score = train(recipe, out / recipe.name, resume=begun).last.top1
                 spent.append(time.perf_counter() - start)
                 _go_on(stop, out)
+            else:
+                files.remove_unfinished(out / recipe.name)
             scores[variant].append(score)
     return scores
 
