@@ -1,6 +1,8 @@
 """Work that is killed at each of its file events in turn, then resumed: run as a program, it prints what went wrong.
 
-    python kills_for_tests.py train|search|study FOLDER
+    python kills_for_tests.py train|search|study FOLDER [FIRST EVERY]
+
+FIRST and EVERY share the events out over several of these programs, each with a folder of its own.
 
 Every death is a process forked from this one, which has imported everything and computed nothing yet.
 """
@@ -218,15 +220,15 @@ def numbers(state: object) -> list[bytes]:
     return [one for part in state for one in numbers(part)] if isinstance(state, list | tuple) else []
 
 
-def killed(kind: str, folder: Path) -> list[str]:
+def killed(kind: str, folder: Path, first: int = 1, every: int = 1) -> list[str]:
     """Kill the work at each event, resume it, and return what differs from undisturbed work."""
     work, log = WORK[kind], folder / "log"
     assert in_a_child(lambda: work(folder / "whole", False), log) == 0, log.read_text()
     whole = content(folder / "whole")
     wrong = []
-    at, place, known = 0, folder / "killed", KNOWN[kind]
+    at, place, known = first - every, folder / "killed", KNOWN[kind]
     while True:
-        at += 1
+        at += every
 
         def dying(at: int = at) -> None:
             Killer(place, at).watch()
@@ -250,6 +252,6 @@ def killed(kind: str, folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    problems = killed(sys.argv[1], Path(sys.argv[2]))
+    problems = killed(sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:]))
     print("\n".join(problems))
     sys.exit(bool(problems))

@@ -45,7 +45,7 @@ def main(words: list[str]) -> None:
     from plainvision.files import write_json
     from plainvision.search.cell_search import search_cells
     from plainvision.search.choices import operation_counts
-    from plainvision.search.comparison import check_data, compare_with_random, means
+    from plainvision.search.comparison import check_images, compare_with_random, means
     from plainvision.search.drawing import draw_cells
     from plainvision.training.processes import TrainingInterrupted
 
@@ -54,7 +54,7 @@ def main(words: list[str]) -> None:
         check_writable(arguments.figure, "--figure")
     out, search = arguments.out, arguments.search
     if not arguments.skip_training:
-        check_data(search, arguments.training)
+        check_images(search, arguments.training)
     try:
         found = search_cells(search, out, resume=arguments.resume)
         figure = arguments.figure or out / "cells.png"

@@ -15,7 +15,7 @@ from plainvision.files import locked, write_json
 from plainvision.search.choices import parameter_free_share
 from plainvision.search.genotype import Genotype, random_genotype
 from plainvision.search.settings import Budget, CellSearch
-from plainvision.training.data import EvaluationBatches, TrainingBatches
+from plainvision.training.fit import check_splits
 from plainvision.training.loop import train
 from plainvision.training.processes import TrainingInterrupted, stop_requested
 from plainvision.training.recipe import Recipe
@@ -66,15 +66,13 @@ def compare_with_random(
         return _compare(found, search, budget, Path(out), resume, stop)
 
 
-def check_data(search: CellSearch, budget: Budget) -> None:
+def check_images(search: CellSearch, budget: Budget) -> None:
     """Look at the images that the networks are trained with and scored on, before a search that takes hours.
 
     Raises:
         ValueError, FileNotFoundError: there is no validation split, or not one batch to train with.
     """
-    cells = cell_recipe(random_genotype(search.space, 0), search, budget, name="found_0", seed=0)
-    training = TrainingBatches(cells)
-    EvaluationBatches(search.data, batch_size=1, classes=training.classes)
+    check_splits(cell_recipe(random_genotype(search.space, 0), search, budget, name="found_0", seed=0))
 
 
 def _compare(

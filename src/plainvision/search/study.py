@@ -247,6 +247,7 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
 
 def _train(study: LayerStudy, out: Path, resume: bool) -> dict[Variant, list[float]]:
     """Train what is not trained yet, and return each network's top-1 by seed."""
+    from plainvision.training.fit import check_splits
     from plainvision.training.loop import train
     from plainvision.training.processes import stop_requested
     from plainvision.training.run_folder import RunFolder
@@ -263,6 +264,7 @@ def _train(study: LayerStudy, out: Path, resume: bool) -> dict[Variant, list[flo
     print(f"{len(known)} runs, epochs each: {study.epochs}; finished already: {len(known) - len(left)}")
     scores: dict[Variant, list[float]] = {variant: [] for variant in study.variants()}
     spent: list[float] = []
+    check_splits(study.recipes()[0][1])
     out.mkdir(parents=True, exist_ok=True)
     with files.locked(out), stop_requested() as stop:
         for number, (variant, recipe) in enumerate(study.recipes(), start=1):
@@ -275,6 +277,8 @@ def _train(study: LayerStudy, out: Path, resume: bool) -> dict[Variant, list[flo
                 score = train(recipe, out / recipe.name, resume=begun).last.top1
                 spent.append(time.perf_counter() - start)
                 _go_on(stop, out)
+            else:
+                files.remove_unfinished(out / recipe.name)
             scores[variant].append(score)
     return scores
 

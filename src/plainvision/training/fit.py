@@ -7,7 +7,19 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from plainvision.training.data import EvaluationBatches, TrainingBatches
 from plainvision.training.recipe import Recipe
+
+
+def check_splits(recipe: Recipe) -> None:
+    """Look at the images that a run trains with and is scored on, before longer work that ends with it.
+
+    Raises:
+        ValueError, FileNotFoundError: there is no such split, or not one batch to train with.
+    """
+    classes = TrainingBatches(recipe).classes
+    EvaluationBatches(recipe.data, batch_size=1, classes=classes)
+    check_data(recipe, classes, 1)
 
 
 def check_data(recipe: Recipe, classes: tuple[str, ...], processes: int) -> None:

@@ -63,7 +63,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Result:
 
     Raises:
         ValueError: recipe, data and folder do not fit together, or the loss is not finite.
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written, or a process that reads images was killed; the state is saved.
         TrainingInterrupted: Ctrl-C or SIGTERM came; the state is saved.
     """
     with _threads(recipe.machine.threads), stop_requested() as stop, ExitStack() as held:
@@ -78,13 +78,13 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Result:
                         run.step(batch)
                         if stopped := run.everyone_stops(stop.is_set()):
                             break
+                    # What is saved at the end of an epoch has been evaluated: a resumed run begins with the next one.
+                    if run.state.step == (epoch + 1) * per_epoch:
+                        run.end_epoch()
                 except ChildProcessError as error:
                     raise ChildProcessError(f"{error} Of this run, {run.keep()}") from error
                 except KeyboardInterrupt:  # a second one, which may have cut the step in two
                     raise TrainingInterrupted(f"stopped after step {run.state.step}; {run.kept}") from None
-                # What is saved at the end of an epoch has been evaluated: a resumed run begins with the next one.
-                if run.state.step == (epoch + 1) * per_epoch:
-                    run.end_epoch()
                 if stopped:
                     raise TrainingInterrupted(f"stopped at step {run.state.step} of {run.steps}; {run.keep()}")
         return run.finish()
