@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from plainvision.models.backbone import Backbone, Groups, Variant, register_family
+from plainvision.models.backbone import Backbone, Groups
+from plainvision.models.family import Variant, register_family
 from plainvision.models.registry import Published
 
 
@@ -25,6 +26,7 @@ class AlexNet(Backbone):
         global_pool: only "avg", to a grid of 6x6; "" without classes returns the features.
     """
 
+    classifier: nn.Sequential
     groups = Groups(r"^features\.0\.", r"^features\.(\d+)")
 
     def __init__(
@@ -88,7 +90,7 @@ class AlexNet(Backbone):
         if not global_pool:
             return {"classifier": nn.Sequential(nn.Identity())}
         last = nn.Linear(self.head_hidden_size, num_classes) if num_classes else nn.Identity()
-        if len(self._modules.get("classifier") or ()) > 1:
+        if "classifier" in self._modules and len(self.classifier) > 1:
             return {"classifier": nn.Sequential(*list(self.classifier)[:-1], last)}
         hidden = self.head_hidden_size
         return {

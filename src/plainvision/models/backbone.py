@@ -5,23 +5,14 @@ Shapes   B batch, C channels, H height, W width, K classes
 
 import abc
 import re
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-import torch
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models._features import (
-    FeatureGetterNet,
-    feature_take_indices,  # timm's own, so that indices mean what its users expect
-)
+from timm.models._features import feature_take_indices  # timm's own, so that indices mean what its users expect
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from plainvision.models.loading import OfficialLayout
-from plainvision.models.registry import Published, add_family
 
 
 class Stage(nn.Sequential):
@@ -60,6 +51,10 @@ class Backbone(OfficialLayout):
     """Channels in front of the classifier."""
     num_classes: int
     """K; 0 returns the pooled features."""
+    pretrained_cfg: dict[str, Any]
+    """timm's configuration, which names the first and the last layer."""
+    head: Any
+    """What `new_head` calls so, often a `PooledClassifier`."""
     global_pool: str
     """The head's pooling, in timm's words; "" is none."""
     norm_name: ClassVar[str | None] = None
@@ -213,55 +208,6 @@ class Backbone(OfficialLayout):
         return self.feature_info[index]["num_chs"] == self.feature_info[-1]["num_chs"]
 
 
-class Features(FeatureGetterNet):
-    """What ``features_only`` returns: images (B, in_chans, H, W) -> a list of features (B, C, H', W')."""
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute activations in the backward pass instead of keeping them."""
-        self.model.set_grad_checkpointing(enable)
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One network of a family."""
-
-    options: dict[str, Any]
-    """What its name says of its class's arguments."""
-    published: Published
-    """What its paper says of it."""
-    cfg: dict[str, Any] = field(default_factory=dict)
-    """What its configuration for timm has beside the family's: the address of weights, for instance."""
-
-
-def register_family(
-    family: str,
-    network: type[Backbone],
-    variants: Mapping[str, Variant],
-    *,
-    tag: str,
-    cfg: Mapping[str, Any],
-    out_indices: Sequence[int],
-    fit: Callable[[dict[str, Any], Any], dict[str, Tensor]] | None = None,
-) -> None:
-    """Register the networks of a family with timm and with `list_models`.
-
-    Args:
-        family: its name.
-        network: its class.
-        variants: its networks by name.
-        tag: timm's word for the weights, such as "in1k"; "" for none.
-        cfg: timm's configuration, as far as it is the same for all.
-        out_indices: which features ``features_only`` returns by default.
-        fit: turns the content of a file of published weights into a state dict for a network, for ``pretrained``.
-    """
-    module = sys.modules[network.__module__]
-    whole = {f"{name}.{tag}" if tag else name: {**_CFG, **cfg, **variant.cfg} for name, variant in variants.items()}
-    module.default_cfgs = generate_default_cfgs(whole)  # type: ignore[attr-defined]  # where timm looks for it
-    for name, variant in variants.items():
-        register_model(_builder(name, network, variant, tuple(out_indices), fit))
-    add_family(family, {name: variant.published for name, variant in variants.items()})
-
-
 def rename(state: Mapping[str, Tensor], rules: Sequence[tuple[str, Any]]) -> dict[str, Tensor]:
     """Return ``state`` with each rule, a pattern and what replaces it, applied to every key in turn."""
     renamed = {}
@@ -275,51 +221,3 @@ def rename(state: Mapping[str, Tensor], rules: Sequence[tuple[str, Any]]) -> dic
 def run(layer: nn.Module, x: Tensor, again: bool) -> Tensor:
     """Return ``layer(x)``; ``again`` recomputes it in the backward pass."""
     return checkpoint(layer, x, use_reentrant=False) if again else layer(x)
-
-
-_CFG = {
-    "url": "",
-    "num_classes": 1000,
-    "input_size": (3, 224, 224),
-    "pool_size": (7, 7),
-    "crop_pct": 0.875,
-    "interpolation": "bicubic",
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
-}
-
-
-def _builder(
-    name: str,
-    network: type[Backbone],
-    variant: Variant,
-    out_indices: tuple[int, ...],
-    fit: Callable[[dict[str, Any], Any], dict[str, Tensor]] | None,
-) -> Callable[..., nn.Module]:
-    def build(pretrained: bool = False, device: Any = None, dtype: Any = None, **options: Any) -> nn.Module:
-        with nullcontext() if device is None else torch.device(device):
-            model = build_model_with_cfg(
-                network,
-                name,
-                pretrained,
-                feature_cfg={"out_indices": out_indices, "feature_cls": Features},
-                pretrained_filter_fn=fit,
-                **{**variant.options, **options},
-            )
-        if isinstance(model, Backbone):
-            # An option, such as the deployed form, may give the first and the last layer other names.
-            model.pretrained_cfg.update(_ends(model))
-        return model.to(dtype=dtype)
-
-    build.__name__, build.__module__ = name, network.__module__
-    return build
-
-
-def _ends(model: Backbone) -> dict[str, Any]:
-    """Return the names of the first convolution and of the classifier's layers, as timm's configurations have them."""
-    names = {id(module): name for name, module in model.named_modules()}
-    convolution = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
-    last = [module for module in model.get_classifier().modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    classifier = tuple(names[id(module)] for module in last)
-    ends = {"first_conv": names[id(convolution)]}
-    return ends | ({"classifier": classifier[0] if len(classifier) == 1 else classifier} if classifier else {})

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from plainvision.layers.attention_pool import AttentionPool, ClassTokenLogits
 from plainvision.layers.fusable import Fusable, fold_batch_norm_before, new_conv
-from plainvision.models.backbone import Backbone, Groups, Variant, register_family, rename
+from plainvision.models.backbone import Backbone, Groups, rename
+from plainvision.models.family import Variant, register_family
 from plainvision.models.registry import Published
 
 
@@ -35,7 +36,7 @@ class PatchGELU(nn.Module):
 class ColumnBlock(Fusable):
     """A block of the column, a residual branch: (B, C, H, W) -> (B, C, H, W) (section 3.1 and Figure 3)."""
 
-    def __init__(self, channels: int, *, norm: Literal["layer", "batch"], layer_scale: float, drop_path: float) -> None:
+    def __init__(self, channels: int, norm: Literal["layer", "batch"], layer_scale: float, drop_path: float) -> None:
         super().__init__()
         self.branch = nn.Sequential(
             OrderedDict(
@@ -59,9 +60,7 @@ class ColumnBlock(Fusable):
         """Return the block with LayerScale, and the norm where it is a batch norm, inside its 1x1 convolutions."""
         layers = OrderedDict(copy.deepcopy(self.branch).named_children())
         norm, first, last = layers["norm"], layers["point1"], layers["point2"]
-        assert isinstance(first, nn.Conv2d)
-        assert isinstance(last, nn.Conv2d)
-        assert last.bias is not None
+        assert isinstance(first, nn.Conv2d) and isinstance(last, nn.Conv2d) and last.bias is not None  # noqa: PT018
         if isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm):
             del layers["norm"]
             layers["point1"] = fold_batch_norm_before(norm, first)
@@ -140,14 +139,9 @@ class PatchConvNet(Backbone):
         self.embed_dim = self.num_features = self.head_hidden_size = embed_dim
         self.feature_info = [{"num_chs": embed_dim, "reduction": 16, "module": f"blocks.{i}"} for i in range(depth)]
 
-        linear = nn.Sequential(nn.Conv2d(in_chans, embed_dim, 16, stride=16))
-        self.stem = linear if stem == "linear" else _conv_stem(in_chans, embed_dim)
-        self.blocks = nn.Sequential(
-            *(
-                ColumnBlock(embed_dim, norm=norm, layer_scale=layer_scale, drop_path=drop_path_rate)
-                for _ in range(depth)
-            )
-        )
+        self.stem = _stem(in_chans, embed_dim, linear=stem == "linear")
+        blocks = (ColumnBlock(embed_dim, norm, layer_scale, drop_path_rate) for _ in range(depth))
+        self.blocks = nn.Sequential(*blocks)
         self.head_drop = nn.Dropout(drop_rate)
         self.global_pool = ""
         self.pool: nn.Module = nn.Identity()
@@ -231,8 +225,10 @@ class PatchConvNet(Backbone):
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(self.embed_dim, eps=1e-6))
 
 
-def _conv_stem(in_chans: int, channels: int) -> nn.Sequential:
-    """Return four 3x3 convolutions of stride 2, from an eighth of the channels to all."""
+def _stem(in_chans: int, channels: int, *, linear: bool) -> nn.Sequential:
+    """Return four 3x3 convolutions of stride 2, from an eighth of the channels to all, or one of 16x16 pixels."""
+    if linear:
+        return nn.Sequential(nn.Conv2d(in_chans, channels, 16, stride=16))
     widths = [in_chans, channels // 8, channels // 4, channels // 2, channels]
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
@@ -241,10 +237,8 @@ def _conv_stem(in_chans: int, channels: int) -> nn.Sequential:
 
 
 def _classifier(features: int, classes: int, per_class: bool) -> nn.Module:
-    if classes == 0:
-        return nn.Identity()
-    if per_class:
-        return ClassTokenLogits(features, classes)
+    if classes == 0 or per_class:
+        return ClassTokenLogits(features, classes) if classes else nn.Identity()
     head = nn.Linear(features, classes)
     nn.init.trunc_normal_(head.weight, std=0.02)
     nn.init.zeros_(head.bias)
@@ -272,14 +266,13 @@ _OFFICIAL = (
 def _fit_pretrained(state: dict[str, Any], model: PatchConvNet) -> dict[str, Tensor]:
     """Return published weights for a network with other classes: the mean of the class tokens for each of them."""
     state = model.from_official(state.get("model", state))
-    token = state.get("pool.token")
-    if token is not None and isinstance(model.pool, AttentionPool) and len(token) != len(model.pool.token):
-        state["pool.token"] = token.mean(0, keepdim=True).repeat(len(model.pool.token), 1)
+    if "pool.token" in state and isinstance(model.pool, AttentionPool):
+        token, wanted = state["pool.token"], len(model.pool.token)
+        state["pool.token"] = token if len(token) == wanted else token.mean(0, keepdim=True).repeat(wanted, 1)
     return state
 
 
-_TABLE_1, _TABLE_B3 = "Table 1", "Table B.3, layer norm"
-_TABLE_2 = "Table 2, after ImageNet-21k, at 224 pixels"
+_TABLE_1, _TABLE_B3, _TABLE_2 = "Table 1", "Table B.3, layer norm", "Table 2, after ImageNet-21k, at 224 pixels"
 _FINE_TUNED = "the official model page, fine-tuned from patchconvnet_s60; 81.1 from scratch, Table 5"
 
 

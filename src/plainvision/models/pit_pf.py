@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from plainvision.layers.pooled_classifier import PooledClassifier
 from plainvision.layers.positions import positions_at
 from plainvision.layers.spatial_pool import pooled_blocks
-from plainvision.models.backbone import Backbone, Groups, Stage, Variant, register_family, rename
+from plainvision.models.backbone import Backbone, Groups, Stage, rename
+from plainvision.models.family import Variant, register_family
 from plainvision.models.registry import Published
 from plainvision.models.vit_pf import EffBlock, rename_mixers
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from plainvision.layers.dynamic_conv import DynamicLayer, Option
 from plainvision.layers.fusable import fold_batch_norm
 from plainvision.layers.pooled_classifier import PooledClassifier
-from plainvision.models.backbone import Backbone, Groups, Stage, Variant, register_family
+from plainvision.models.backbone import Backbone, Groups, Stage
+from plainvision.models.family import Variant, register_family
 from plainvision.models.registry import Published
 
 
@@ -103,6 +104,7 @@ class ResNetCifar(Backbone):
         ValueError: an unknown ``global_pool``, a width that leaves no channels, or a stage without blocks.
     """
 
+    linear: nn.Module
     groups = Groups(r"^(?:conv1|bn1)\.", r"^layer(\d+)\.(\d+)", coarse=r"^layer(\d+)")
 
     def __init__(

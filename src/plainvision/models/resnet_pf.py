@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from plainvision.layers.fusable import fold_sequence
 from plainvision.layers.pooled_classifier import PooledClassifier
 from plainvision.layers.spatial_pool import ChannelsLast, check_output_stride, pooled_blocks, spatial_pool
-from plainvision.models.backbone import Backbone, Groups, Stage, Variant, register_family, rename
+from plainvision.models.backbone import Backbone, Groups, Stage, rename
+from plainvision.models.family import Variant, register_family
 from plainvision.models.registry import Published
 
 _EXPANSION = 4

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from plainvision.layers.linear_pair import LinearPair
 from plainvision.layers.series_activation import SeriesActivation
 from plainvision.layers.spatial_pool import check_output_stride, max_pool
-from plainvision.models.backbone import Backbone, Groups, Variant, register_family, rename
+from plainvision.models.backbone import Backbone, Groups, rename
+from plainvision.models.family import Variant, register_family
 from plainvision.models.registry import Published
 
 Form = Literal["pairs", "single", "deployed"]
@@ -51,13 +52,7 @@ class ShortcutStage(nn.Module):
     """
 
     def __init__(
-        self,
-        conv: nn.Module,
-        pool: nn.Module,
-        act: nn.Module,
-        where: Literal["before", "after"],
-        drop_path: float,
-        added_channels: int,
+        self, conv: nn.Module, pool: nn.Module, act: nn.Module, where: Shortcut, drop_path: float, added_channels: int
     ) -> None:
         super().__init__()
         self.conv = conv
@@ -94,6 +89,7 @@ class VanillaNet(Backbone):
         drop_path_rate: stochastic depth of the last stage, rising linearly from 0; needs a shortcut.
     """
 
+    pool: nn.Module
     groups = Groups(r"^stem", r"^stages\.(\d+)")
 
     def __init__(
@@ -174,7 +170,7 @@ class VanillaNet(Backbone):
         yield from ((f"stages.{i}", stage) for i, stage in enumerate(self.stages))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        x = self.head_drop(self.pool(x))
+        x = self.pool(x)
         if not pre_logits:
             x = self.head(x)
         return x.flatten(1) if self.global_pool else x
@@ -184,7 +180,7 @@ class VanillaNet(Backbone):
         if global_pool not in poolings:
             raise ValueError(f"unknown global_pool {global_pool!r}: VanillaNet knows 'avg', 'max' and '' for none.")
         head = _classifier(self.num_features, num_classes, self.form).apply(_init_weights)
-        return {"pool": poolings[global_pool], "head_drop": nn.Dropout(self.drop_rate), "head": head}
+        return {"pool": nn.Sequential(poolings[global_pool], nn.Dropout(self.drop_rate)), "head": head}
 
     def get_classifier(self) -> nn.Module:
         """Return the classifier: a linear pair, a convolution, or an identity without classes."""
@@ -198,7 +194,7 @@ class VanillaNet(Backbone):
             return translated | {f"{pair}slope": torch.ones(1) for pair in pairs}
         if "cls.2.weight" in state:
             return rename(state, _OFFICIAL_DEPLOYED)
-        return state if isinstance(state, dict) else dict(state)
+        return dict(state)
 
 
 def _conv(before: int, after: int, form: Form, *, middle: int, window: Window = POINT) -> nn.Module:

@@ -19,7 +19,8 @@ from plainvision.layers.eff_layer import EffLayer
 from plainvision.layers.pooled_classifier import PooledClassifier
 from plainvision.layers.positions import positions_at
 from plainvision.layers.spatial_pool import pooled_blocks
-from plainvision.models.backbone import Backbone, Groups, Variant, register_family
+from plainvision.models.backbone import Backbone, Groups
+from plainvision.models.family import Variant, register_family
 from plainvision.models.registry import Published
 
 torch.fx.wrap("positions_at")  # a tracer cannot follow its branch
