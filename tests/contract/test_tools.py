@@ -31,6 +31,11 @@ def build(name, **options):
     return trained(pv.create_model(name, **{**NAMES[name], "num_classes": 5, **options}))
 
 
+def close(found, expected):
+    """Compare beside the largest value: what is near zero is a difference of large ones."""
+    assert_close(found, expected, rtol=1e-4, atol=1e-5 * max(1.0, expected.abs().max().item()))
+
+
 @pytest.fixture(params=NAMES)
 def name(request):
     return request.param
@@ -41,13 +46,13 @@ def test_a_symbolic_trace_computes_the_same_at_any_batch_and_size(name):
     traced = torch.fx.symbolic_trace(model)
     for shape in ((1, 3, 64, 64), (3, 3, 96, 64)):
         images = torch.randn(shape)
-        assert_close(traced(images), model(images), rtol=1e-5, atol=1e-5)
+        close(traced(images), model(images))
 
 
 def test_torchvision_extracts_features_from_its_graph(name, images):
     model = build(name)
     last = get_graph_node_names(model)[1][-1]
-    assert_close(create_feature_extractor(model, [last])(images)[last], model(images), rtol=1e-5, atol=1e-5)
+    close(create_feature_extractor(model, [last])(images)[last], model(images))
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.trace.* is deprecated")
@@ -55,7 +60,7 @@ def test_a_jit_trace_computes_the_same_at_another_batch(name, images):
     model = build(name)
     traced = torch.jit.trace(model, images)
     more = torch.randn(3, *images.shape[1:])
-    assert_close(traced(more), model(more), rtol=1e-5, atol=1e-5)
+    close(traced(more), model(more))
 
 
 def test_an_exported_program_takes_any_batch(name, images):
@@ -63,7 +68,7 @@ def test_an_exported_program_takes_any_batch(name, images):
     program = torch.export.export(model, (images,), dynamic_shapes=({0: Dim("batch", max=64)},)).module()
     for count in (1, 3):
         more = torch.randn(count, *images.shape[1:])
-        assert_close(program(more), model(more), rtol=1e-4, atol=1e-5)
+        close(program(more), model(more))
 
 
 @pytest.mark.parametrize("name", ["vit_s_max", "pit_s_max", "patchconvnet_s60", "vanillanet_6", "resnet50_max"])
@@ -73,7 +78,7 @@ def test_an_exported_program_takes_any_image_size(name):
     program = torch.export.export(model, (torch.randn(2, 3, 128, 192),), dynamic_shapes=(sides,)).module()
     for shape in ((1, 3, 128, 192), (2, 3, 160, 96)):
         images = torch.randn(shape)
-        assert_close(program(images), model(images), rtol=1e-4, atol=1e-5)
+        close(program(images), model(images))
 
 
 def test_it_is_built_on_a_device_and_in_a_type(name):
