@@ -303,7 +303,7 @@ def test_a_run_starts_from_weights_of_other_classes_with_a_new_classifier(tmp_pa
     backbone = [key for key in found if not key.startswith("head.")]
     assert_close([found[key] for key in backbone], [source[key] for key in backbone], rtol=0, atol=1e-6)
     again, origin = load_network(tmp_path / "run")
-    assert origin.recipe.new_classifier
+    assert (origin.recipe.start_from, origin.recipe.new_classifier) == (None, False)  # a file says nothing to open
     assert_close(again.head.weight, result.network.head.weight, rtol=0, atol=0)
 
 

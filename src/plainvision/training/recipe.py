@@ -65,7 +65,7 @@ _RECIPE: Ranges = {
     "warmup_lr": (0.0, FINITE),
     "clip_grad": (ABOVE_ZERO, FINITE),
     "label_smoothing": (0.0, BELOW_ONE),
-    "bce_threshold": (0.0, BELOW_ONE),
+    "bce_threshold": (0.0, 1.0),  # 1 is refused in other words
     "seed": (-(2**63), 2**63 - 1),
 }
 
