@@ -25,7 +25,7 @@ quickstart: $(VENV)/.core
 	$(BIN)/plainvision quickstart --out runs/quickstart
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n auto --maxprocesses 4
 
 check: lint types test
 

@@ -15,10 +15,10 @@ from plainvision.bench import as_table, host_facts, record, write_record
 def test_a_record_comes_back_as_written(tmp_path):
     figures = {"p50_ms": 1.25, "rows": [{"name": "a", "runs": 3}], "peak_memory_mb": None}
     before = datetime.now(UTC).date()
-    write_record(tmp_path / "results" / "a.json", "a is fast", figures, "python benchmarks/a.py")
+    write_record(tmp_path / "results" / "a.json", "a is fast", figures, "python benchmarks/a.py", columns=["name"])
     found = json.loads((tmp_path / "results" / "a.json").read_text())
-    assert list(found) == ["claim", "date", "command", "figures", "host"]
-    assert (found["claim"], found["figures"]) == ("a is fast", figures)
+    assert list(found) == ["claim", "date", "command", "columns", "figures", "host"]
+    assert (found["claim"], found["columns"], found["figures"]) == ("a is fast", ["name"], figures)
     assert found["command"] == "python benchmarks/a.py"
     assert found["date"] in (before.isoformat(), datetime.now(UTC).date().isoformat())  # at midnight either
     assert found["host"] == host_facts()

@@ -164,7 +164,7 @@ def test_the_embedded_digits_and_plain_splits_stay():
         ({"scriptable": True}, r"model_options\.scriptable is nothing"),
         ({"features_only": True}, r"model_options\.features_only is nothing"),
         ({"depth": 3}, r"model_options\.depth is nothing"),
-        ({"cfg": {"channels": 3}}, r"model_options\.cfg is \{.*and must be a plain value"),
+        ({"stem": {"stride": 3}}, r"model_options\.stem is \{.*and must be a plain value"),
         ({"width": "wide"}, r"model_options\.width is 'wide', and is usually 1\.0"),
         ({"width": True}, r"model_options\.width is True, and is usually 1\.0"),
         ({"width": float("nan")}, r"model_options\.width is nan, and must be a plain value within bounds"),

@@ -7,7 +7,7 @@ import math
 import re
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import timm
@@ -15,6 +15,7 @@ import torch
 from timm.models import build_model_with_cfg
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from plainvision.models.registry import create_model, list_models, type_elsewhere
@@ -120,18 +121,18 @@ class _LargeOnMeta(TorchFunctionMode):
 def _watch() -> None:
     """Let torch tell of everything that networks register, from now on: its hooks serve all threads at once."""
 
-    def count(place: int, size: int) -> None:
+    def count(place: int, size: Callable[[], int]) -> None:
         numbers = getattr(_left, "numbers", None)
         if numbers is not None:
-            numbers[place] -= size
+            numbers[place] -= size()
             if numbers[place] < 0:
                 raise ValueError("it describes a far larger network than the one whose weights it has")
 
     def tensor(_: nn.Module, __: str, value: Tensor | None) -> None:
-        count(0, 0 if value is None else value.numel())
+        count(0, lambda: 0 if value is None or is_lazy(value) else value.numel())
 
     def layer(*_: object) -> None:
-        count(1, 1)
+        count(1, lambda: 1)
 
     hooks.register_module_parameter_registration_hook(tensor)
     hooks.register_module_buffer_registration_hook(tensor)

@@ -24,7 +24,7 @@ from plainvision.search.halves import Halves
 from plainvision.search.settings import CellSearch
 from plainvision.search.supernet import Supernet
 from plainvision.training.batch import Batch
-from plainvision.training.fit import all_finite
+from plainvision.training.checks import all_finite
 from plainvision.training.optimization import seed_everything
 from plainvision.training.processes import TrainingInterrupted, stop_requested
 from plainvision.training.progress import TrainingProgress

@@ -15,7 +15,7 @@ from plainvision.files import locked, write_json
 from plainvision.search.choices import parameter_free_share
 from plainvision.search.genotype import Genotype, random_genotype
 from plainvision.search.settings import Budget, CellSearch
-from plainvision.training.fit import check_splits
+from plainvision.training.checks import check_splits
 from plainvision.training.loop import train
 from plainvision.training.processes import TrainingInterrupted, stop_requested
 from plainvision.training.recipe import Recipe

@@ -247,7 +247,7 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
 
 def _train(study: LayerStudy, out: Path, resume: bool) -> dict[Variant, list[float]]:
     """Train what is not trained yet, and return each network's top-1 by seed."""
-    from plainvision.training.fit import check_splits
+    from plainvision.training.checks import check_splits
     from plainvision.training.loop import train
     from plainvision.training.processes import stop_requested
     from plainvision.training.run_folder import RunFolder

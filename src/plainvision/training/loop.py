@@ -21,9 +21,9 @@ from torch import nn
 from plainvision.models.loading import load_backbone, load_checkpoint
 from plainvision.training.batch import Batch
 from plainvision.training.checkpoint import load_training_state, training_state, whole_weights
+from plainvision.training.checks import all_finite, check_data, check_network, has_batch_norm
 from plainvision.training.data import EvaluationBatches, TrainingBatches
 from plainvision.training.evaluation import Evaluation, evaluate
-from plainvision.training.fit import all_finite, check_data, check_network, has_batch_norm
 from plainvision.training.images import absolute
 from plainvision.training.losses import Losses
 from plainvision.training.optimization import Optimization, seed_everything
