@@ -31,10 +31,10 @@ from torch import Tensor, nn
 
 import plainvision as pv
 from plainvision.bench import as_table, count_macs, count_parameters, write_record
+from plainvision.data.batches import EvaluationBatches
 from plainvision.explain import Explanation, attention_kind, compare, explain_image, gradcam, save
 from plainvision.recipes import get_recipe
 from plainvision.training import Recipe
-from plainvision.training.data import EvaluationBatches
 from plainvision.training.weights_file import load_network
 
 RECIPES = ("patchconvnet_clothing", "patchconvnet_clothing_average")

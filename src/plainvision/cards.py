@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from plainvision.bench.counting import count_macs, count_parameters
+from plainvision.inspection.counting import count_macs, count_parameters
 from plainvision.models.registry import create_model, family_of, published
 
 

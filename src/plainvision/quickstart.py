@@ -13,10 +13,10 @@ from torch import Tensor, nn
 import plainvision as pv
 from plainvision.bench import Measurement, comparison, host_facts, measure
 from plainvision.bench.report import Page
+from plainvision.data.batches import EvaluationBatches
 from plainvision.models.registry import create_model
 from plainvision.recipes import get_recipe
 from plainvision.surgery.fuse import FusionReport, fuse
-from plainvision.training.data import EvaluationBatches
 from plainvision.training.evaluation import Evaluation, Prediction, evaluate
 from plainvision.training.loop import train
 from plainvision.training.recipe import Data

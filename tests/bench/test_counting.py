@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from plainvision.bench.counting import count_macs, count_parameters
+from plainvision.inspection.counting import count_macs, count_parameters
 
 DEVICES = pytest.mark.parametrize("device", ["cpu", "meta"])
 

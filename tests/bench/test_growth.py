@@ -7,7 +7,8 @@ import pytest
 from matplotlib.figure import Figure
 from torch import nn
 
-from plainvision.bench import growth_exponents, growth_figure, measure
+from plainvision.bench import growth_exponents, measure
+from plainvision.figures.growth import growth_figure
 
 SIDES = (64, 96, 128, 256)
 

@@ -26,11 +26,11 @@ from plainvision.commands import dynamic
 from plainvision.commands.dynamic_verbs import progress
 from plainvision.commands.dynamic_verbs.network import NetworkOptions
 from plainvision.commands.dynamic_verbs.space import SpaceOptions
+from plainvision.data.batches import EvaluationBatches
 from plainvision.dynamic import Outcomes
 from plainvision.dynamic.comparisons import preference_series, rows_by_layers, view_curves
 from plainvision.models.resnet_cifar import ResNetCifar
 from plainvision.training import loop
-from plainvision.training.data import EvaluationBatches
 from plainvision.training.recipe import Data, Recipe
 from plainvision.training.weights_file import Origin, build_network, load_network, save_network
 

@@ -11,8 +11,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from plainvision.commands import main
-from plainvision.explain import class_names, figures
-from plainvision.training.batch import evaluation_transform
+from plainvision.data.rows import evaluation_transform
+from plainvision.explain import class_names
+from plainvision.figures import maps as figures
 from plainvision.training.recipe import Data, Recipe
 from plainvision.training.weights_file import Origin, build_network, load_network, save_network
 

@@ -183,7 +183,7 @@ def test_a_terminal_of_any_letters_is_printed_to(encoding):
 def svg_texts(figure, tmp_path) -> set[str]:
     import matplotlib
 
-    from plainvision.explain.figures import save
+    from plainvision.figures.maps import save
 
     with matplotlib.rc_context({"svg.fonttype": "none"}):
         save(figure, tmp_path / "figure.svg")
@@ -193,7 +193,7 @@ def svg_texts(figure, tmp_path) -> set[str]:
 
 
 def test_figures_of_growth_name_every_network(tmp_path):
-    from plainvision.bench import growth_figure
+    from plainvision.figures.growth import growth_figure
 
     rows = [
         {"name": name, "image_size": (side, side), "batch_size": 1, "p50_ms": 1.0 * side, "peak_memory_mb": 1.0 * side}
@@ -204,7 +204,8 @@ def test_figures_of_growth_name_every_network(tmp_path):
 
 
 def test_figures_of_outcomes_name_everything(tmp_path):
-    from plainvision.dynamic import figures, figures_preferences
+    from plainvision.figures import outcomes as figures
+    from plainvision.figures import preferences as figures_preferences
     from plainvision.layers.dynamic_conv import Option
 
     curves = {name: [50.0, 60.0] for name in NAMES}
@@ -230,7 +231,7 @@ def test_figures_of_maps_name_everything(tmp_path):
     import torch
 
     from plainvision.explain.explanation import Explanation
-    from plainvision.explain.figures import class_maps, compare
+    from plainvision.figures.maps import class_maps, compare
 
     one = Explanation(torch.rand(3, 8, 8), torch.rand(2, 4, 4), ("_a$x$", "<b>\x1b\n"), (0.5, 0.25), "gradcam")
     texts = svg_texts(class_maps([one], titles=["\x1b[31m.png"], label="_$y$"), tmp_path)

@@ -18,8 +18,7 @@ from plainvision.dynamic import DynamicNetwork, Space
 from plainvision.dynamic.engine import shared_passes, whole_passes
 from plainvision.dynamic.network import NotTracedWarning
 from plainvision.dynamic.sites import find_sites
-from plainvision.dynamic.space import Permutation
-from plainvision.layers.dynamic_conv import DynamicLayer, Option, dynamic_layer
+from plainvision.layers.dynamic_conv import DynamicLayer, Option, Permutation, dynamic_layer
 
 BOTTLENECK = torchvision.models.resnet.Bottleneck
 ONE_EACH = [1, 1, 1, 1]

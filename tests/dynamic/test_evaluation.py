@@ -20,11 +20,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from plainvision.data.batches import EvaluationBatches
+from plainvision.data.rows import Batch
 from plainvision.dynamic import DynamicNetwork, Outcomes, Space, evaluate
 from plainvision.dynamic.views import VIEWS
 from plainvision.layers.dynamic_conv import Option
-from plainvision.training.batch import Batch
-from plainvision.training.data import EvaluationBatches
 from plainvision.training.recipe import Data
 
 CLASSES = ("coat", "hat", "shoe")

@@ -13,9 +13,9 @@ from networks_for_tests import trained
 from torch import Tensor, nn
 
 import plainvision.models  # noqa: F401  (registers our networks with timm)
-from plainvision.bench.counting import count_macs
 from plainvision.dynamic import DynamicNetwork, Site, Space
 from plainvision.dynamic.network import NotTracedWarning
+from plainvision.inspection.counting import count_macs
 from plainvision.layers.dynamic_conv import DynamicLayer, Option
 
 PATHS = "two paths of the network no longer meet in the same size"

@@ -10,8 +10,8 @@ import plainvision.models  # noqa: F401  (registers our networks with timm)
 from plainvision.dynamic import DynamicNetwork, Site, Space
 from plainvision.dynamic.engine import shared_passes, whole_passes
 from plainvision.dynamic.sites import find_sites, followers
+from plainvision.inspection.tracing import trace_graph
 from plainvision.layers.dynamic_conv import DynamicLayer, Option
-from plainvision.surgery.tracing import trace_graph
 
 SECOND = [f"layer{stage}.0.conv2" for stage in (1, 2, 3, 4)]
 FIRST = [f"layer{stage}.0.conv1" for stage in (1, 2, 3, 4)]

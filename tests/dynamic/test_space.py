@@ -6,8 +6,8 @@ import json
 import pytest
 
 from plainvision.dynamic import Space
-from plainvision.dynamic.space import describe, from_plain, to_plain
-from plainvision.layers.dynamic_conv import Option
+from plainvision.dynamic.space import from_plain, to_plain
+from plainvision.layers.dynamic_conv import Option, describe
 
 # What ResNet-50 was trained with.
 RESNET = {

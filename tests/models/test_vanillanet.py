@@ -9,7 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import plainvision as pv
-from plainvision.bench.counting import count_macs
+from plainvision.inspection.counting import count_macs
 from plainvision.layers import LinearPair
 
 TABLES = json.loads((GOLDEN / "vanillanet_tables.json").read_text())

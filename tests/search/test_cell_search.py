@@ -11,12 +11,12 @@ from PIL import Image
 from search.searches_for_tests import DIGITS, INDIVIDUAL, TINY
 from torch.testing import assert_close
 
+from plainvision.processes import TrainingInterrupted
 from plainvision.search import CellSearch, load_genotype, search_cells
 from plainvision.search.cell_search import _Search
 from plainvision.search.folder import SearchFolder
 from plainvision.search.halves import Halves, halve
 from plainvision.training import Augment
-from plainvision.training.processes import TrainingInterrupted
 from plainvision.training.resumable import read_metrics
 
 

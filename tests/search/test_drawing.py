@@ -3,10 +3,10 @@ import itertools
 import pytest
 from search.searches_for_tests import INDIVIDUAL, TINY, cells
 
-from plainvision.explain.figures import save
+from plainvision.figures.cells import _FREE, _LEARNED
+from plainvision.figures.cells_layout import NODE, TRACK, lay_out
+from plainvision.figures.maps import save
 from plainvision.search import Space, draw_cells
-from plainvision.search.drawing import _FREE, _LEARNED
-from plainvision.search.layout import NODE, TRACK, lay_out
 
 
 def words(figure) -> list[str]:

@@ -16,9 +16,9 @@ from PIL import Image
 import plainvision as pv
 from plainvision import commands
 from plainvision.bench import count_macs, count_parameters
+from plainvision.figures.study import draw_study
 from plainvision.search import study as studies
 from plainvision.search.study import LayerStudy, Variant, run_study, write_csv
-from plainvision.search.study_drawing import draw_study
 from plainvision.training import Data, loop
 from plainvision.training.recipe import Machine
 from plainvision.training.resumable import read_metrics

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 import plainvision as pv
+from plainvision.inspection.tracing import own_copy
 from plainvision.layers import LinearPair, SeriesActivation
 from plainvision.layers.fusable import BatchNorm
 from plainvision.surgery.same_answers import tensors_of
-from plainvision.surgery.tracing import own_copy
 
 
 class Net(nn.Module):

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 import plainvision as pv
+from plainvision.inspection.tracing import example_input
 from plainvision.layers import LinearPair, SeriesActivation
 from plainvision.surgery import merge_pairs
-from plainvision.surgery.tracing import example_input
 
 NETWORKS = (
     "nf_resnet26",

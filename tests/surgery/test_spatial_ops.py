@@ -13,9 +13,9 @@ from torch.testing import assert_close
 
 import plainvision as pv
 from plainvision.bench import count_macs, count_parameters
+from plainvision.inspection.tracing import replace_layer
 from plainvision.surgery import SpatialOpReport
 from plainvision.surgery.spatial_layers import SpatialOp, Subsample
-from plainvision.surgery.tracing import replace_layer
 from plainvision.training import Recipe
 from plainvision.training.techniques import TECHNIQUES, NoEffectWarning, SpatialOps
 

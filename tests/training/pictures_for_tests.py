@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from plainvision.training.data import Batch, EvaluationBatches
+from plainvision.data.batches import Batch, EvaluationBatches
 from plainvision.training.recipe import Augment, Data, Recipe
 
 CLASSES = ("coat", "hat", "shoe")

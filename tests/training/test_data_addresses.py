@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from training.pictures_for_tests import add, encoded, evaluation, names, recipe, write_shards
 
-from plainvision.training.data import TrainingBatches
+from plainvision.data.batches import TrainingBatches
 from plainvision.training.evaluation import evaluate
 
 pytest.importorskip("webdataset")

@@ -18,7 +18,7 @@ from training.pictures_for_tests import (
     zipped,
 )
 
-from plainvision.training.data import Batch, EvaluationBatches, TrainingBatches
+from plainvision.data.batches import Batch, EvaluationBatches, TrainingBatches
 from plainvision.training.recipe import Augment, Data, Machine
 
 

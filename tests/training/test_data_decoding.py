@@ -13,9 +13,9 @@ from PIL import EpsImagePlugin, Image, ImageOps
 from training.pictures_for_tests import add, evaluation, names, recipe, tarred, zipped
 
 from plainvision.commands import explain
-from plainvision.training.batch import evaluation_transform
-from plainvision.training.data import TrainingBatches
-from plainvision.training.decoding import EXTENSIONS, check_bytes, decode
+from plainvision.data.batches import TrainingBatches
+from plainvision.data.decoding import EXTENSIONS, check_bytes, decode
+from plainvision.data.rows import evaluation_transform
 from plainvision.training.recipe import Data
 
 RAMP = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (4, 1))  # black on the left, white on the right

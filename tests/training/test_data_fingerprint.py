@@ -5,8 +5,8 @@ import json
 import pytest
 from PIL import Image
 
-from plainvision.training.data import EvaluationBatches, TrainingBatches
-from plainvision.training.images import fingerprint
+from plainvision.data.batches import EvaluationBatches, TrainingBatches
+from plainvision.data.images import fingerprint
 from plainvision.training.recipe import Data, Recipe
 
 

@@ -21,8 +21,8 @@ from training.pictures_for_tests import (
     zipped,
 )
 
-from plainvision.training.data import TrainingBatches
-from plainvision.training.images import open_images
+from plainvision.data.batches import TrainingBatches
+from plainvision.data.images import open_images
 from plainvision.training.recipe import Data
 
 

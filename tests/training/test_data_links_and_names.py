@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from training.pictures_for_tests import add, encoded, evaluation, names, picture, recipe, tarred, zipped
 
-from plainvision.training.data import EvaluationBatches, TrainingBatches
-from plainvision.training.images import absolute, open_images
+from plainvision.data.batches import EvaluationBatches, TrainingBatches
+from plainvision.data.images import absolute, open_images
 from plainvision.training.recipe import Data
 
 

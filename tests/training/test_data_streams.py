@@ -23,9 +23,9 @@ from training.pictures_for_tests import (
     zipped,
 )
 
-from plainvision.training.data import EvaluationBatches, TrainingBatches
+from plainvision.data.batches import EvaluationBatches, TrainingBatches
+from plainvision.data.streams import _open
 from plainvision.training.recipe import Augment, Data, Recipe
-from plainvision.training.streams import _open
 
 
 def test_a_hugging_face_data_set_gives_what_its_folder_gives(folder, hub):

@@ -11,8 +11,8 @@ from torch.testing import assert_close
 from training.recipes_for_tests import DIGITS
 
 import plainvision as pv
+from plainvision.data.batches import Batch
 from plainvision.training import evaluate
-from plainvision.training.data import Batch
 from plainvision.training.evaluation import Prediction, data_of
 from plainvision.training.recipe import Data
 

@@ -19,8 +19,8 @@ from training.test_resume import assert_same_run
 import plainvision as pv
 from plainvision.dynamic.levels import set_options
 from plainvision.layers.dynamic_conv import DynamicLayer, Option
+from plainvision.processes import TrainingInterrupted
 from plainvision.training import Recipe, loop, train
-from plainvision.training.processes import TrainingInterrupted
 from plainvision.training.state import State
 from plainvision.training.techniques import EMA, TECHNIQUES, NoEffectWarning, RandomOptions, Technique
 from plainvision.training.weights_file import build_network, load_network, save_network

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from training.recipes_for_tests import EVERYTHING
 
 from plainvision.models import create_model
+from plainvision.processes import TrainingInterrupted
 from plainvision.training import loop, train
-from plainvision.training.processes import TrainingInterrupted
 from plainvision.training.resumable import read_metrics
 
 HERE = Path(__file__).parent

@@ -16,10 +16,10 @@ from search.test_cell_search import assert_same_search
 from training.recipes_for_tests import DIGITS, TINY
 
 from plainvision.files import locked
+from plainvision.processes import TrainingInterrupted, stop_requested
 from plainvision.search import LayerStudy, run_study, search_cells
 from plainvision.search.cell_search import _Search
 from plainvision.training import Machine, loop, train
-from plainvision.training.processes import TrainingInterrupted, stop_requested
 from plainvision.training.resumable import read_metrics
 
 TESTS = Path(__file__).parent.parent

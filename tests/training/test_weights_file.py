@@ -14,12 +14,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 import plainvision as pv
+from plainvision.data.batches import EvaluationBatches
 from plainvision.models import described
 from plainvision.models.described import _LargeOnMeta, bounded, check_description
 from plainvision.models.reading import read_safetensors, save_tensors
 from plainvision.models.registry import list_models
 from plainvision.training import Data, Recipe
-from plainvision.training.data import EvaluationBatches
 from plainvision.training.recipe import as_recorded
 from plainvision.training.techniques import (
     AttentionPooling,

@@ -3,8 +3,7 @@
 The functions load together with the room, because one of them shares its name with its file.
 """
 
-from plainvision.bench.counting import count_macs, count_parameters
-from plainvision.bench.growth import growth_exponents, growth_figure
+from plainvision.bench.growth import growth_exponents
 from plainvision.bench.measure import (
     Measurement,
     comparison,
@@ -15,6 +14,7 @@ from plainvision.bench.measure import (
     ratios_per_round,
 )
 from plainvision.bench.record import as_table, host_facts, write_record
+from plainvision.inspection.counting import count_macs, count_parameters
 
 __all__ = [
     "Measurement",
@@ -23,7 +23,6 @@ __all__ = [
     "count_macs",
     "count_parameters",
     "growth_exponents",
-    "growth_figure",
     "host_facts",
     "measure",
     "measure_training_step",

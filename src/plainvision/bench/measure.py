@@ -26,9 +26,9 @@ from plainvision.bench.circumstances import (
     networks_by_name,
     usable_device,
 )
-from plainvision.bench.counting import checked_image_size, count_macs, count_parameters
 from plainvision.bench.memory import peak_memory_mb
-from plainvision.layers.eval_mode import eval_mode
+from plainvision.inspection.counting import checked_image_size, count_macs, count_parameters
+from plainvision.inspection.eval_mode import eval_mode
 
 
 @dataclass(frozen=True)

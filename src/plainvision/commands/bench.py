@@ -62,8 +62,9 @@ def main(words: list[str]) -> None:
 
     import torch
 
-    from plainvision.bench import comparison, growth_exponents, growth_figure, measure, write_record
-    from plainvision.explain.figures import save
+    from plainvision.bench import comparison, growth_exponents, measure, write_record
+    from plainvision.figures.growth import growth_figure
+    from plainvision.figures.maps import save
 
     for path, option in ((arguments.plot, "--plot"), (arguments.json, "--json")):
         if path is not None:

@@ -59,8 +59,8 @@ def main(words: list[str]) -> None:
 
     import plainvision as pv
     from plainvision.bench.circumstances import usable_device
+    from plainvision.data.batches import EvaluationBatches
     from plainvision.files import write_csv
-    from plainvision.training.data import EvaluationBatches
 
     device = usable_device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"), {})
     if arguments.csv is not None:

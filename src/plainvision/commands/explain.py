@@ -70,7 +70,7 @@ def main(words: list[str]) -> None:
         )
 
     from plainvision.explain.explanation import explain_image
-    from plainvision.explain.figures import check_format, class_maps, compare, save
+    from plainvision.figures.maps import check_format, class_maps, compare, save
 
     check_format(arguments.out)
     check_writable(arguments.out, "--out")
@@ -145,8 +145,8 @@ def _prepared(path: Path, data: "Data") -> tuple["Tensor", "Tensor"]:
     """Return the image as the network takes it and as it is shown: resized and cropped alike, (C, H, W)."""
     import torch
 
-    from plainvision.training.batch import evaluation_transform, pixel_mode
-    from plainvision.training.decoding import decode, reason
+    from plainvision.data.decoding import decode, reason
+    from plainvision.data.rows import evaluation_transform, pixel_mode
 
     try:
         picture = decode(path.open("rb"), pixel_mode(data), data.max_pixels)

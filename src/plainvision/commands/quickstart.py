@@ -21,8 +21,8 @@ def main(words: list[str]) -> None:
     """Run it, and say where the report is."""
     arguments = parsed(Arguments, words, "quickstart", __doc__)
 
+    from plainvision.processes import TrainingInterrupted
     from plainvision.quickstart import quickstart
-    from plainvision.training.processes import TrainingInterrupted
 
     try:
         found = quickstart(arguments.out)

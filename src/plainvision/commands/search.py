@@ -41,13 +41,13 @@ def main(words: list[str]) -> None:
     arguments = parsed(Arguments, words, "search", __doc__)
 
     from plainvision.bench import write_record
-    from plainvision.explain.figures import check_format, save
+    from plainvision.figures.cells import draw_cells
+    from plainvision.figures.maps import check_format, save
     from plainvision.files import write_json
+    from plainvision.processes import TrainingInterrupted
     from plainvision.search.cell_search import search_cells
     from plainvision.search.choices import operation_counts
     from plainvision.search.comparison import check_images, compare_with_random, means
-    from plainvision.search.drawing import draw_cells
-    from plainvision.training.processes import TrainingInterrupted
 
     if arguments.figure is not None:
         check_format(arguments.figure)

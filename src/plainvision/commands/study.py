@@ -40,10 +40,10 @@ def main(words: list[str]) -> None:
     arguments = parsed(Arguments, words, "study", __doc__)
 
     from plainvision.bench import write_record
-    from plainvision.explain.figures import check_format, save
+    from plainvision.figures.maps import check_format, save
+    from plainvision.figures.study import draw_study
+    from plainvision.processes import TrainingInterrupted
     from plainvision.search.study import run_study, write_csv
-    from plainvision.search.study_drawing import draw_study
-    from plainvision.training.processes import TrainingInterrupted
 
     out = arguments.out
     figure = arguments.figure or out / "study.png"

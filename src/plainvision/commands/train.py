@@ -52,8 +52,8 @@ def main(words: list[str]) -> None:
     from accelerate import PartialState
 
     from plainvision.layers.linear_pair import LinearPair
+    from plainvision.processes import TrainingInterrupted
     from plainvision.training.loop import train
-    from plainvision.training.processes import TrainingInterrupted
 
     if not arguments.resume and os.environ.get("RANK", "0") == "0":
         _say_what_was_scaled(base, default, arguments.recipe)

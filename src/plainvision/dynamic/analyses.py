@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from plainvision.dynamic.space import Permutation, Space
-from plainvision.layers.dynamic_conv import Option
+from plainvision.dynamic.space import Space
+from plainvision.layers.dynamic_conv import Option, Permutation
 
 if TYPE_CHECKING:
     from plainvision.dynamic.outcomes import Outcomes

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from plainvision.bench.counting import counted_macs
 from plainvision.dynamic.levels import Levels, Step, Values, set_options
-from plainvision.dynamic.space import Permutation
-from plainvision.layers.dynamic_conv import DynamicLayer
-from plainvision.layers.eval_mode import eval_mode
+from plainvision.inspection.counting import counted_macs
+from plainvision.inspection.eval_mode import eval_mode
+from plainvision.layers.dynamic_conv import DynamicLayer, Permutation
 
 _SHRUNK = "a feature map would shrink to nothing"
 

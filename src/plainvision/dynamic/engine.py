@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from torch import Tensor
 
 from plainvision.dynamic.levels import Levels, Values, options_of, set_options
-from plainvision.dynamic.space import Permutation
-from plainvision.layers.dynamic_conv import Option
+from plainvision.layers.dynamic_conv import Option, Permutation
 
 Tree = dict[Option, "Tree"] | list[int]
 """Options of the first site that an image meets, then of the next one, ...; at the end numbers of permutations."""

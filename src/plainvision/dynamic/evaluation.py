@@ -13,6 +13,9 @@ import torch.nn.functional as F
 from accelerate import PartialState
 from torch import Tensor
 
+from plainvision.data.rows import Batch
+from plainvision.data.settings import Data
+from plainvision.data.streams import is_stream
 from plainvision.dynamic.engine import shared_passes, whole_passes
 from plainvision.dynamic.levels import Levels
 from plainvision.dynamic.network import DynamicNetwork
@@ -20,11 +23,8 @@ from plainvision.dynamic.outcomes import Outcomes
 from plainvision.dynamic.parts import Folder, Loader, Parts, joined, opened
 from plainvision.dynamic.space import to_plain
 from plainvision.dynamic.views import VIEWS
-from plainvision.layers.eval_mode import eval_mode
-from plainvision.training.batch import Batch
-from plainvision.training.processes import leave_at_exit
-from plainvision.training.recipe import Data
-from plainvision.training.streams import is_stream
+from plainvision.inspection.eval_mode import eval_mode
+from plainvision.processes import leave_at_exit
 
 # Above it, what the shared passes compute is not what the network computes. Rounding is a thousand times less.
 _TOLERANCE = 1e-3

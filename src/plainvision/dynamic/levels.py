@@ -14,9 +14,9 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import Tensor, fx, nn
 
+from plainvision.inspection.eval_mode import eval_mode
+from plainvision.inspection.tracing import trace_graph
 from plainvision.layers.dynamic_conv import DynamicLayer, Option
-from plainvision.layers.eval_mode import eval_mode
-from plainvision.surgery.tracing import trace_graph
 
 Values = dict[fx.Node, Any]
 

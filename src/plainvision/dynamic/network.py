@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from plainvision.dynamic.cost import Costs, feasible
 from plainvision.dynamic.levels import Levels, set_options
 from plainvision.dynamic.sites import Site, find_sites, followers
-from plainvision.dynamic.space import ATTRIBUTES, Space
-from plainvision.layers.dynamic_conv import DynamicLayer, Option, dynamic_layer
-from plainvision.layers.eval_mode import eval_mode
-from plainvision.surgery.tracing import example_input, own_copy, replace_layer, trace_graph
+from plainvision.dynamic.space import Space
+from plainvision.inspection.eval_mode import eval_mode
+from plainvision.inspection.tracing import example_input, own_copy, replace_layer, trace_graph
+from plainvision.layers.dynamic_conv import ATTRIBUTES, DynamicLayer, Option, dynamic_layer
 
 
 class NotTracedWarning(UserWarning):

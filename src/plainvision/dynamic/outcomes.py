@@ -15,8 +15,8 @@ import numpy as np
 
 from plainvision.dynamic import analyses
 from plainvision.dynamic.analyses import Bounds, Control, Efficiency, Greedy, Preferences, per_cent
-from plainvision.dynamic.space import Permutation, Space, describe
-from plainvision.layers.dynamic_conv import Option
+from plainvision.dynamic.space import Space
+from plainvision.layers.dynamic_conv import Option, Permutation, describe
 
 
 @dataclass(frozen=True, eq=False)

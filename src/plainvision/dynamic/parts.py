@@ -21,12 +21,12 @@ import numpy as np
 from accelerate import PartialState
 from torch import Tensor
 
+from plainvision.data.batches import EvaluationBatches
+from plainvision.data.rows import Batch
+from plainvision.data.settings import Data
 from plainvision.dynamic.outcomes import Outcomes
 from plainvision.dynamic.space import to_plain
 from plainvision.files import locked, read_object, write_json
-from plainvision.training.batch import Batch
-from plainvision.training.data import EvaluationBatches
-from plainvision.training.recipe import Data
 
 _PART = re.compile(r"part-(\d{5,})\.safetensors")
 

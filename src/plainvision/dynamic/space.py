@@ -5,9 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from plainvision.layers.dynamic_conv import Option
-
-ATTRIBUTES = ("stride", "dilation", "size")
+from plainvision.layers.dynamic_conv import ATTRIBUTES, Option, Permutation
 
 # Section 3.1.
 _PAPER: dict[str, tuple[float, ...]] = {
@@ -20,9 +18,6 @@ _WITHOUT_HALF = 2
 _MAX_ACTIVATIONS = 2.25
 # A and B have no stride of 1/2, for the same reason.
 _UPSAMPLE_FROM = 2
-
-Permutation = tuple[Option, ...]
-"""One option for every site, in the order of the sites."""
 
 Values = Sequence[float] | Mapping[str, Sequence[float]] | None
 
@@ -141,11 +136,6 @@ class Space:
             for site in list(values)[: self.upsample_from]:
                 values[site] = tuple(value for value in values[site] if value != 0.5)
         return values
-
-
-def describe(permutation: Permutation, sites: Sequence[str]) -> str:
-    """Return a permutation in words, such as "A 2, B ½"."""
-    return ", ".join(f"{site} {option}" for site, option in zip(sites, permutation, strict=True))
 
 
 def to_plain(permutations: Sequence[Permutation]) -> list[list[dict[str, float]]]:

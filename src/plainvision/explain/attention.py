@@ -12,9 +12,9 @@ import torchvision
 from timm.layers import Attention
 from torch import Tensor, nn
 
-from plainvision.explain.observing import check_images, check_logits, class_indices
+from plainvision.inspection.checks import check_images, check_logits, class_indices
+from plainvision.inspection.eval_mode import eval_mode
 from plainvision.layers.attention_pool import Pooling
-from plainvision.layers.eval_mode import eval_mode
 
 _TimmViT = timm.models.VisionTransformer
 _TorchvisionViT = torchvision.models.VisionTransformer

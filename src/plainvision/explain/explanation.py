@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from plainvision.explain.attention import attention_kind, attention_maps
 from plainvision.explain.gradcam import gradcam
-from plainvision.explain.observing import check_images, check_logits, class_indices
-from plainvision.layers.eval_mode import eval_mode
+from plainvision.inspection.checks import check_images, check_logits, class_indices
+from plainvision.inspection.eval_mode import eval_mode
 
 Method = Literal["attention", "gradcam"]
 

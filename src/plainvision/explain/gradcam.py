@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from plainvision.explain.observing import check_images, check_logits, class_indices
+from plainvision.inspection.checks import check_images, check_logits, class_indices
+from plainvision.inspection.eval_mode import eval_mode
 from plainvision.layers.attention_pool import Pooling
-from plainvision.layers.eval_mode import eval_mode
 
 # What a layer's output has to be, in words, for messages.
 _SPATIAL = "(B, C, H, W) with more than one pixel"

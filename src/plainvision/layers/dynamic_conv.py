@@ -6,10 +6,13 @@ Differs  a kernel that is resampled to another size is scaled itself, instead of
 """
 
 import abc
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+ATTRIBUTES = ("stride", "dilation", "size")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,15 @@ class Option:
         given = {name: value for name, value in vars(self).items() if value is not None}
         words = {name: "½" if value == 0.5 else f"{value:g}" for name, value in given.items()}
         return next(iter(words.values())) if len(words) == 1 else " ".join(f"{name} {w}" for name, w in words.items())
+
+
+Permutation = tuple[Option, ...]
+"""One option for every site, in the order of the sites."""
+
+
+def describe(permutation: Permutation, sites: Sequence[str]) -> str:
+    """Return a permutation in words, such as "A 2, B ½"."""
+    return ", ".join(f"{site} {option}" for site, option in zip(sites, permutation, strict=True))
 
 
 class DynamicLayer(nn.Module, abc.ABC):

@@ -7,13 +7,11 @@ if TYPE_CHECKING:
     from plainvision.search.cell_search import search_cells
     from plainvision.search.choices import operation_counts, parameter_free_share
     from plainvision.search.comparison import Trained, compare_with_random
-    from plainvision.search.drawing import draw_cells
     from plainvision.search.genotype import Edge, Genotype, load_genotype, random_genotype
     from plainvision.search.network import CellNetwork
     from plainvision.search.settings import Budget, CellSearch
     from plainvision.search.space import OPERATIONS, Space
     from plainvision.search.study import LayerStudy, run_study
-    from plainvision.search.study_drawing import draw_study
 
 _WHERE = {
     "OPERATIONS": "space",
@@ -26,8 +24,6 @@ _WHERE = {
     "Space": "space",
     "Trained": "comparison",
     "compare_with_random": "comparison",
-    "draw_cells": "drawing",
-    "draw_study": "study_drawing",
     "load_genotype": "genotype",
     "operation_counts": "choices",
     "parameter_free_share": "choices",
@@ -47,8 +43,6 @@ __all__ = [
     "Space",
     "Trained",
     "compare_with_random",
-    "draw_cells",
-    "draw_study",
     "load_genotype",
     "operation_counts",
     "parameter_free_share",

@@ -17,16 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from plainvision.data.rows import Batch
+from plainvision.processes import TrainingInterrupted, stop_requested
 from plainvision.search.choices import parameter_free_share
 from plainvision.search.folder import SearchFolder
 from plainvision.search.genotype import Genotype, load_genotype
 from plainvision.search.halves import Halves
 from plainvision.search.settings import CellSearch
 from plainvision.search.supernet import Supernet
-from plainvision.training.batch import Batch
+from plainvision.seeds import seed_everything
 from plainvision.training.checks import all_finite
-from plainvision.training.optimization import seed_everything
-from plainvision.training.processes import TrainingInterrupted, stop_requested
 from plainvision.training.progress import TrainingProgress
 
 # Depthwise convolutions of few channels and pooling take a CPU less than half the time in this memory layout.

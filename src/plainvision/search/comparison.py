@@ -10,14 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from plainvision.bench.counting import count_macs, count_parameters
 from plainvision.files import locked, write_json
+from plainvision.inspection.counting import count_macs, count_parameters
+from plainvision.processes import TrainingInterrupted, stop_requested
 from plainvision.search.choices import parameter_free_share
 from plainvision.search.genotype import Genotype, random_genotype
 from plainvision.search.settings import Budget, CellSearch
 from plainvision.training.checks import check_splits
 from plainvision.training.loop import train
-from plainvision.training.processes import TrainingInterrupted, stop_requested
 from plainvision.training.recipe import Recipe
 
 Kind = Literal["found", "random"]

@@ -10,20 +10,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from plainvision.data.images import Images, open_images
+from plainvision.data.rows import Batch, Failure, Reader, Sample, collate, opened, training_transform
+from plainvision.data.streams import is_stream
+from plainvision.processes import Loader
 from plainvision.search.settings import CellSearch
-from plainvision.training.batch import (
-    Batch,
-    Failure,
-    Reader,
-    Sample,
-    collate,
-    derived_seed,
-    opened,
-    training_transform,
-)
-from plainvision.training.images import Images, open_images
-from plainvision.training.processes import Loader
-from plainvision.training.streams import is_stream
+from plainvision.seeds import derived_seed
 
 
 class Halves:

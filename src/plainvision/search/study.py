@@ -199,7 +199,7 @@ def run_study(
 
     from plainvision.bench import comparison, measure, median_interval
     from plainvision.bench.circumstances import usable_device
-    from plainvision.training.processes import stop_requested
+    from plainvision.processes import stop_requested
     from plainvision.training.weights_file import load_network
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -247,9 +247,9 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
 
 def _train(study: LayerStudy, out: Path, resume: bool) -> dict[Variant, list[float]]:
     """Train what is not trained yet, and return each network's top-1 by seed."""
+    from plainvision.processes import stop_requested
     from plainvision.training.checks import check_splits
     from plainvision.training.loop import train
-    from plainvision.training.processes import stop_requested
     from plainvision.training.run_folder import RunFolder
 
     # All folders are looked at first: what is wrong with the last should not be said after hours.
@@ -284,7 +284,7 @@ def _train(study: LayerStudy, out: Path, resume: bool) -> dict[Variant, list[flo
 
 
 def _go_on(stop: "threading.Event", out: Path) -> None:
-    from plainvision.training.processes import TrainingInterrupted
+    from plainvision.processes import TrainingInterrupted
 
     if stop.is_set():
         raise TrainingInterrupted(

@@ -10,8 +10,8 @@ from timm.layers.adaptive_avgmax_pool import FastAdaptiveAvgPool
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
+from plainvision.inspection.tracing import example_input, own_copy, replace_layer, trace_alone
 from plainvision.layers.attention_pool import AttentionPool, Pooling
-from plainvision.surgery.tracing import example_input, own_copy, replace_layer, trace_alone
 
 
 def attention_pooling(model: nn.Module, per_class: bool = False, *, channels: int | None = None) -> nn.Module:

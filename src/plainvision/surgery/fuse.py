@@ -11,10 +11,7 @@ from typing import NamedTuple
 from timm.layers import BatchNormAct2d
 from torch import fx, nn
 
-from plainvision.layers.fusable import BatchNorm, Fusable, fold_batch_norm
-from plainvision.layers.linear_pair import LinearPair
-from plainvision.surgery.same_answers import FusionReport, compare_forms, in_words
-from plainvision.surgery.tracing import (
+from plainvision.inspection.tracing import (
     computes_as,
     example_input,
     is_untouched,
@@ -23,6 +20,9 @@ from plainvision.surgery.tracing import (
     replace_layers,
     trace_parts,
 )
+from plainvision.layers.fusable import BatchNorm, Fusable, fold_batch_norm
+from plainvision.layers.linear_pair import LinearPair
+from plainvision.surgery.same_answers import FusionReport, compare_forms, in_words
 
 __all__ = ["FusionReport", "fold", "fuse", "merge_pairs"]
 

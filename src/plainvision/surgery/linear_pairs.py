@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
+from plainvision.inspection.tracing import computes_as, own_copy, read_elsewhere, replace_layers
 from plainvision.layers.fusable import Fusable
 from plainvision.layers.linear_pair import LinearPair
-from plainvision.surgery.tracing import computes_as, own_copy, read_elsewhere, replace_layers
 
 
 def linear_pairs(model: nn.Module) -> nn.Module:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from plainvision.layers.eval_mode import eval_mode
+from plainvision.inspection.eval_mode import eval_mode
+from plainvision.inspection.tracing import takes
 from plainvision.layers.fusable import BatchNorm
-from plainvision.surgery.tracing import takes
 
 # Largest difference that rounding explains, relative to the largest logit. Measured in float32: below 1e-5.
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.bfloat16: 1e-1, torch.float16: 2e-2}

@@ -4,8 +4,8 @@ from collections import Counter
 
 from torch import fx, nn
 
+from plainvision.inspection.tracing import computes_as, example_input, output_shapes, own_copy, replace_layer, trace
 from plainvision.layers.series_activation import SeriesActivation
-from plainvision.surgery.tracing import computes_as, example_input, output_shapes, own_copy, replace_layer, trace
 
 
 def series_activation(

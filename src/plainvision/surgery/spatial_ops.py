@@ -11,10 +11,10 @@ import torch
 from timm.layers import Attention, Conv2dSame, ScaledStdConv2dSame, StdConv2dSame, create_pool2d
 from torch import Tensor, nn
 
-from plainvision.layers.eval_mode import eval_mode
+from plainvision.inspection.eval_mode import eval_mode
+from plainvision.inspection.tracing import example_input, own_copy, replace_layer
 from plainvision.surgery.spatial_layers import FeatureOp, SameAvgPool, Subsample, TokenGrid, TokenOp
 from plainvision.surgery.spatial_places import KINDS, Place, find_places
-from plainvision.surgery.tracing import example_input, own_copy, replace_layer
 
 Op = Literal["max", "avg", "identity", "depthwise", "conv", "attention"]
 OPS: tuple[Op, ...] = get_args(Op)
@@ -120,7 +120,10 @@ def spatial_op(
             f"cannot make {op!r} of {layer} of {name}: {reason}.{more} Leave it out with `where`, or take another "
             "operation."
         )
-    from plainvision.bench.counting import count_macs, count_parameters  # bench is above surgery: only for the report
+    from plainvision.inspection.counting import (  # bench is above surgery: only for the report
+        count_macs,
+        count_parameters,
+    )
 
     size, channels = (images.shape[2], images.shape[3]), images.shape[1]
     before = count_parameters(model), count_macs(model, size, channels)

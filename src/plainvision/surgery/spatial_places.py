@@ -14,7 +14,7 @@ from timm.layers import Attention
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from plainvision.layers.eval_mode import eval_mode
+from plainvision.inspection.eval_mode import eval_mode
 from plainvision.layers.fusable import Fusable
 from plainvision.surgery.spatial_layers import SpatialOp
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from plainvision.training.data import EvaluationBatches, TrainingBatches
+from plainvision.data.batches import EvaluationBatches, TrainingBatches
 from plainvision.training.recipe import Recipe
 
 

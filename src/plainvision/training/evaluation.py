@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from plainvision.layers.eval_mode import eval_mode
-from plainvision.training.data import Batch, EvaluationBatches
+from plainvision.data.batches import Batch, EvaluationBatches
+from plainvision.inspection.eval_mode import eval_mode
 from plainvision.training.recipe import Data
 
 

@@ -18,16 +18,17 @@ from rich.pretty import pretty_repr
 from timm.utils import distribute_bn
 from torch import nn
 
+from plainvision.data.batches import EvaluationBatches, TrainingBatches
+from plainvision.data.images import absolute
+from plainvision.data.rows import Batch
 from plainvision.models.loading import load_backbone, load_checkpoint
-from plainvision.training.batch import Batch
+from plainvision.processes import TrainingInterrupted, leave_at_exit, stop_requested
+from plainvision.seeds import seed_everything
 from plainvision.training.checkpoint import load_training_state, training_state, whole_weights
 from plainvision.training.checks import all_finite, check_data, check_network, has_batch_norm
-from plainvision.training.data import EvaluationBatches, TrainingBatches
 from plainvision.training.evaluation import Evaluation, evaluate
-from plainvision.training.images import absolute
 from plainvision.training.losses import Losses
-from plainvision.training.optimization import Optimization, seed_everything
-from plainvision.training.processes import TrainingInterrupted, leave_at_exit, stop_requested
+from plainvision.training.optimization import Optimization
 from plainvision.training.progress import TrainingProgress
 from plainvision.training.recipe import Recipe
 from plainvision.training.resumable import read_metrics

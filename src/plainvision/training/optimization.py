@@ -2,7 +2,6 @@
 
 import contextlib
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from timm.data.mixup import Mixup
@@ -12,6 +11,7 @@ from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 
+from plainvision.seeds import seed_everything
 from plainvision.training.recipe import Recipe
 
 
@@ -84,13 +84,6 @@ class Optimization:
         smoothing = self.recipe.label_smoothing
         targets = torch.full((len(labels), self.classes), smoothing / self.classes, device=labels.device)
         return targets.scatter_(1, labels[:, None], 1 - smoothing + smoothing / self.classes)
-
-
-def seed_everything(*key: int) -> None:
-    """Seed numpy, which mixes images, and torch, which drops units, by a key of numbers that are not negative."""
-    words = np.random.SeedSequence(key).generate_state(2)
-    np.random.seed(words[0])
-    torch.manual_seed(int(words[1]))
 
 
 def _mixup(recipe: Recipe, classes: int) -> Mixup | None:

@@ -11,38 +11,17 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from plainvision.data.settings import RECORDED, Augment, Data
 from plainvision.fields import ABOVE_ZERO, BELOW_ONE, FINITE, Ranges, check_ranges, from_plain
 from plainvision.training.techniques import TECHNIQUES, Technique
 
-# Before a recorded word that would open something: it is kept as text, and nothing opens it.
-RECORDED = "recorded:"
+__all__ = ["Augment", "Data", "Machine", "Option", "Recipe", "as_recorded"]
+
 _PLAIN_SPLIT = re.compile(r"\w[\w.+-]*(\[[\w:%]*\])?", re.ASCII)
 
 Option = bool | int | float | str | None
 
 # Least and largest value of each number, the bounds included.
-_DATA: Ranges = {
-    "train_per_class": (1, 10**9),
-    "validation_per_class": (1, 10**9),
-    "image_size": (8, 4096),
-    "crop_ratio": (0.1, 1.0),
-    "mean": (-1e3, 1e3),
-    "std": (1e-6, 1e3),
-    "workers": (0, 1024),
-    "max_pixels": (1, 10**10),
-}
-_AUGMENT: Ranges = {
-    "scale": (ABOVE_ZERO, 1.0),
-    "ratio": (0.01, 100.0),
-    "flip": (0.0, 1.0),
-    "color_jitter": (0.0, 10.0),
-    "random_erasing": (0.0, 1.0),
-    "mixup": (0.0, 1.0),
-    "cutmix": (0.0, 1.0),
-    "mix_probability": (0.0, 1.0),
-    "switch_probability": (0.0, 1.0),
-    "repeats": (1, 1000),
-}
 _MACHINE: Ranges = {
     "accumulate": (1, 10**6),
     "threads": (1, 4096),
@@ -68,94 +47,6 @@ _RECIPE: Ranges = {
     "bce_threshold": (0.0, 1.0),  # 1 is refused in other words
     "seed": (-(2**63), 2**63 - 1),
 }
-
-
-@dataclass(frozen=True)
-class Data:
-    """Where the images come from and at what size they are read."""
-
-    root: str = "digits"
-    """A folder of class folders, a .zip or .tar of one, `hfds/NAME`, `wds/SHARDS`, or `digits` (embedded)."""
-    validation_root: str | None = None
-    """Where the validation split is, when it is not under `root`."""
-    train_split: str = "train"
-    """Name of the training split: a folder under the root, or the split of a Hugging Face data set."""
-    validation_split: str = "validation"
-    """Name of the validation split."""
-    train_per_class: int | None = None
-    """Train on the first so many images of each class, in the order that they are found in; None takes all."""
-    validation_per_class: int | None = None
-    """Score the first so many images of each class; None takes all."""
-    image_size: int = 224
-    """Side of the square that a network sees, in pixels."""
-    channels: Literal[1, 3] = 3
-    """Colour channels: 1 for grey, 3 for RGB."""
-    crop_ratio: float = 0.875
-    """Evaluation: the share of the resized short side that the centre crop keeps."""
-    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-    """How images are resized."""
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    """Subtracted from pixels in [0, 1], one value per channel."""
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    """Divides the centred pixels, one value per channel."""
-    corrupt: Literal["skip", "stop"] = "skip"
-    """An image that cannot be read is named, counted and skipped, or stops the run."""
-    max_pixels: int = 89_478_485
-    """An image of more pixels counts as one that cannot be read: it would take too much memory."""
-    allow_pipes: bool = False
-    """Let `wds/` run the commands that an address such as `pipe:COMMAND` or `gs://...` stands for."""
-    workers: int = 4
-    """Processes that read images, beside the one that trains; 0 reads in the training process."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self, _DATA, "data.")
-        for name in ("root", "validation_root"):
-            given = getattr(self, name)
-            if given == "":
-                raise ValueError(f"data.{name} is empty. Give the folder of the images, or `digits`.")
-            place = os.path.abspath(given or "digits")
-            if place == os.path.dirname(place):
-                raise ValueError(f"data.{name} is {place}, all of this machine's files. Give the folder of the images.")
-        if len(self.mean) != self.channels or len(self.std) != self.channels:
-            raise ValueError(
-                f"data.mean has {len(self.mean)} values and data.std {len(self.std)}, for data.channels="
-                f"{self.channels}. Give one value per channel."
-            )
-
-
-@dataclass(frozen=True)
-class Augment:
-    """What training does to an image before the network sees it."""
-
-    scale: tuple[float, float] = (0.08, 1.0)
-    """Random resized crop: least and largest share of the image's area."""
-    ratio: tuple[float, float] = (0.75, 4 / 3)
-    """Random resized crop: least and largest aspect ratio."""
-    flip: float = 0.5
-    """Probability of a horizontal flip."""
-    policy: str | None = None
-    """timm's automatic augmentation, for instance `rand-m7-mstd0.5-inc1` (RandAugment); replaces colour jitter."""
-    color_jitter: float = 0.0
-    """Strength of colour jitter, when there is no policy."""
-    random_erasing: float = 0.0
-    """Probability of erasing a random rectangle."""
-    mixup: float = 0.0
-    """Mixup's alpha; 0 is off."""
-    cutmix: float = 0.0
-    """CutMix's alpha; 0 is off."""
-    mix_probability: float = 1.0
-    """Probability that a batch is mixed at all, when Mixup or CutMix is on."""
-    switch_probability: float = 0.5
-    """Probability of CutMix rather than Mixup, when both are on."""
-    repeats: int = 1
-    """How often each image appears in an epoch, augmented anew (repeated augmentation)."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self, _AUGMENT, "augment.")
-        for name in ("scale", "ratio"):
-            least, most = getattr(self, name)
-            if least > most:
-                raise ValueError(f"augment.{name}={(least, most)} must be the least and the largest, in this order.")
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def main(words: list[str]) -> None:
     from plainvision.commands.dynamic_verbs.outcomes import facts, place, read_outcomes, write
     from plainvision.commands.dynamic_verbs.tables import show_bounds
     from plainvision.dynamic.comparisons import bounds_row, rows_by_layers
-    from plainvision.dynamic.figures import layer_choice
+    from plainvision.figures.outcomes import layer_choice
 
     found = read_outcomes(arguments.outcomes, "bounds")
     if len(found) > 1 and arguments.figure is not None:

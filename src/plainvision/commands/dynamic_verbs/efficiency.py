@@ -15,8 +15,8 @@ import tyro
 from plainvision.commands import Table, parsed, show
 
 if TYPE_CHECKING:
-    from plainvision.dynamic.figures import Kind
     from plainvision.dynamic.outcomes import Outcomes
+    from plainvision.figures.outcomes import Kind
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def main(words: list[str]) -> None:
 
     from plainvision.commands.dynamic_verbs.outcomes import facts, place, read_outcomes, write
     from plainvision.commands.dynamic_verbs.tables import ORACLE, digits
-    from plainvision.dynamic import figures
+    from plainvision.figures import outcomes as figures
 
     found = read_outcomes(arguments.outcomes, "efficiency")
     json = place(arguments.json, "--json", arguments.outcomes[0], "efficiency.json")

@@ -80,7 +80,7 @@ def main(words: list[str]) -> None:
     from plainvision.commands.dynamic_verbs.outcomes import changed, facts, place, write
     from plainvision.commands.dynamic_verbs.progress import EvaluationProgress
     from plainvision.dynamic.evaluation import evaluate
-    from plainvision.dynamic.figures import unique_predictions
+    from plainvision.figures.outcomes import unique_predictions
 
     # As `plainvision.dynamic.evaluate` has it: the first one decides for all.
     processes = PartialState(cpu=not torch.accelerator.is_available())

@@ -90,9 +90,9 @@ def main(words: list[str]) -> None:
     from plainvision.commands.dynamic_verbs.outcomes import facts, place, write
     from plainvision.commands.dynamic_verbs.tables import show_bounds
     from plainvision.dynamic.comparisons import bounds_row
-    from plainvision.dynamic.figures import unique_predictions
+    from plainvision.figures.outcomes import unique_predictions
+    from plainvision.processes import TrainingInterrupted
     from plainvision.training.loop import train
-    from plainvision.training.processes import TrainingInterrupted
     from plainvision.training.weights_file import load_network
 
     # As `plainvision.training.loop` has it: the first one decides for all.

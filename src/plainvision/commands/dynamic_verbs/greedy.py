@@ -49,7 +49,7 @@ def main(words: list[str]) -> None:
 
     from plainvision.commands.dynamic_verbs.outcomes import facts, place, read_outcomes, write
     from plainvision.commands.dynamic_verbs.space import write_space
-    from plainvision.dynamic.figures import greedy_curves
+    from plainvision.figures.outcomes import greedy_curves
 
     found = read_outcomes(arguments.outcomes, "greedy")
     json = place(arguments.json, "--json", arguments.outcomes[0], "greedy.json")
@@ -82,7 +82,7 @@ def main(words: list[str]) -> None:
 
 def _curve(outcomes: "Outcomes", most: int | None) -> dict[str, Any]:
     """Return the best case with 1, 2, ... permutations, and which they are."""
-    from plainvision.dynamic.space import describe
+    from plainvision.layers.dynamic_conv import describe
 
     permutations = outcomes.permutations
     greedy = outcomes.greedy(min(most or len(permutations), len(permutations)))

@@ -66,8 +66,8 @@ def _of_one(outcomes: "Outcomes") -> "tuple[Figure, dict[str, Any]]":
 
     from plainvision.commands.dynamic_verbs.tables import ORACLE
     from plainvision.dynamic.comparisons import option_order
-    from plainvision.dynamic.figures_preferences import preferred_permutations
-    from plainvision.dynamic.space import describe
+    from plainvision.figures.preferences import preferred_permutations
+    from plainvision.layers.dynamic_conv import describe
 
     sites, permutations, default = [*outcomes.sites], outcomes.permutations, outcomes.default
     preferences, each = outcomes.preferences(), outcomes.each()
@@ -101,7 +101,7 @@ def _by_condition(several: "Collection[Outcomes]", series: Mapping[str, Mapping[
     from plainvision.commands.dynamic_verbs.outcomes import changed
     from plainvision.commands.dynamic_verbs.tables import ORACLE
     from plainvision.dynamic.comparisons import option_order
-    from plainvision.dynamic.figures_preferences import preference_by_scale
+    from plainvision.figures.preferences import preference_by_scale
 
     for attribute, row in series.items():
         shares = {f"{axis} {value:g}": options for value, options in row.items()}

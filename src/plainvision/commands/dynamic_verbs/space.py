@@ -90,9 +90,10 @@ def read_space(path: Path) -> "tuple[Space, tuple[str, ...]]":
         OSError: the file cannot be read.
         ValueError: it holds something else.
     """
-    from plainvision.dynamic.space import Permutation, Space
+    from plainvision.dynamic.space import Space
     from plainvision.fields import typed
     from plainvision.files import read_object
+    from plainvision.layers.dynamic_conv import Permutation
 
     wanted = "Give a file that `plainvision dynamic greedy --combine` wrote."
     if not path.is_file():

@@ -118,7 +118,7 @@ class RandomOptions(Technique):
     def step_start(self, state: "State") -> None:
         """Configure the network by the permutation of this step."""
         from plainvision.dynamic.levels import set_options
-        from plainvision.training.batch import derived_seed
+        from plainvision.seeds import derived_seed
 
         # A 32-bit number, beside which the few hundred permutations leave no bias worth mentioning.
         drawn = derived_seed(self.seed, state.step) % len(state.permutations)

@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from plainvision.training.batch import (
+from plainvision.data.decoding import decode, reason
+from plainvision.data.images import Role, class_lookup, fingerprint, local_or_remote, location, need, open_row
+from plainvision.data.rows import (
     MOST_IN_A_ROW,
     Batch,
     Failure,
@@ -24,16 +26,17 @@ from plainvision.training.batch import (
     Row,
     Sample,
     collate,
-    derived_seed,
     evaluation_transform,
     opened,
     training_transform,
 )
-from plainvision.training.decoding import decode, reason
-from plainvision.training.images import Role, class_lookup, fingerprint, local_or_remote, location, need, open_row
-from plainvision.training.processes import Loader
-from plainvision.training.recipe import Data, Recipe
-from plainvision.training.shards import Shards
+from plainvision.data.settings import Data
+from plainvision.data.shards import Shards
+from plainvision.processes import Loader
+
+if TYPE_CHECKING:
+    from plainvision.training.recipe import Recipe
+from plainvision.seeds import derived_seed
 
 
 def is_stream(root: str) -> bool:
@@ -60,7 +63,7 @@ class TrainingStream:
             than processes, or names no classes and neither does ``recipe.num_classes``.
     """
 
-    def __init__(self, recipe: Recipe, rank: int, processes: int) -> None:
+    def __init__(self, recipe: "Recipe", rank: int, processes: int) -> None:
         if recipe.augment.repeats > 1:
             raise ValueError(
                 f"augment.repeats={recipe.augment.repeats} needs images that can be read in any order, and "

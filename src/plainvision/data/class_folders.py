@@ -4,8 +4,8 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from plainvision.training.archives import Listing, names_of
-from plainvision.training.decoding import EXTENSIONS, is_image, looks_like_image
+from plainvision.data.archives import Listing, names_of
+from plainvision.data.decoding import EXTENSIONS, is_image, looks_like_image
 
 
 @dataclass(frozen=True)

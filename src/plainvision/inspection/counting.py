@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from plainvision.layers.eval_mode import eval_mode
+from plainvision.inspection.eval_mode import eval_mode
 
 
 def count_parameters(model: nn.Module) -> int:

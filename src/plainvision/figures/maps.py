@@ -7,6 +7,7 @@ the squares that they are, because a map says nothing finer; ``smooth`` blends n
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
@@ -17,9 +18,11 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from torch import Tensor
 
-from plainvision.explain.explanation import Explanation
 from plainvision.files import write_whole
 from plainvision.showing import shown
+
+if TYPE_CHECKING:
+    from plainvision.explain.explanation import Explanation
 
 FORMATS = (".png", ".pdf", ".svg")
 
@@ -35,7 +38,7 @@ _METHODS = {"attention": "attention", "gradcam": "Grad-CAM"}
 
 
 def class_maps(
-    explanations: Sequence[Explanation], *, titles: Sequence[str] = (), label: str = "", smooth: bool = False
+    explanations: "Sequence[Explanation]", *, titles: Sequence[str] = (), label: str = "", smooth: bool = False
 ) -> Figure:
     """Return a figure with a row per image: the picture, then its maps with classes and confidences.
 
@@ -66,7 +69,7 @@ def class_maps(
 
 
 def compare(
-    networks: Mapping[str, Sequence[Explanation]], *, titles: Sequence[str] = (), smooth: bool = False
+    networks: "Mapping[str, Sequence[Explanation]]", *, titles: Sequence[str] = (), smooth: bool = False
 ) -> Figure:
     """Return a figure with a column per image and a row per network: the first map of each, and its class.
 
@@ -165,11 +168,11 @@ class _Sheet:
                 x = self._left - _GAP - _LINE * (len(label) - number - 0.5)
                 self._text(x, y, line, _FAINT if number == len(label) - 1 else _INK, upright=True)
 
-    def picture(self, row: int, column: int, one: Explanation) -> None:
+    def picture(self, row: int, column: int, one: "Explanation") -> None:
         """Show the image itself."""
         self._tile(row, column, one).imshow(_rgb(one.picture))
 
-    def map(self, row: int, column: int, one: Explanation, values: Tensor, smooth: bool) -> None:
+    def map(self, row: int, column: int, one: "Explanation", values: Tensor, smooth: bool) -> None:
         """Show a map over its image."""
         tile = self._tile(row, column, one)
         tile.imshow(_overlay(one.picture, values, smooth))
@@ -188,7 +191,7 @@ class _Sheet:
         for number, line in enumerate(reversed(lines)):
             self._text(self._middle(column), self._tops[0] - _LINE * (number + 0.5), line, _FAINT)
 
-    def _tile(self, row: int, column: int, one: Explanation) -> Axes:
+    def _tile(self, row: int, column: int, one: "Explanation") -> Axes:
         """Return axes at a place, in the shape of the image; a low one stands at the bottom, by its caption."""
         height = _height(one)
         top = self._tops[row] + self._heights[row] - height
@@ -230,7 +233,7 @@ class _Sheet:
         )
 
 
-def _titles(titles: Sequence[str], explanations: Sequence[Explanation]) -> list[list[str]]:
+def _titles(titles: Sequence[str], explanations: "Sequence[Explanation]") -> list[list[str]]:
     """Return each image's title in lines, none where there are no titles."""
     if not explanations or (titles and len(titles) != len(explanations)):
         raise ValueError(
@@ -240,11 +243,11 @@ def _titles(titles: Sequence[str], explanations: Sequence[Explanation]) -> list[
     return [_folded(title) for title in titles] or [[] for _ in explanations]
 
 
-def _answer(one: Explanation) -> list[str]:
+def _answer(one: "Explanation") -> list[str]:
     return [f"{name} ({value:.1%})" for name, value in zip(one.classes, one.confidences, strict=True)]
 
 
-def _captions(one: Explanation) -> list[list[str]]:
+def _captions(one: "Explanation") -> list[list[str]]:
     """Return the lines beneath each map: its class, or all classes beneath a map that serves them all."""
     each = [_folded(text) for text in _answer(one)]
     return each if len(one.maps) == len(each) else [[line for lines in each for line in lines]]
@@ -269,7 +272,7 @@ def _inches(text: str) -> float:
     return points / 72
 
 
-def _height(one: Explanation) -> float:
+def _height(one: "Explanation") -> float:
     """Return how high a tile is, in inches."""
     return _TILE * one.picture.shape[1] / one.picture.shape[2]
 

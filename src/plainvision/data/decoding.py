@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from plainvision.training.recipe import Data
+from plainvision.data.settings import Data
 
 _ENDINGS = Image.registered_extensions()
 # No other decoder is started, whatever a file claims to be: some of Pillow's run other programs.

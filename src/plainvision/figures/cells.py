@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path
 
+from plainvision.figures.cells_layout import Layout, lay_out
 from plainvision.search.genotype import Cell, Genotype
-from plainvision.search.layout import Layout, lay_out
 from plainvision.search.space import INPUTS, has_parameters, reductions
 
 # Inches.

@@ -19,7 +19,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from plainvision.training.decoding import check_bytes, looks_like_image
+from plainvision.data.decoding import check_bytes, looks_like_image
 
 # What systems and programs leave in folders; those whose names begin with a dot are passed over too.
 _CLUTTER = frozenset(

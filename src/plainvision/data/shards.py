@@ -21,12 +21,13 @@ from urllib.request import urlopen
 
 from PIL import Image
 
+from plainvision.data.archives import StrictTarInfo
+from plainvision.data.decoding import check_bytes, decode, looks_like_image, reason
+from plainvision.data.images import Role, location, need
+from plainvision.data.rows import Row
+from plainvision.data.settings import Data
 from plainvision.fields import from_plain
-from plainvision.training.archives import StrictTarInfo
-from plainvision.training.batch import Row, derived_seed
-from plainvision.training.decoding import check_bytes, decode, looks_like_image, reason
-from plainvision.training.images import Role, location, need
-from plainvision.training.recipe import Data
+from plainvision.seeds import derived_seed
 
 _BUFFER, _FIRST = 8192, 2048  # images among which a stream is shuffled, and those it waits for
 _SECONDS = 60  # without an answer

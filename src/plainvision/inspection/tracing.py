@@ -12,9 +12,9 @@ from torch import Tensor, fx, nn
 from torch._dynamo.eval_frame import OptimizedModule
 from torch.optim.swa_utils import AveragedModel
 
+from plainvision.inspection.eval_mode import eval_mode
 from plainvision.layers.attention_pool import Pooling
 from plainvision.layers.dynamic_conv import DynamicLayer
-from plainvision.layers.eval_mode import eval_mode
 from plainvision.layers.fusable import BatchNorm, Fusable
 
 

@@ -20,9 +20,8 @@ from matplotlib.path import Path
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FuncFormatter
 
-from plainvision.dynamic.figures import FONT, GREY, INK, PALE, TWO_COLUMNS, legend, plain
-from plainvision.dynamic.space import ATTRIBUTES, Permutation, describe
-from plainvision.layers.dynamic_conv import Option
+from plainvision.figures.outcomes import FONT, GREY, INK, PALE, TWO_COLUMNS, legend, plain
+from plainvision.layers.dynamic_conv import ATTRIBUTES, Option, Permutation, describe
 from plainvision.showing import shown
 
 Series = Mapping[float, Mapping[str, Mapping[Any, float]]]

@@ -1,0 +1,1 @@
+"""Images in, tensors out: settings, readers of every source, rows and batches."""

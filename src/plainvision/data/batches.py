@@ -1,0 +1,333 @@
+"""Batches for training and evaluation.
+
+What a training batch holds is a function of (seed, epoch, position in the epoch) and of nothing else: not of
+the workers, the processes, or the step at which a resumed run starts.
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from plainvision.data.images import Images, class_lookup, location, open_images
+from plainvision.data.rows import (
+    MOST_IN_A_ROW,
+    Batch,
+    Failure,
+    Reader,
+    Sample,
+    collate,
+    evaluation_transform,
+    opened,
+    training_transform,
+)
+from plainvision.data.settings import Data
+from plainvision.data.streams import EvaluationStream, TrainingStream, is_stream
+from plainvision.processes import Loader
+from plainvision.seeds import derived_seed
+
+if TYPE_CHECKING:
+    from plainvision.training.recipe import Recipe
+
+__all__ = ["Batch", "EvaluationBatches", "TrainingBatches"]
+
+
+class TrainingBatches:
+    """The training batches of a recipe, this process's share of each.
+
+    Of every batch of B images, process ``rank`` of P gets rows [rank * B / P, (rank + 1) * B / P). An image
+    that cannot be read is replaced by the next one of the epoch's order that can, so a batch is always full.
+
+    Attributes:
+        classes: names of the classes; a label is an index into them. Sorted, except that a Hugging Face data
+            set keeps its own order.
+        images_per_epoch: how many images an epoch has, repeats included, before the last partial batch is
+            dropped.
+        steps_per_epoch: how many whole batches that makes.
+        fingerprint: hash of the images' names and labels, the same on every process; of a stream, of its shards'
+            names and lengths.
+
+    Raises:
+        FileNotFoundError, ValueError: the images, or the recipe's split of them into batches, cannot work.
+        ImportError: the package that reads ``recipe.data.root`` is not installed.
+    """
+
+    def __init__(self, recipe: "Recipe", *, rank: int = 0, processes: int = 1) -> None:
+        _check_shares(recipe, processes)
+        stream = is_stream(recipe.data.root)
+        self._epochs: TrainingStream | _Epochs = (TrainingStream if stream else _Epochs)(recipe, rank, processes)
+        self.classes = self._epochs.classes
+        self.images_per_epoch = self._epochs.images_per_epoch
+        self.steps_per_epoch = self.images_per_epoch // recipe.batch_size
+        if len(self.classes) < 2:
+            raise ValueError(
+                f"data.root={recipe.data.root!r} has a single class, {self.classes[0]!r}: there is nothing "
+                "to tell apart. Check that each class has its own folder, as SPLIT/CLASS/image.jpg."
+            )
+        if self.steps_per_epoch == 0:
+            raise ValueError(
+                f"batch_size={recipe.batch_size} but only {self.images_per_epoch} images to train with: not "
+                f"one batch is full. Set batch_size to {self.images_per_epoch} or less, or raise "
+                "augment.repeats."
+            )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return self._epochs.fingerprint()
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """Return the batches of ``epoch``, from ``start_step`` on.
+
+        Images before ``start_step`` are not read, except from a stream, which has to be read from its
+        beginning. One epoch is read at a time: beginning the next ends the one before.
+
+        Raises:
+            ValueError: ``start_step`` lies behind the end; and, while reading, an image is damaged and
+                ``data.corrupt`` is "stop", or no image can be read.
+        """
+        if not 0 <= start_step <= self.steps_per_epoch:
+            raise ValueError(
+                f"start_step={start_step} lies outside an epoch of {self.steps_per_epoch} steps. The run "
+                "that is being resumed had other data or another batch_size: restore those."
+            )
+        return self._epochs.batches(epoch, start_step, self.steps_per_epoch)
+
+
+class EvaluationBatches:
+    """The validation images, each exactly once over all processes; an unreadable one is left out and named.
+
+    ``batch_size`` counts this process's images. Labels are indices into ``classes``, the training classes;
+    without them the training images at ``data.root`` are asked, and, where there are none, the validation
+    images.
+
+    Raises:
+        FileNotFoundError, ValueError: the images cannot be found, or have a class that training lacks.
+        ImportError: the package that reads the root is not installed.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        *,
+        batch_size: int,
+        classes: tuple[str, ...] | None = None,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self._where = location(data, "validation")
+        self._batches: EvaluationStream | Loader[Sample | Failure]
+        if is_stream(self._where[0]):
+            stream = EvaluationStream(data, batch_size, classes, rank, processes)
+            self.classes, self._batches = stream.classes, stream
+            return
+        images = open_images(data, "validation")
+        self.classes = classes or _training_classes(data) or images.classes
+        labels = class_lookup(images.classes, self.classes, data)[images.labels]
+        self._batches = _evaluation_loader(
+            _EvaluationImages(images, labels, np.arange(rank, len(labels), processes), data), batch_size
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The hash of the names and labels of all processes' images; of a stream, of what describes it."""
+        source: Any = self._batches if isinstance(self._batches, EvaluationStream) else self._batches.dataset
+        return source.fingerprint()
+
+    @property
+    def images(self) -> int | None:
+        """How many images there are, None for a stream, which does not know."""
+        return None if isinstance(self._batches, EvaluationStream) else len(self._batches.dataset)  # type: ignore[arg-type]
+
+    def part(self, first: int, last: int) -> Iterator[Batch]:
+        """Yield batches of the images from number ``first`` to before ``last`` alone; no other one is read.
+
+        A batch whose images are all unreadable has none, but names them.
+
+        Raises:
+            TypeError: the images are a stream, which has to be read from its beginning.
+        """
+        if isinstance(self._batches, EvaluationStream):
+            raise TypeError(f"the stream {self._where[0]!r} has to be read from its beginning")
+        images = self._batches.dataset
+        assert isinstance(images, _EvaluationImages)
+        assert self._batches.batch_size is not None
+        yield from map(opened, _evaluation_loader(images.part(first, last), self._batches.batch_size))
+
+    def __len__(self) -> int:
+        """Return the number of this process's batches, or one fewer for each whose images are all unreadable.
+
+        Raises:
+            TypeError: the images are a stream, whose batches are known only when they have been read.
+        """
+        if isinstance(self._batches, EvaluationStream):
+            raise TypeError(f"the batches of the stream {self._where[0]!r} cannot be counted before they are read")
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        held: Batch | None = None
+        orphans: tuple[str, ...] = ()  # named with the next batch, when a whole one is unreadable
+        for one in self._batches:
+            batch = opened(one)
+            if not batch.names:
+                orphans += batch.skipped
+                continue
+            if held is not None:
+                yield held
+            held, orphans = replace(batch, skipped=orphans + batch.skipped), ()
+        if held is not None:
+            yield replace(held, skipped=held.skipped + orphans)
+        elif orphans:
+            raise ValueError(_all_unreadable(orphans, *self._where))
+
+
+class _Epochs:
+    """The epochs of images that can be read in any order."""
+
+    def __init__(self, recipe: "Recipe", rank: int, processes: int) -> None:
+        images = open_images(recipe.data, "train")
+        self.classes, self.fingerprint = images.classes, images.fingerprint
+        self.images_per_epoch = len(images.labels) * recipe.augment.repeats
+        self._steps = _Steps(recipe.batch_size, rank, processes)
+        workers = recipe.data.workers
+        self._loader: Loader[Sample | Failure] = Loader(
+            _TrainingImages(images, recipe),
+            batch_sampler=self._steps,
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=workers > 0,
+            generator=torch.Generator(),  # else the loader draws from the random numbers of training
+        )
+        self._turn = 0
+
+    def batches(self, epoch: int, start: int, steps: int) -> Iterator[Batch]:
+        self._turn += 1
+        turn = self._turn
+        self._steps.epoch, self._steps.range = epoch, range(start, steps)
+        for batch in self._loader:
+            yield opened(batch)
+            # Persistent workers serve one iterator; an old one would now steal the new one's batches.
+            if turn != self._turn:
+                raise RuntimeError(f"epoch {epoch} is over: another call of epoch() has begun. Finish one first.")
+
+
+class _Steps:
+    """A batch sampler: the keys (epoch, position) of this process's share of each step."""
+
+    def __init__(self, batch_size: int, rank: int, processes: int) -> None:
+        self._batch_size = batch_size
+        self._share = batch_size // processes
+        self._first = rank * self._share
+        self.epoch = 0
+        self.range = range(0)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch = self.epoch
+        for step in self.range:
+            first = step * self._batch_size + self._first
+            yield [(epoch, position) for position in range(first, first + self._share)]
+
+
+class _TrainingImages(Dataset[Sample | Failure]):
+    """The image at (epoch, position): the key says everything, so a worker needs no state of its own."""
+
+    def __init__(self, images: Images, recipe: "Recipe") -> None:
+        self._images = images
+        self._labels = images.labels
+        self._where = location(recipe.data, "train")
+        self._reader = Reader(recipe.data, training_transform(recipe.data, recipe.augment))
+        self._repeats = recipe.augment.repeats
+        self._seed = recipe.seed
+        self._order: tuple[int, np.ndarray] | None = None
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | Failure:
+        epoch, position = key
+        order = self._order_of(epoch)
+        unreadable: dict[int, str] = {}
+        for index in (int(order[place % len(order)]) for place in range(position, position + len(order))):
+            if index in unreadable:  # another of its repeats
+                continue
+            row = self._reader(self._images.row(index), derived_seed(self._seed, epoch, position))
+            if isinstance(row, Failure):
+                return row
+            if row.image is not None:
+                return replace(row, skipped=tuple(unreadable.values()))
+            (unreadable[index],) = row.skipped
+            if len(unreadable) == MOST_IN_A_ROW:
+                break
+        return Failure(_all_unreadable(tuple(unreadable.values()), *self._where))
+
+    def _order_of(self, epoch: int) -> np.ndarray:
+        if self._order is None or self._order[0] != epoch:
+            shuffled = np.random.default_rng(derived_seed(self._seed, epoch)).permutation(len(self._labels))
+            # An image's repeats are neighbours, so that they meet in one batch: that is the technique.
+            self._order = epoch, np.repeat(shuffled, self._repeats)
+        return self._order[1]
+
+
+class _EvaluationImages(Dataset[Sample | Failure]):
+    def __init__(self, images: Images, labels: np.ndarray, chosen: np.ndarray, data: Data) -> None:
+        self._images = images
+        self._labels = labels
+        self._chosen = chosen
+        self._reader = Reader(data, evaluation_transform(data))
+        self.workers = data.workers
+
+    def fingerprint(self) -> str:
+        return self._images.fingerprint()
+
+    def part(self, first: int, last: int) -> "_EvaluationImages":
+        part = copy.copy(self)
+        part._chosen = self._chosen[first:last]
+        return part
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, row: int) -> Sample | Failure:
+        index = int(self._chosen[row])
+        return self._reader(self._images.row(index)._replace(label=int(self._labels[index])))
+
+
+def _evaluation_loader(images: _EvaluationImages, batch_size: int) -> Loader[Sample | Failure]:
+    return Loader(
+        images,
+        batch_size=batch_size,
+        num_workers=images.workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # else the loader draws from the random numbers of training
+    )
+
+
+def _training_classes(data: Data) -> tuple[str, ...] | None:
+    if is_stream(data.root):
+        return None
+    try:
+        return open_images(replace(data, corrupt="skip"), "train").classes
+    except (FileNotFoundError, ValueError):  # a machine that only evaluates may lack the training images
+        return None
+
+
+def _check_shares(recipe: "Recipe", processes: int) -> None:
+    passes = recipe.machine.accumulate
+    if recipe.batch_size % (processes * passes):
+        accumulating = f" in {passes} passes each (machine.accumulate)" if passes > 1 else ""
+        below = recipe.batch_size // (processes * passes) * processes * passes
+        raise ValueError(
+            f"batch_size={recipe.batch_size} cannot be shared equally by {processes} "
+            f"processes{accumulating}: it must be a multiple of {processes * passes}. Set "
+            f"batch_size={below or processes * passes}, for instance."
+        )
+
+
+def _all_unreadable(unreadable: tuple[str, ...], root: str, split: str) -> str:
+    return (
+        f"no image of {root!r}, split {split!r}, can be read: {len(unreadable)} in a row failed, the first "
+        f"of them {unreadable[0]}. Check the files, and the disk or network that they are on."
+    )

@@ -1,0 +1,318 @@
+"""Where images come from that can be read in any order: class folders, Hugging Face data sets, the digits."""
+
+import abc
+import hashlib
+import importlib
+import os
+import unicodedata
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from PIL import Image
+
+from plainvision.data.archives import Listing, open_store
+from plainvision.data.class_folders import find_classes, has_folder, in_order, told
+from plainvision.data.decoding import decode
+from plainvision.data.rows import Row
+from plainvision.data.settings import RECORDED, Data
+
+Role = Literal["train", "validation"]
+
+
+class Images(abc.ABC):
+    """Labelled images, read by index in any process; ``labels`` (N,) int64 are indices into ``classes``."""
+
+    classes: tuple[str, ...]
+    labels: np.ndarray
+
+    @abc.abstractmethod
+    def name(self, index: int) -> str:
+        """Return what the image is called in messages."""
+
+    @abc.abstractmethod
+    def read(self, index: int, mode: str) -> Image.Image:
+        """Return the decoded image, in Pillow's ``mode``; a damaged one may raise anything."""
+
+    def row(self, index: int) -> Row:
+        """Return the image, not yet decoded, with its name and its label."""
+        return Row(partial(self.read, index), self.name(index), int(self.labels[index]))
+
+    def fingerprint(self) -> str:
+        """Return the hash of all names and labels, which changes with the images."""
+        return fingerprint(map(self.name, range(len(self.labels))), self.labels)
+
+
+def fingerprint(names: Iterable[str], labels: Iterable[int]) -> str:
+    """Return the SHA-256 of names and their labels, in their order."""
+    digest = hashlib.sha256()
+    for name, label in zip(names, labels, strict=True):
+        digest.update(f"{label} {name}\0".encode(errors="surrogatepass"))  # a file's name may be no UTF-8
+    return digest.hexdigest()
+
+
+def open_images(data: Data, role: Role) -> Images:
+    """Return the training or the validation images of ``data``, of each class as many as ``data`` asks for.
+
+    Raises:
+        FileNotFoundError: there is nothing at the root.
+        ValueError: the root does not hold that split, or not in class folders.
+        ImportError: the package that reads such a root is not installed.
+    """
+    images = _open(data, role)
+    most = data.train_per_class if role == "train" else data.validation_per_class
+    return images if most is None else _First(images, most)
+
+
+def _open(data: Data, role: Role) -> Images:
+    root, _ = location(data, role)
+    if root == "digits":
+        return _Digits(role)
+    if root.startswith("hfds/"):
+        return _HuggingFace(data, role)
+    return _Files(data, role)
+
+
+def location(data: Data, role: Role) -> tuple[str, str]:
+    """Return the root and the split of the training or the validation images.
+
+    Raises:
+        ValueError: the split has no name, or only a file of weights says where the images are.
+    """
+    split = data.train_split if role == "train" else data.validation_split
+    if not split:
+        raise ValueError(
+            f"data.{role}_split is empty. Give the name of a folder or a split; class folders that lie in no such "
+            "folder are found under any name."
+        )
+    root = data.root if role == "train" else data.validation_root or data.root
+    for option, word in (("root", root), (f"{role}_split", split)):
+        if word.startswith(RECORDED):
+            raise ValueError(
+                f"the file of the network records data.{option} as {word.removeprefix(RECORDED)!r}, and a file opens "
+                f"nothing by itself. Give the images with --data.{option.replace('_', '-')}."
+            )
+    return root, split
+
+
+def absolute(data: Data) -> Data:
+    """Return the data with folders and archives written in full, so that they are found from another folder too."""
+    validation = None if data.validation_root is None else _absolute(data.validation_root)
+    return replace(data, root=_absolute(data.root), validation_root=validation)
+
+
+def _absolute(root: str) -> str:
+    kind, slash, place = root.partition("/")
+    if (
+        root == "digits"
+        or root.startswith(RECORDED)
+        or (kind in ("hfds", "hfids") and not place.startswith((".", "~")))
+    ):
+        return root
+    if kind in ("hfds", "hfids", "wds") and slash:
+        return root if ":" in place else f"{kind}/{Path(place).expanduser().absolute()}"
+    path = Path(root).expanduser()
+    return str(path.absolute()) if path.exists() else root  # a wrong one is named as it was given
+
+
+def class_lookup(own: tuple[str, ...], classes: tuple[str, ...], data: Data) -> np.ndarray:
+    """Return, for each of the validation images' own classes, its index in the training ``classes``.
+
+    Raises:
+        ValueError: training does not have one of them.
+    """
+    index = {_spelt(name): number for number, name in enumerate(classes)}
+    extra = [name for name in own if _spelt(name) not in index]
+    if extra:
+        root, split = location(data, "validation")
+        raise ValueError(
+            f"validation ({root!r}, split {split!r}) has the class {', '.join(map(repr, extra[:5]))}"
+            f"{f' and {len(extra) - 5} more' if len(extra) > 5 else ''}, which training does not have. Its "
+            f"{len(classes)} classes are "
+            f"{', '.join(map(repr, classes[:10]))}{', ...' if len(classes) > 10 else ''}. "
+            "Remove the images of that class, or train with it too."
+        )
+    return np.array([index[_spelt(name)] for name in own], dtype=np.int64)
+
+
+def _spelt(name: str) -> str:
+    """Return one of the spellings that Unicode has for a name."""
+    return unicodedata.normalize("NFC", name)
+
+
+def need(package: str, root: str) -> Any:
+    """Import an optional package.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ImportError(
+            f'{root!r} needs the package `{package}`, which is not installed. pip install "plainvision[stream]"'
+        ) from error
+
+
+class _First(Images):
+    """The first images of each class."""
+
+    def __init__(self, images: Images, most: int) -> None:
+        self._images = images
+        places = [np.flatnonzero(images.labels == label)[:most] for label in range(len(images.classes))]
+        self._chosen = np.sort(np.concatenate(places))
+        self.classes = images.classes
+        self.labels = images.labels[self._chosen]
+
+    def name(self, index: int) -> str:
+        return self._images.name(int(self._chosen[index]))
+
+    def read(self, index: int, mode: str) -> Image.Image:
+        return self._images.read(int(self._chosen[index]), mode)
+
+
+class _Files(Images):
+    def __init__(self, data: Data, role: Role) -> None:
+        root, split = location(data, role)
+        self._store = open_store(root, split)
+        listing, self._store.listing = self._store.listing, Listing()  # it need not go to each process that reads
+        # Class folders without a split are taken only where training and validation stay apart.
+        plain = data.validation_root is not None or (role == "validation" and not has_folder(listing, data.train_split))
+        found = find_classes(listing, split, where=repr(root), option=f"data.{role}_split", plain=plain)
+        if found.left_out and data.corrupt == "stop":
+            raise ValueError(told(found.left_out, repr(root), split))
+        if found.left_out:
+            warnings.warn(told(found.left_out, repr(root), split), stacklevel=2)
+        self.classes = tuple(found.classes)
+        self.labels = np.repeat(np.arange(len(found.classes)), [len(paths) for paths in found.classes.values()])
+        self._paths = [path for paths in found.classes.values() for path in paths]
+        self._stored = found.stored
+        self._max_pixels = data.max_pixels
+
+    def name(self, index: int) -> str:
+        return self._store.name(self._paths[index])
+
+    def read(self, index: int, mode: str) -> Image.Image:
+        path = self._paths[index]
+        return decode(self._store.open(self._stored.get(path, path), self._max_pixels), mode, self._max_pixels)
+
+
+class _HuggingFace(Images):
+    """A split in the data set's own order, with its own order of classes, which published networks follow."""
+
+    def __init__(self, data: Data, role: Role) -> None:
+        root, self._split = location(data, role)
+        datasets = need("datasets", root)
+        self._source = local_or_remote(root)
+        self._max_pixels = data.max_pixels
+        try:
+            rows = datasets.load_dataset(self._source, split=self._split)
+        except (ValueError, RuntimeError) as error:  # also a folder with a script, which the library does not run
+            raise ValueError(f"cannot read {root!r}: {error} Name the split in data.{role}_split.") from error
+        self._image, label = _columns(rows.features, datasets, root)
+        # Left undecoded, an image is its bytes or its path.
+        self._rows = rows.cast_column(self._image, datasets.Image(decode=False))
+        chunks = self._rows.data[self._image].chunks  # without their bytes, which may be many
+        self._paths = [path for chunk in chunks for path in chunk.field("path").to_pylist()]
+        values = rows.with_format("numpy")[label][:]
+        if isinstance(rows.features[label], datasets.ClassLabel):
+            self.classes, self.labels = tuple(rows.features[label].names), np.asarray(values, dtype=np.int64)
+        else:
+            names, numbers = np.unique(values, return_inverse=True)
+            self.classes = tuple(in_order(map(str, names)))
+            places = np.array([self.classes.index(str(name)) for name in names], dtype=np.int64)
+            self.labels = places[numbers] if len(places) else numbers
+        if len(self.labels) == 0 or self.labels.min() < 0:
+            raise ValueError(
+                f"{root!r}: the split {self._split!r} has "
+                f"{'images without labels' if len(self.labels) else 'no images'}. Name another in data.{role}_split."
+            )
+
+    def name(self, index: int) -> str:
+        path = self._paths[index]
+        if not path:
+            return f"{self._split}/{index:08d}"
+        # A folder on disk is known by absolute paths: keep what says which image it is.
+        return os.path.relpath(path, Path(self._source).resolve().parent) if os.path.isabs(path) else path
+
+    def read(self, index: int, mode: str) -> Image.Image:
+        return decode(open_row(self._rows[index][self._image], self._source), mode, self._max_pixels)
+
+
+class _Digits(Images):
+    """scikit-learn's 1,797 handwritten digits, grey and 8x8: 1,437 to train with and 360 to validate with."""
+
+    def __init__(self, role: Role) -> None:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+
+        digits = load_digits()
+        every = np.arange(len(digits.target))
+        train, validation = train_test_split(every, test_size=360, random_state=0, stratify=digits.target)
+        self._chosen = np.sort(train if role == "train" else validation)
+        self._role = role
+        self._pixels = np.round(digits.images[self._chosen] * (255 / 16)).astype(np.uint8)
+        self.classes = tuple(str(digit) for digit in range(10))
+        self.labels = digits.target[self._chosen].astype(np.int64)
+
+    def name(self, index: int) -> str:
+        return f"digits/{self._role}/{self._chosen[index]:04d}"
+
+    def read(self, index: int, mode: str) -> Image.Image:
+        return Image.fromarray(self._pixels[index]).convert(mode)
+
+
+def local_or_remote(root: str) -> str:
+    """Return what follows `hfds/` or `hfids/`: a name on the Hub, or a folder with `~` written out.
+
+    Raises:
+        FileNotFoundError: it is written as a folder and there is none.
+    """
+    source = root.partition("/")[2]
+    if not source.startswith(("/", ".", "~")):
+        return source
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(
+            f"there is no data set at {root!r}: no such folder as {source!r}. Correct data.root, or write "
+            "hfds/NAME for a data set on the Hugging Face Hub."
+        )
+    return str(path)
+
+
+def open_row(image: dict[str, Any], source: str) -> BinaryIO:
+    """Return the file of an image that a Hugging Face data set left undecoded.
+
+    Raises:
+        ValueError: the row names a file that is not part of the data set.
+    """
+    if image["bytes"]:
+        return BytesIO(image["bytes"])
+    from datasets import config
+    from datasets.utils.file_utils import xopen
+
+    path = str(image["path"])
+    places = (os.path.abspath(source), Path(source).resolve(), config.HF_CACHE_HOME, config.HF_DATASETS_CACHE)
+    end = path.split("::")[-1]  # behind the members of archives
+    if not end.startswith("hf://") and not any(Path(os.path.abspath(end)).is_relative_to(place) for place in places):
+        raise ValueError("its row names a file outside of the data set")
+    return xopen(path, "rb")
+
+
+def _columns(features: Any, datasets: Any, root: str) -> tuple[str, str]:
+    """Return the names of the image column and the label column."""
+    images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+    image = "image" if "image" in images else images[0] if len(images) == 1 else None
+    label = "label" if "label" in features else labels[0] if len(labels) == 1 else None
+    if image is None or label is None:
+        raise ValueError(
+            f"cannot tell which columns of {root!r} hold the image and the class: it has "
+            f"{', '.join(features)}. Save a copy whose columns are called `image` and `label`."
+        )
+    return image, label
