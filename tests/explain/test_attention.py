@@ -88,7 +88,7 @@ def test_a_single_tokens_map_is_the_softmax_less_its_own_share(images):
     keys = pool.norm1(torch.cat([pool.token.expand(2, 1, -1), patches], dim=1))
     scores = pool.q(pool.norm1(pool.token)) @ pool.k(keys).transpose(1, 2) / 8**0.5
     shares = scores.softmax(-1)[:, 0]
-    assert (shares[:, 0] > 1e-3).all()
+    assert (shares[:, 0] > 1e-5).all()  # ten times what the comparison would overlook
     expected = shares[:, 1:] / shares[:, 1:].sum(1, keepdim=True)
     torch.testing.assert_close(attention_maps(model, images), expected.unflatten(1, (8, 12)))
 
