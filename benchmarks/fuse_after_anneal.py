@@ -18,7 +18,7 @@ from claim import at_least, conclude
 
 import plainvision as pv
 from plainvision.bench import comparison, measure_training_step
-from plainvision.surgery.fuse import merge_pairs
+from plainvision.surgery.fusing import merge_pairs
 
 CLAIM = "a training step of VanillaNet-6 is at least 1.5 times as fast once its linear pairs are merged"
 CLAIMED = 1.5

@@ -24,7 +24,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import plainvision as pv
 from plainvision.bench import Measurement, as_table, comparison, measure, measure_training_step
-from plainvision.surgery.fuse import fold
+from plainvision.surgery.fusing import fold
 
 CLAIM = "once compiled, R50-hybrid is at least 1.3 and R50-max at least 1.5 times as fast as ResNet-50"
 FASTER = {"resnet50_hybrid": 1.3, "resnet50_max": 1.5}

@@ -30,7 +30,7 @@ def test_every_name_resolves_in_any_order(order):
     found = python(
         "-c",
         f"import plainvision as pv\nfor name in {order}(pv.__all__): getattr(pv, name)\n"
-        "import plainvision.surgery.fuse, plainvision.surgery.linear_pairs, plainvision.bench.measure\n"
+        "import plainvision.surgery.fusing, plainvision.surgery.pairs, plainvision.bench.measure\n"
         "import plainvision.explain.gradcam\n"
         "rooms = {name: getattr(pv, name) for name in pv.__all__ if isinstance(getattr(pv, name), type(pv))}\n"
         "print(*rooms)\n"

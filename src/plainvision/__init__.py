@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from plainvision.layers.linear_pair import set_slope
     from plainvision.models.loading import load_checkpoint
     from plainvision.models.registry import create_model, list_models
-    from plainvision.surgery.fuse import fuse
+    from plainvision.surgery.fusing import fuse
 
 __version__ = "0.1.0"
 
@@ -43,7 +43,7 @@ _WHERE = {
     "attention_maps": "plainvision.explain.attention",
     "card": "plainvision.cards",
     "create_model": "plainvision.models.registry",
-    "fuse": "plainvision.surgery.fuse",
+    "fuse": "plainvision.surgery.fusing",
     "list_models": "plainvision.models.registry",
     "load_checkpoint": "plainvision.models.loading",
     "set_slope": "plainvision.layers.linear_pair",

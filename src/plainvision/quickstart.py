@@ -16,7 +16,7 @@ from plainvision.bench.report import Page
 from plainvision.data.batches import EvaluationBatches
 from plainvision.models.registry import create_model
 from plainvision.recipes import get_recipe
-from plainvision.surgery.fuse import FusionReport, fuse
+from plainvision.surgery.fusing import FusionReport, fuse
 from plainvision.training.evaluation import Evaluation, Prediction, evaluate
 from plainvision.training.loop import train
 from plainvision.training.recipe import Data

@@ -12,7 +12,7 @@ from plainvision.search.operations import operation
 from plainvision.search.skeleton import Place
 from plainvision.search.space import NONE
 from plainvision.search.supernet import SearchCell, Supernet
-from plainvision.surgery.fuse import fuse
+from plainvision.surgery.fusing import fuse
 
 
 @pytest.mark.parametrize("name", [name for name in OPERATIONS if name != NONE])

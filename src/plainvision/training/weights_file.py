@@ -16,7 +16,7 @@ from plainvision.models.described import bounded, build_outline, check_descripti
 from plainvision.models.loading import load_checkpoint
 from plainvision.models.reading import read_safetensors, save_tensors
 from plainvision.models.registry import create_model
-from plainvision.surgery.fuse import fold
+from plainvision.surgery.fusing import fold
 from plainvision.training.recipe import Recipe, as_recorded
 
 _KEY = "plainvision"

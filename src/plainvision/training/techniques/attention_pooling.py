@@ -18,6 +18,6 @@ class AttentionPooling(Technique):
 
     def build(self, model: "nn.Module") -> "nn.Module":
         """Return the network with attention pooling."""
-        from plainvision.surgery.attention_pooling import attention_pooling
+        from plainvision.surgery.pooling import attention_pooling
 
         return attention_pooling(model, self.per_class)

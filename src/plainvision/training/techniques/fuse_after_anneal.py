@@ -31,7 +31,7 @@ class FuseAfterAnneal(Technique):
     def reshape(self, model: "nn.Module", epoch: int) -> "nn.Module":
         """Return ``model`` with merged pairs, once they are linear."""
         from plainvision.layers.linear_pair import LinearPair
-        from plainvision.surgery.fuse import merge_pairs
+        from plainvision.surgery.fusing import merge_pairs
 
         pairs = [module for module in model.modules() if isinstance(module, LinearPair)]
         linear = bool(pairs) and all(pair.slope.item() == 1 for pair in pairs)

@@ -15,6 +15,6 @@ class LinearPairs(Technique):
 
     def build(self, model: "nn.Module") -> "nn.Module":
         """Return the network with linear pairs."""
-        from plainvision.surgery.linear_pairs import linear_pairs
+        from plainvision.surgery.pairs import linear_pairs
 
         return linear_pairs(model)

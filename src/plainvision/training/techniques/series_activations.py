@@ -23,6 +23,6 @@ class SeriesActivations(Technique):
 
     def build(self, model: "nn.Module") -> "nn.Module":
         """Return the network with series activations."""
-        from plainvision.surgery.series_activation import series_activation
+        from plainvision.surgery.activations import series_activation
 
         return series_activation(model, self.n, image_size=self.image_size)

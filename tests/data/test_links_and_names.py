@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training.pictures_for_tests import add, encoded, evaluation, names, picture, recipe, tarred, zipped
+from data.pictures_for_tests import add, encoded, evaluation, names, picture, recipe, tarred, zipped
 
 from plainvision.data.batches import EvaluationBatches, TrainingBatches
 from plainvision.data.images import absolute, open_images

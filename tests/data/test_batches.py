@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from training.pictures_for_tests import (
+from data.pictures_for_tests import (
     CLASSES,
     LIVELY,
     SMALL,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from data.pictures_for_tests import add, encoded, evaluation, names, recipe, write_shards
 from torch import nn
-from training.pictures_for_tests import add, encoded, evaluation, names, recipe, write_shards
 
 from plainvision.data.batches import TrainingBatches
 from plainvision.training.evaluation import evaluate

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from training.pictures_for_tests import (
+from data.pictures_for_tests import (
     CLASSES,
     encoded,
     write_shards,

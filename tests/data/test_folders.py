@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from training.pictures_for_tests import (
+from data.pictures_for_tests import (
     CLASSES,
     LIVELY,
     assert_equal,
@@ -20,6 +19,7 @@ from training.pictures_for_tests import (
     tarred,
     zipped,
 )
+from PIL import Image
 
 from plainvision.data.batches import TrainingBatches
 from plainvision.data.images import open_images

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training.pictures_for_tests import (
+from data.pictures_for_tests import (
     add,
     assert_equal,
     encoded,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import timm.data
 import torch
+from data.pictures_for_tests import add, evaluation, names, recipe, tarred, zipped
 from PIL import EpsImagePlugin, Image, ImageOps
-from training.pictures_for_tests import add, evaluation, names, recipe, tarred, zipped
 
 from plainvision.commands import explain
 from plainvision.data.batches import TrainingBatches
