@@ -8,6 +8,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from plainvision.inspection.devices import usable_device
+
 Precision = Literal["no", "bf16", "fp16"]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -81,32 +83,19 @@ def networks_by_name(models: nn.Module | Mapping[str, nn.Module]) -> dict[str, n
     return dict(models)
 
 
-def usable_device(device: torch.device | str | None, networks: dict[str, nn.Module]) -> torch.device:
+def device_for(networks: Mapping[str, nn.Module], device: torch.device | str | None) -> torch.device:
     """Return the device to run on, with its index; None means where ``networks`` are.
 
     Raises:
-        ValueError: it is not there, cannot compute, or is not one.
+        ValueError: the networks are on several devices, or it is one that `usable_device` refuses.
     """
-    if device is None:
-        found = {str(tensor.device) for network in networks.values() for tensor in _tensors(network)}
-        if len(found) > 1:
-            raise ValueError(
-                f"the networks lie on several devices ({', '.join(sorted(found))}). Give device= to measure "
-                "all on one of them."
-            )
-        device = found.pop() if found else "cpu"
-    try:
-        usable = torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:  # torch asserts when it was built without CUDA
+    found = {str(tensor.device) for network in networks.values() for tensor in _tensors(network)}
+    if device is None and len(found) > 1:
         raise ValueError(
-            f"device={str(device)!r} is not on this machine: {error}. Give 'cpu' or one that is."
-        ) from error
-    if usable.type == "meta":
-        raise ValueError(
-            "a network on the meta device has no weights to compute with. Build it on a real device; "
-            "`count_macs` and `count_parameters` work on meta."
+            f"the networks lie on several devices ({', '.join(sorted(found))}). Give device= to measure all on one of "
+            "them."
         )
-    return usable
+    return usable_device(next(iter(found), "cpu") if device is None else device)
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:

@@ -22,9 +22,9 @@ from plainvision.bench.circumstances import (
     DTYPES,
     Circumstances,
     Precision,
+    device_for,
     floating_dtype,
     networks_by_name,
-    usable_device,
 )
 from plainvision.bench.memory import peak_memory_mb
 from plainvision.inspection.counting import checked_image_size, count_macs, count_parameters
@@ -137,7 +137,7 @@ def measure(
         batch_size=batch_size,
         runs=runs,
         warmup=warmup,
-        device=usable_device(device, networks),
+        device=device_for(networks, device),
         precision=precision,
         channels_last=channels_last,
         compile=compile,
@@ -203,7 +203,7 @@ def measure_training_step(
         batch_size=batch_size,
         runs=runs,
         warmup=warmup,
-        device=usable_device(device, networks),
+        device=device_for(networks, device),
         precision=precision,
         channels_last=channels_last,
         compile=compile,

@@ -55,14 +55,12 @@ def main(words: list[str]) -> None:
         raise ValueError("--model and --checkpoint belong together: the name of a network, and its weights.")
     words_of = network_words(arguments.source or arguments.model or "")
 
-    import torch
-
     import plainvision as pv
-    from plainvision.bench.circumstances import usable_device
     from plainvision.data.batches import EvaluationBatches
     from plainvision.files import write_csv
+    from plainvision.inspection.devices import usable_device
 
-    device = usable_device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"), {})
+    device = usable_device(arguments.device)
     if arguments.csv is not None:
         check_writable(arguments.csv, "--csv")
     found = words_of.load(arguments.checkpoint, weights=arguments.weights)
