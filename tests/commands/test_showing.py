@@ -183,7 +183,7 @@ def test_a_terminal_of_any_letters_is_printed_to(encoding):
 def svg_texts(figure, tmp_path) -> set[str]:
     import matplotlib
 
-    from plainvision.figures.maps import save
+    from plainvision.figures.style import save
 
     with matplotlib.rc_context({"svg.fonttype": "none"}):
         save(figure, tmp_path / "figure.svg")

@@ -7,9 +7,9 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from plainvision.figures.maps import save
 from plainvision.figures.outcomes import efficiency, greedy_curves, layer_choice, unique_predictions
 from plainvision.figures.preferences import preference_by_scale, preferred_permutations
+from plainvision.figures.style import save
 from plainvision.layers.dynamic_conv import Option
 
 SITES = ("A", "B", "C", "D")

@@ -5,7 +5,7 @@ from search.searches_for_tests import INDIVIDUAL, TINY, cells
 
 from plainvision.figures.cells import _FREE, _LEARNED
 from plainvision.figures.cells_layout import NODE, TRACK, lay_out
-from plainvision.figures.maps import save
+from plainvision.figures.style import save
 from plainvision.search import Space, draw_cells
 
 

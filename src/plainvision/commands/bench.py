@@ -64,7 +64,8 @@ def main(words: list[str]) -> None:
 
     from plainvision.bench import comparison, growth_exponents, measure, write_record
     from plainvision.figures.growth import growth_figure
-    from plainvision.figures.maps import save
+    from plainvision.figures.style import save
+    from plainvision.inspection.devices import usable_device
 
     for path, option in ((arguments.plot, "--plot"), (arguments.json, "--json")):
         if path is not None:
@@ -80,7 +81,7 @@ def main(words: list[str]) -> None:
             channels=channels,
             batch_size=arguments.batch_size,
             runs=arguments.runs,
-            device=arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            device=usable_device(arguments.device),
             precision=arguments.precision,
             channels_last=arguments.channels_last,
             compile=arguments.compile,

@@ -70,7 +70,8 @@ def main(words: list[str]) -> None:
         )
 
     from plainvision.explain.explanation import explain_image
-    from plainvision.figures.maps import check_format, class_maps, compare, save
+    from plainvision.figures.maps import class_maps, compare
+    from plainvision.figures.style import check_format, save
 
     check_format(arguments.out)
     check_writable(arguments.out, "--out")

@@ -42,7 +42,7 @@ def main(words: list[str]) -> None:
 
     from plainvision.bench import write_record
     from plainvision.figures.cells import draw_cells
-    from plainvision.figures.maps import check_format, save
+    from plainvision.figures.style import check_format, save
     from plainvision.files import write_json
     from plainvision.processes import TrainingInterrupted
     from plainvision.search.cell_search import search_cells

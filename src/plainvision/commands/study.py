@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from plainvision.commands import Table, check_writable, parsed, show
+from plainvision.commands import Table, check_writable, parsed, say, show
 from plainvision.search.study import LayerStudy
 
 
@@ -40,8 +40,8 @@ def main(words: list[str]) -> None:
     arguments = parsed(Arguments, words, "study", __doc__)
 
     from plainvision.bench import write_record
-    from plainvision.figures.maps import check_format, save
     from plainvision.figures.study import draw_study
+    from plainvision.figures.style import check_format, save
     from plainvision.processes import TrainingInterrupted
     from plainvision.search.study import run_study, write_csv
 
@@ -58,6 +58,7 @@ def main(words: list[str]) -> None:
             device=arguments.device,
             latency_batch_size=arguments.latency_batch_size,
             latency_runs=arguments.latency_runs,
+            report=say,
         )
     except TrainingInterrupted as error:
         again = shlex.join([*words, *([] if arguments.resume else ["--resume"])])

@@ -6,7 +6,8 @@ The functions load together with the room, because one of them shares its name w
 from plainvision.explain.attention import attention_kind, attention_maps
 from plainvision.explain.explanation import Explanation, class_names, explain_image
 from plainvision.explain.gradcam import gradcam, last_spatial_layer
-from plainvision.figures.maps import class_maps, compare, save
+from plainvision.figures.maps import class_maps, compare
+from plainvision.figures.style import save
 
 __all__ = [
     "Explanation",

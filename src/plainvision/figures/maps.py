@@ -6,7 +6,6 @@ the squares that they are, because a map says nothing finer; ``smooth`` blends n
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib
@@ -14,25 +13,20 @@ import numpy as np
 import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import text_to_path
 from torch import Tensor
 
-from plainvision.files import write_whole
+from plainvision.figures.style import FONT, INK, inches
 from plainvision.showing import shown
 
 if TYPE_CHECKING:
     from plainvision.explain.explanation import Explanation
-
-FORMATS = (".png", ".pdf", ".svg")
 
 # Inches. Pictures have one width in every figure, so that figures go together.
 _TILE = 1.6
 _GAP = 0.07
 _MARGIN = 0.05
 _LINE = 0.14
-_FONT = 8.0
-_INK, _FAINT, _EDGE = "#1a1a1a", "#6b6b6b", "#c8c8c8"
+_FAINT, _EDGE = "#6b6b6b", "#c8c8c8"
 _COLOURS = matplotlib.colormaps["inferno"]  # perceptually uniform, and zero is black
 _METHODS = {"attention": "attention", "gradcam": "Grad-CAM"}
 
@@ -64,7 +58,7 @@ def class_maps(
         sheet.caption(row, 0, texts[0], _FAINT)
         for column, (values, lines) in enumerate(zip(one.maps, texts[1:], strict=True), start=1):
             sheet.map(row, column, one, values, smooth)
-            sheet.caption(row, column, lines, _INK)
+            sheet.caption(row, column, lines, INK)
     return sheet.figure
 
 
@@ -107,32 +101,8 @@ def compare(
     for row, (explanations, texts) in enumerate(zip(rows, captions, strict=True), start=1):
         for column, (one, lines) in enumerate(zip(explanations, texts, strict=True)):
             sheet.map(row, column, one, one.maps[0], smooth)
-            sheet.caption(row, column, lines, _INK)
+            sheet.caption(row, column, lines, INK)
     return sheet.figure
-
-
-def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure to a .png, .pdf or .svg file, on white and cut to the layout.
-
-    Raises:
-        ValueError: the file has another suffix.
-        OSError: it cannot be written.
-    """
-    check_format(path)
-    # Type 42 keeps a PDF's letters as letters: they can be searched, and publishers ask for it.
-    with matplotlib.rc_context({"pdf.fonttype": 42}):
-        form = Path(path).suffix[1:].lower()
-        write_whole(path, lambda file: figure.savefig(file, dpi=300, facecolor="white", format=form))
-
-
-def check_format(path: str | Path) -> None:
-    """Check the suffix of a file that `save` is to write.
-
-    Raises:
-        ValueError: it is none of `FORMATS`.
-    """
-    if Path(path).suffix.lower() not in FORMATS:
-        raise ValueError(f"cannot write a figure to {path}: its suffix must be one of {', '.join(FORMATS)}.")
 
 
 class _Sheet:
@@ -166,7 +136,7 @@ class _Sheet:
             y = self._tops[row] + heights[row] / 2
             for number, line in enumerate(label):  # the last one is the method
                 x = self._left - _GAP - _LINE * (len(label) - number - 0.5)
-                self._text(x, y, line, _FAINT if number == len(label) - 1 else _INK, upright=True)
+                self._text(x, y, line, _FAINT if number == len(label) - 1 else INK, upright=True)
 
     def picture(self, row: int, column: int, one: "Explanation") -> None:
         """Show the image itself."""
@@ -177,7 +147,7 @@ class _Sheet:
         tile = self._tile(row, column, one)
         tile.imshow(_overlay(one.picture, values, smooth))
         if not values.any():
-            tile.text(0.5, 0.5, "zero everywhere", color="white", size=_FONT, ha="center", transform=tile.transAxes)
+            tile.text(0.5, 0.5, "zero everywhere", color="white", size=FONT, ha="center", transform=tile.transAxes)
 
     def caption(self, row: int, column: int, lines: list[str], colour: str) -> None:
         """Write beneath a tile."""
@@ -224,7 +194,7 @@ class _Sheet:
             1 - y / self._height,
             text,
             color=colour,
-            size=_FONT,
+            size=FONT,
             ha="center",
             va="center",
             rotation=90 if upright else 0,
@@ -257,19 +227,13 @@ def _folded(text: str, width: float = _TILE) -> list[str]:
     """Return ``text`` in lines of ``width`` inches, broken behind what separates words in names and paths."""
     lines = [""]
     for word in re.findall(r"[^\s_/.,-]+[\s_/.,-]*|[\s_/.,-]+", shown(text)):
-        if lines[-1] and _inches(lines[-1] + word) > width:
+        if lines[-1] and inches(lines[-1] + word) > width:
             lines.append("")
-        for letter in word if _inches(word) > width else [word]:
-            if lines[-1] and _inches(lines[-1] + letter) > width:
+        for letter in word if inches(word) > width else [word]:
+            if lines[-1] and inches(lines[-1] + letter) > width:
                 lines.append("")
             lines[-1] += letter
     return [line.strip() for line in lines]
-
-
-def _inches(text: str) -> float:
-    """Return how wide a line is."""
-    points, _, _ = text_to_path.get_text_width_height_descent(text.rstrip(), FontProperties(size=_FONT), ismath=False)
-    return points / 72
 
 
 def _height(one: "Explanation") -> float:

@@ -1,11 +1,10 @@
-"""Figures of what permutations could do: Figures 2, 3, 4 and 6 of arXiv:2103.09891.
+"""What permutations could do: Figures 2, 3, 4 and 6 of arXiv:2103.09891.
 
-Figure 2 is `unique_predictions`, 3 `greedy_curves`, 4 `layer_choice` and 6 `efficiency`; 1, 5 and 7, of preferences,
-are in `figures_preferences`. Accuracies are in per cent. What needs an oracle, which is told the true class, says so.
+Figure 2 is `unique_predictions`, 3 `greedy_curves`, 4 `layer_choice` and 6 `efficiency`. Accuracies are in per cent.
+What needs an oracle, which is told the true class, says so.
 """
 
 import itertools
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -17,20 +16,23 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from plainvision.figures.style import (
+    BLUE,
+    COLOURS,
+    FONT,
+    GREY,
+    INK,
+    ONE_COLUMN,
+    RED,
+    TWO_COLUMNS,
+    figure_of,
+    legend,
+)
 from plainvision.showing import shown
 
 _At = tuple[float, float]
 Kind = Literal["static", "static, cheapest", "best case", "best case, cheapest"]
 
-# Inches and points.
-ONE_COLUMN, TWO_COLUMNS = 3.3, 6.8
-FONT = 8.0
-# Letters of a legend in an inch, roughly.
-_LETTERS = 16
-INK, GREY, PALE = "#1a1a1a", "#767676", "#e4e4e4"
-
-# Okabe and Ito's colours, which also those tell apart who see fewer, but black and yellow.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _DASHES: tuple[Any, ...] = ((0, (4, 1.6)), (0, (1.2, 1.2)), (0, (5, 1.4, 1.2, 1.4)), (0, (8, 2)))
 # A curve of one permutation is a point.
 _END: dict[str, Any] = {"marker": "o", "markersize": 3, "markevery": [-1]}
@@ -44,10 +46,10 @@ _SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 _FLAT = 4
 # Of each kind: its words, colour, marker, and the marker's size in points. Red and blue as in the paper.
 _KINDS: dict[str, tuple[str, str, str, float]] = {
-    "static": ("as trained", "#D55E00", "o", 6),
-    "static, cheapest": ("as trained, cheapest oracle", "#D55E00", "*", 9),
-    "best case": ("best-case oracle", "#0072B2", "o", 6),
-    "best case, cheapest": ("best case, cheapest oracle", "#0072B2", "*", 9),
+    "static": ("as trained", RED, "o", 6),
+    "static, cheapest": ("as trained, cheapest oracle", RED, "*", 9),
+    "best case": ("best-case oracle", BLUE, "o", 6),
+    "best case, cheapest": ("best case, cheapest oracle", BLUE, "*", 9),
 }
 
 
@@ -77,7 +79,7 @@ def unique_predictions(counts: Mapping[str, np.ndarray]) -> Figure:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(_plain))
     labels = {}
-    for (name, values), colour in zip(shares.items(), itertools.cycle(_COLOURS), strict=False):
+    for (name, values), colour in zip(shares.items(), itertools.cycle(COLOURS), strict=False):
         axes.stairs(values, edges, fill=True, color=colour, alpha=0.15, linewidth=0)
         labels[f"{name} (mean {np.mean(counts[name]):.1f})"] = axes.stairs(values, edges, color=colour, linewidth=1.1)
     axes.set_xlim(0.5, most + 0.5)
@@ -113,7 +115,7 @@ def greedy_curves(
         raise ValueError(f"no static accuracy of {missing[0]!r}: there is {', '.join(static) or 'none'}. Give it too.")
     figure, axes = figure_of(ONE_COLUMN, 2.6)
     labels: dict[str, Any] = {}
-    for (name, values), colour in zip(curves.items(), itertools.cycle(_COLOURS), strict=False):
+    for (name, values), colour in zip(curves.items(), itertools.cycle(COLOURS), strict=False):
         (labels[name],) = axes.plot(np.arange(len(values)) + 1, values, color=colour, linewidth=1.4, **_END)
         if isinstance(static, Mapping):
             axes.axhline(static[name], color=colour, linewidth=0.9, linestyle=_DOTS)
@@ -164,7 +166,7 @@ def layer_choice(
     worst, median, best = np.asarray(list(bounds.values()), float).T
     axes.bar(middle, best - worst, _BAR, bottom=worst, color="#d3e5f2", linewidth=0)
     labels: dict[str, Any] = {}
-    for case, values, colour in (("best", best, "#0072B2"), ("median", median, INK), ("worst", worst, "#D55E00")):
+    for case, values, colour in (("best", best, BLUE), ("median", median, INK), ("worst", worst, RED)):
         labels[f"{case} case (oracle)"] = axes.hlines(
             values, middle - _BAR / 2, middle + _BAR / 2, color=colour, linewidth=1.6, clip_on=False
         )
@@ -260,46 +262,6 @@ def efficiency(
     named = [(name, (x / unit, y)) for name, x, y, _ in points if (x / unit, y) not in stood_for]
     _name(axes, named, [line[:2] for line in joined], [(x / unit, y) for _, x, y, _ in points])
     return figure
-
-
-def figure_of(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a figure of so many inches with one panel."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, plain(figure.subplots())
-
-
-def plain(axes: Axes) -> Axes:
-    """Give a panel the look of all: two spines, a pale grid, small letters."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color=PALE, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=FONT)
-    return axes
-
-
-def legend(figure: Figure, handles: Mapping[str, Any]) -> None:
-    """Write what is what above the panels, in as many columns as fit, and make the figure so much higher."""
-    for columns in range(len(handles), 0, -1):
-        made = figure.legend(
-            list(handles.values()),
-            [textwrap.fill(shown(words), int(_LETTERS * figure.get_figwidth())) for words in handles],
-            loc="outside upper center",
-            ncols=columns,
-            frameon=False,
-            fontsize=FONT,
-            borderpad=0,
-            borderaxespad=0.4,
-            columnspacing=1.2,
-            handlelength=1.6,
-            handletextpad=0.5,
-            labelspacing=0.3,
-        )
-        for text in made.get_texts():
-            text.set_parse_math(False)  # a name may hold dollars
-        if columns == 1 or made.get_window_extent().width <= figure.bbox.width:
-            break
-        made.remove()
-    figure.set_figheight(figure.get_figheight() + made.get_window_extent().height / figure.dpi)
 
 
 def _name(axes: Axes, named: Sequence[tuple[str, _At]], lines: Sequence[tuple[_At, _At]], marks: Sequence[_At]) -> None:

@@ -1,4 +1,4 @@
-"""Figures of which permutations and options the images of a network prefer: Figures 1, 5 and 7 of arXiv:2103.09891.
+"""Which permutations and options the images of a network prefer: Figures 1, 5 and 7 of arXiv:2103.09891.
 
 Figure 1 is `preferred_permutations`, 5 and 7 are `preference_by_scale`. An image prefers what predicts its true class
 with the highest confidence: that takes an oracle, which is told the class, and each figure says so.
@@ -14,13 +14,11 @@ import numpy as np
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.path import Path
-from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FuncFormatter
 
-from plainvision.figures.outcomes import FONT, GREY, INK, PALE, TWO_COLUMNS, legend, plain
+from plainvision.figures.style import FONT, GREY, INK, PALE, TWO_COLUMNS, inches, legend, plain
 from plainvision.layers.dynamic_conv import ATTRIBUTES, Option, Permutation, describe
 from plainvision.showing import shown
 
@@ -116,8 +114,8 @@ def preferred_permutations(
             for words, colour, share in keys
         },
     )
-    left = max(0.42 + max(_inches(str(option)) for option in options), _inches(sites[0]) / 2)
-    width = TWO_COLUMNS - left - max(0.12, _inches(sites[-1]) / 2)
+    left = max(0.42 + max(inches(str(option)) for option in options), inches(sites[0]) / 2)
+    width = TWO_COLUMNS - left - max(0.12, inches(sites[-1]) / 2)
     whole = figure.get_figheight()
     axes = figure.add_axes((left / TWO_COLUMNS, _BELOW / whole, width / TWO_COLUMNS, height / whole))
     axes.set(xlim=(-_STRAIGHT, len(sites) - 1 + _STRAIGHT), ylim=(0, total))
@@ -244,9 +242,3 @@ def _path(heights: np.ndarray) -> Path:
         points += [(site + _STRAIGHT, here), (site + 0.5, here), (site + 0.5, there), (site + 1 - _STRAIGHT, there)]
         codes += [Path.LINETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]
     return Path([*points, (len(heights) - 1 + _STRAIGHT, heights[-1])], [*codes, Path.LINETO])
-
-
-def _inches(text: str) -> float:
-    """Return how wide a line of text is."""
-    points, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=FONT), ismath=False)
-    return points / 72

@@ -2,23 +2,23 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which also those tell apart who see fewer. An operation has one look in every figure.
+from plainvision.figures.style import BLUE, FONT, GREEN, GREY, INK, PINK, RED, legend, plain
+
+# An operation has one look in every figure.
 _LOOKS = {
-    "conv": ("#000000", "o"),
-    "depthwise": ("#0072B2", "s"),
-    "max": ("#D55E00", "^"),
-    "avg": ("#009E73", "v"),
-    "identity": ("#CC79A7", "D"),
+    "conv": (INK, "o"),
+    "depthwise": (BLUE, "s"),
+    "max": (RED, "^"),
+    "avg": (GREEN, "v"),
+    "identity": (PINK, "D"),
 }
-_ORDER = list(_LOOKS)
 
 
-def draw_study(rows: Sequence[Mapping[str, Any]]) -> "Figure":
+def draw_study(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw top-1 in per cent against the median latency in ms, a panel per stage, as a figure for a paper.
 
     Vertical bars are the standard deviation between seeds, horizontal ones the 95 % interval of the median. The network
@@ -30,20 +30,18 @@ def draw_study(rows: Sequence[Mapping[str, Any]]) -> "Figure":
     Raises:
         ValueError: no rows.
     """
-    from matplotlib.figure import Figure  # here, not above: help must not wait for it
-
     if not rows:
         raise ValueError("there is nothing to draw. Give the rows of a study.")
     own = [row for row in rows if row["stage"] is None]
     stages = list(dict.fromkeys(row["stage"] for row in rows if row["stage"] is not None)) or [None]
     columns = min(len(stages), 4)
     lines = math.ceil(len(stages) / columns)
-    figure = Figure(figsize=(max(3.3, 1.85 * columns), 0.55 + 2.0 * lines), layout="constrained")
+    figure = Figure(figsize=(max(3.3, 1.85 * columns), 0.3 + 2.0 * lines), layout="constrained")
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     handles: dict[str, Any] = {}
     for axes, stage in zip(grid.flat, stages, strict=False):
         for row in own:
-            axes.axhline(row["top1_mean"], color="#888888", linewidth=0.8, linestyle="--", zorder=1)
+            axes.axhline(row["top1_mean"], color=GREY, linewidth=0.8, linestyle="--", zorder=1)
         for row in own + [row for row in rows if row["stage"] == stage and row["stage"] is not None]:
             color, marker = _LOOKS[row["op"]]
             handles[row["op"]] = axes.errorbar(
@@ -60,27 +58,13 @@ def draw_study(rows: Sequence[Mapping[str, Any]]) -> "Figure":
                 linestyle="none",
                 linewidth=1,
             )
-        axes.set_title("as it is" if stage is None else f"stage {stage}", fontsize=9)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color="#e4e4e4", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.tick_params(labelsize=8)
+        plain(axes).set_title("as it is" if stage is None else f"stage {stage}", fontsize=FONT)
     for place in range(len(stages), lines * columns):
         grid.flat[place].set_visible(False)
         grid.flat[place - columns].tick_params(labelbottom=True)  # for the panel above is now the lowest
     for axes in grid[:, 0]:
-        axes.set_ylabel("top-1 (%)", fontsize=9)
+        axes.set_ylabel("top-1 (%)", fontsize=FONT)
     images = "image" if rows[0]["batch_size"] == 1 else f"{rows[0]['batch_size']} images"
-    figure.supxlabel(f"median latency per {images} (ms)", fontsize=9)
-    names = sorted(handles, key=_ORDER.index)
-    figure.legend(
-        [handles[name] for name in names],
-        names,
-        loc="outside upper center",
-        ncols=len(names) if columns > 1 else 3,
-        frameon=False,
-        fontsize=8,
-        columnspacing=1.2,
-        handletextpad=0.3,
-    )
+    figure.supxlabel(f"median latency per {images} (ms)", fontsize=FONT)
+    legend(figure, {name: handles[name] for name in sorted(handles, key=[*_LOOKS].index)})
     return figure

@@ -54,7 +54,7 @@ def place(path: Path | None, option: str, beside: Path, name: str) -> Path:
         ValueError: a figure's file has a suffix of another kind.
         OSError: the file cannot be written.
     """
-    from plainvision.figures.maps import check_format
+    from plainvision.figures.style import check_format
 
     chosen = path or (beside if beside.is_dir() else beside.parent) / name
     if option == "--figure":
@@ -66,7 +66,7 @@ def place(path: Path | None, option: str, beside: Path, name: str) -> Path:
 def write(claim: str, record: Mapping[str, Any], command: str, json: Path, figure: "Figure | None", to: Path) -> None:
     """Write the record into ``json`` and the figure, where there is one, to its file, and say so."""
     from plainvision.bench import write_record
-    from plainvision.figures.maps import save
+    from plainvision.figures.style import save
 
     write_record(json, claim, record, command)
     if figure is None:
