@@ -482,7 +482,7 @@ def test_a_random_step_has_as_many_permutations_as_the_paper(name, permutations)
     built = get_recipe(name)
     state = State(build_network(built, 10, 0))
     built.techniques[0].start(state)
-    assert len(state.permutations) == permutations
+    assert len(state.notes[RandomOptions]) == permutations
 
 
 @pytest.mark.parametrize("name", [name for name in list_recipes() if get_recipe(name).model_options.get("img_size")])

@@ -32,7 +32,7 @@ def poisoned_after(monkeypatch, last: int, value: float, *, average: bool = Fals
     def poisoned(run, batch):
         step(run, batch)
         if run.state.step == last:
-            network = run.state.average.module if average else run.state.model
+            network = run.state.kept if average else run.state.model
             next(network.parameters()).data.view(-1)[0] = value
 
     monkeypatch.setattr(loop._Run, "step", poisoned)
@@ -211,8 +211,8 @@ def test_a_short_run_does_not_keep_its_initial_weights_in_the_average():
         lasting.step = warm.step = step
         EMA(decay=0.996, warmup=False).step_end(lasting)
         average.step_end(warm)
-    assert warm.average.module.weight.item() > 0.999
-    assert lasting.average.module.weight.item() < 0.5
+    assert warm.kept.weight.item() > 0.999
+    assert lasting.kept.weight.item() < 0.5
     assert average == EMA(decay=0.996, warmup=True)
 
 

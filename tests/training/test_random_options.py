@@ -84,7 +84,7 @@ def test_a_step_has_random_options_and_all_else_the_trained_ones(tmp_path, monke
     monkeypatch.setattr(loop, "evaluate", noted)
     result = train(replace(NARROW, techniques=(STRIDES, Witness())), tmp_path)
     state = started(NARROW)
-    assert len(state.permutations) == 12
+    assert len(state.notes[RandomOptions]) == 12
     assert SEEN["before"] == drawn(STRIDES, state, range(8))
     assert len(set(SEEN["before"])) > 3
     trained = options(state.model)
@@ -105,7 +105,7 @@ def test_the_permutation_of_a_step_follows_from_seed_and_step_alone():
 def test_every_permutation_is_as_likely_as_any_other():
     state = started(NARROW)
     counts = Counter(drawn(STRIDES, state, range(2400)))
-    assert len(counts) == len(state.permutations) == 12
+    assert len(counts) == len(state.notes[RandomOptions]) == 12
     assert all(150 < count < 250 for count in counts.values())  # 200 within 3.7 standard deviations
 
 
@@ -124,7 +124,7 @@ def test_all_weights_learn_from_every_option(values):
     state = started(replace(NARROW, techniques=(technique,)))
     x, labels = torch.randn(8, 1, 16, 16), torch.arange(8)
     before = state.model(x).detach()
-    for permutation in state.permutations:
+    for permutation in state.notes[RandomOptions]:
         set_options(state.model, permutation)
         logits = state.model.train()(x)
         assert not torch.allclose(logits, before)
@@ -176,7 +176,7 @@ def test_two_processes_draw_the_same_permutations_at_the_sites_that_are_named(tm
         data=replace(DIGITS, train_per_class=48, validation_per_class=5),
         batch_size=96,
     )
-    assert len(started(recipe).permutations) == 12
+    assert len(started(recipe).notes[RandomOptions]) == 12
     train(recipe, tmp_path / "one")
     ended = launch(tmp_path, f"Recipe.from_dict({recipe.to_dict()!r})")
     assert ended.returncode == 0, ended.stderr
@@ -196,7 +196,7 @@ def test_a_network_of_timm_trains_by_the_options_of_the_paper(tmp_path):
         epochs=1,
         techniques=(RandomOptions("dilation", image_size=32),),
     )
-    assert len(started(recipe).permutations) == 5**4
+    assert len(started(recipe).notes[RandomOptions]) == 5**4
     train(recipe, tmp_path)
     network, _ = load_network(tmp_path)
     plain = pv.create_model("test_resnet", in_chans=1, num_classes=10)

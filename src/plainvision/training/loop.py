@@ -24,7 +24,6 @@ from plainvision.data.rows import Batch
 from plainvision.models.loading import load_backbone, load_checkpoint
 from plainvision.processes import TrainingInterrupted, leave_at_exit, stop_requested
 from plainvision.seeds import seed_everything
-from plainvision.training.checkpoint import load_training_state, training_state, whole_weights
 from plainvision.training.checks import all_finite, check_data, check_network, has_batch_norm
 from plainvision.training.evaluation import Evaluation, evaluate
 from plainvision.training.losses import Losses
@@ -33,7 +32,7 @@ from plainvision.training.progress import TrainingProgress
 from plainvision.training.recipe import Recipe
 from plainvision.training.resumable import read_metrics
 from plainvision.training.run_folder import RunFolder
-from plainvision.training.state import State
+from plainvision.training.state import State, restore, saved_state, whole_weights
 from plainvision.training.verdict import doubts
 from plainvision.training.weights_file import build_network
 
@@ -135,7 +134,7 @@ class _Run:
             with self.folder.putting_back():
                 if saved["step"] > self.steps:
                     raise ValueError(f"step is {saved['step']}, of {self.steps}")
-                load_training_state(saved, self.state, self.optimization)
+                restore(saved, self.state, self.optimization)
         if self.accelerator.is_main_process:
             self.folder.rewind_metrics(self.state.step)
         self.saved = self.state.step
@@ -154,13 +153,13 @@ class _Run:
         self.evaluation: Evaluation | None = None
 
     def begin_epoch(self, epoch: int) -> None:
-        """Give the network, and its average alike, the form that it has in this epoch."""
+        """Give the network, and the one that is kept instead of it, the form that it has in this epoch."""
         self.state.epoch = epoch
-        model, average = self.state.model, self.state.average
+        model = self.state.model
         for technique in self.recipe.techniques:
             model = technique.reshape(model, epoch)
-            if average is not None:
-                average.module = technique.reshape(average.module, epoch)
+            if self.state.kept is not None:
+                self.state.kept = technique.reshape(self.state.kept, epoch)
         if model is not self.state.model:
             self.state.model = model
             self.optimization = self._optimization()
@@ -196,7 +195,7 @@ class _Run:
         if self.accelerator.num_processes > 1:
             # Each process has its own batch-norm statistics; what is scored and saved has their mean. The order is the
             # same in all of them, as an exchange needs it; that of a set would not be.
-            for network in (self.state.model, *([self.state.average.module] if self.state.average else [])):
+            for network in self.state.networks:
                 distribute_bn(network, self.accelerator.num_processes, reduce=True)
         self._check_weights()
         self.evaluation = self._evaluate(self.state.best_network)
@@ -229,7 +228,7 @@ class _Run:
         """Save the full state, once every loss and every weight up to it is known to be finite."""
         self._look()
         self._check_weights()
-        state = training_state(self.state, self.optimization)
+        state = saved_state(self.state, self.optimization)
         if self.accelerator.is_main_process:
             self.folder.save_state(state, self.images)
         self.saved = self.state.step
@@ -258,7 +257,7 @@ class _Run:
     def finish(self) -> Result:
         """Return the result; a run that had ended before it was resumed is evaluated again."""
         evaluation = self.evaluation or self._evaluate(self.state.best_network)
-        raw = self._evaluate(self.state.model) if self.state.average else None
+        raw = self._evaluate(self.state.model) if self.state.kept else None
         for doubt in doubts(evaluation, raw, read_metrics(self.folder.path)):
             self.progress.say(doubt)
         network = self.state.best_network.eval()
@@ -273,7 +272,7 @@ class _Run:
             self.progress.advance(self.state.epoch, self.state.step, **figures)
 
     def _check_weights(self) -> None:
-        for network in (self.state.model, *([self.state.average.module] if self.state.average else [])):
+        for network in self.state.networks:
             if self.accelerator.reduce(all_finite(network), "sum") < self.accelerator.num_processes:
                 self.losses.diverged(f"weights are not finite after step {self.state.step}")
 

@@ -34,9 +34,11 @@ class EMA(Technique):
         """Begin the average at the weights as they are."""
         from timm.utils.model_ema import ModelEmaV3
 
-        state.average = ModelEmaV3(state.model, decay=self.decay, use_warmup=self.warmup)
+        average = ModelEmaV3(state.model, decay=self.decay, use_warmup=self.warmup)
+        state.notes[EMA], state.kept = average, average.module
 
     def step_end(self, state: "State") -> None:
         """Move the average towards the weights."""
-        assert state.average is not None
-        state.average.update(state.model, step=state.step if self.warmup else None)
+        average = state.notes[EMA]
+        average.module = state.kept  # another object, once a technique gave it another form
+        average.update(state.model, step=state.step if self.warmup else None)

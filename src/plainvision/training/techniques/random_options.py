@@ -107,8 +107,9 @@ class RandomOptions(Technique):
             ValueError: a value that a layer cannot take, or no permutation can be computed.
         """
         network = self._network(state.model, self._space())
-        state.permutations = tuple(dict(zip(network.sites, found, strict=True)) for found in network.permutations)
-        if len(state.permutations) == 1:
+        permutations = [dict(zip(network.sites, found, strict=True)) for found in network.permutations]
+        state.notes[RandomOptions] = permutations
+        if len(permutations) == 1:
             warnings.warn(
                 f"{self} has a single permutation, so that every step gets the same one. Give more values, or drop it.",
                 NoEffectWarning,
@@ -121,15 +122,15 @@ class RandomOptions(Technique):
         from plainvision.seeds import derived_seed
 
         # A 32-bit number, beside which the few hundred permutations leave no bias worth mentioning.
-        drawn = derived_seed(self.seed, state.step) % len(state.permutations)
-        set_options(state.model, state.permutations[drawn])
+        permutations = state.notes[RandomOptions]
+        set_options(state.model, permutations[derived_seed(self.seed, state.step) % len(permutations)])
 
     def step_end(self, state: "State") -> None:
         """Give every site its trained options back: what is evaluated comes next."""
         from plainvision.dynamic.levels import set_options
         from plainvision.layers.dynamic_conv import Option
 
-        set_options(state.model, dict.fromkeys(state.permutations[0], Option()))
+        set_options(state.model, dict.fromkeys(state.notes[RandomOptions][0], Option()))
 
     def _space(self) -> "Space":
         from plainvision.dynamic.space import Space

@@ -1,4 +1,4 @@
-"""What a technique may do, and when."""
+"""What a technique is, and when a run calls it."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,18 +21,22 @@ class NoEffectWarning(UserWarning):
 class Technique:
     """A frozen dataclass that acts at the moments named below; what it does not define, it does not do.
 
-    The loop calls, for each technique in the recipe's order::
+    For each technique in the recipe's order, a run calls::
 
         check(recipe)                        once, before anything is built
         model = build(model)                 once, on the new network
-        start(state)                         once, when the optimizer exists
-        model = reshape(model, epoch)        as each epoch begins, on the network and on its average alike
+        start(state)                         once, when the optimizer exists, before a saved state is put back
+        model = reshape(model, epoch)        on the built network, and as each epoch begins; on the kept network alike
         settled(epoch)                       as each epoch begins
         step_start(state)                    before each optimizer step
         step_end(state)                      after each optimizer step
+        metrics(state)                       after each epoch's evaluation
 
-    A technique keeps no state of its own: what must survive a restart is in the network, in the `State`, or a
-    function of the epoch.
+    Beside a run, `scaled` fits a technique to another number of epochs, and `to_dict` records it.
+
+    A technique has no state of its own, so that a resumed run is the run that was never stopped. What must survive is
+    in the networks of the `State` (its weights are saved), or follows from the epoch and the step. What `start`
+    computes anew from these, it keeps in ``state.notes``.
     """
 
     ranges: ClassVar[Ranges] = {}
@@ -42,7 +46,7 @@ class Technique:
         check_ranges(self, self.ranges, f"{type(self).__name__}: ")
 
     def scaled(self, share: "Callable[[int], int]") -> "Technique":
-        """Return the technique for a run of another length; ``share`` turns epochs of the old one into new ones."""
+        """Return the technique for a run of another length; ``share`` turns its epochs into those of the new run."""
         return self
 
     def check(self, recipe: "Recipe") -> None:
@@ -53,7 +57,7 @@ class Technique:
         return model
 
     def start(self, state: "State") -> None:
-        """Put what the technique needs into ``state``."""
+        """Put what each step needs into ``state.notes``, and a network to be evaluated into ``state.kept``."""
 
     def reshape(self, model: "nn.Module", epoch: int) -> "nn.Module":
         """Return the network in the form that it has in ``epoch``; another object gets a new optimizer."""
