@@ -169,6 +169,25 @@ def test_the_deployed_form_can_be_built(name, images):
 
 
 @pytest.mark.parametrize("name", FUSABLE)
+def test_a_hub_rebuilds_the_deployed_form(name, images, tmp_path):
+    model = timm.create_model(name, **NAMES[name], num_classes=5)
+    if not hasattr(model, "_model_args"):
+        pytest.skip("this timm records no arguments in a hub")
+    model = trained(model)
+    pv.set_slope(model, 1)
+    fused = pv.fuse(model, images=2)
+    save_for_hf(fused, tmp_path, safe_serialization=True)
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    assert_close(again(images), fused(images), rtol=0, atol=0)
+    if "multi" not in name:  # whose classes are folded in
+        other = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=3)  # with a new classifier
+        assert other(images).shape == (2, 3)
+    save_for_hf(model, tmp_path, safe_serialization=True)  # which was not changed
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    assert again.state_dict().keys() == model.state_dict().keys()
+
+
+@pytest.mark.parametrize("name", FUSABLE)
 def test_timm_finds_the_first_and_the_last_layer_of_both_forms(name):
     for deployed in (False, True):
         model = build_plain(name, deployed=deployed)

@@ -1,5 +1,6 @@
 """A family of networks made known to timm and to the registry."""
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -100,6 +101,14 @@ def _builder(
 
     build.__name__, build.__module__ = name, network.__module__
     return build
+
+
+def note_deployed(model: nn.Module) -> None:
+    """Let timm rebuild ``model`` in deployed form, where it is one of ours that is built so with ``deployed``."""
+    if isinstance(model, Backbone) and "deployed" in inspect.signature(type(model)).parameters:
+        model.pretrained_cfg.update(_ends(model))
+        if hasattr(model, "_model_args"):  # what a hub records, from timm 1.0.31 on
+            model._model_args = {**model._model_args, "deployed": True}
 
 
 def _ends(model: Backbone) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from plainvision.inspection.tracing import (
 )
 from plainvision.layers.fusable import BatchNorm, Fusable, fold_batch_norm
 from plainvision.layers.linear_pair import LinearPair
+from plainvision.models.family import note_deployed
 from plainvision.surgery.same_answers import FusionReport, compare_forms, in_words
 
 __all__ = ["FusionReport", "fold", "fuse", "merge_pairs"]
@@ -75,6 +76,7 @@ def fuse(
         places=folded.places,
         stayed=folded.stayed,
     )
+    note_deployed(folded.model)
     return folded.model
 
 
