@@ -73,14 +73,16 @@ def test_timm_loads_an_official_file_by_itself(tmp_path):
 
 def test_official_deployed_weights_load_into_the_deployed_form(images):
     """The official code's names for the fused layers, from its `switch_to_deploy`."""
-    fused = pv.fuse(pv.load_checkpoint(pv.create_model("vanillanet_5"), official_weights("vanillanet_5")))
+    training_form = trained(pv.create_model("vanillanet_5", width=1 / 64))
+    pv.set_slope(training_form, 1)
+    fused = pv.fuse(training_form)
     names = {"stem.conv.": "stem.0.", "stem.act.1.": "stem.1.", "head.": "cls.2."}
     official = {}
     for key, value in fused.state_dict().items():
         for ours, theirs in names.items():
             key = theirs + key.removeprefix(ours) if key.startswith(ours) else key
         official[key.replace(".act.1.", ".act.")] = value
-    model = pv.load_checkpoint(pv.create_model("vanillanet_5", deployed=True), official).eval()
+    model = pv.load_checkpoint(pv.create_model("vanillanet_5", width=1 / 64, deployed=True), official).eval()
     assert_close(model(images), fused(images), rtol=0, atol=0)
 
 
