@@ -1,15 +1,19 @@
-"""Other processes: what they ask of a run, how those that read images end, and how to leave a group in order."""
+"""Other processes: signals from them, those that read images, and the group of those that share a run."""
 
 import atexit
 import contextlib
+import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 _Read = TypeVar("_Read", covariant=True)
 
@@ -55,12 +59,51 @@ def stop_requested() -> Iterator[threading.Event]:
 class Loader(DataLoader[_Read]):
     """A `DataLoader` whose processes leave stopping to the main one; one that dies is an error between two batches.
 
+    Args:
+        images: what is read.
+        collate: makes a batch of what is read.
+        workers: how many processes read, 0 for this one. At most as many start as this process may use processors,
+            except for a stream, whose order depends on their number.
+        batch_size: how much makes a batch.
+        batches: instead of that, the keys of each batch.
+        persistent: keep the processes from one pass to the next.
+        seed: what processes draw their own seeds by.
+
     Raises:
         ChildProcessError: while reading, such a process was killed.
     """
 
+    def __init__(
+        self,
+        images: Dataset[_Read],
+        collate: Callable[[list[Any]], Any],
+        *,
+        workers: int,
+        batch_size: int = 1,
+        batches: Iterable[list[Any]] | None = None,
+        persistent: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        generator = torch.Generator()  # else the loader draws from the random numbers of training
+        if seed is not None:
+            generator.manual_seed(seed)
+        workers = workers if isinstance(images, IterableDataset) else min(workers, _processors())
+        super().__init__(
+            images,
+            batch_size=batch_size,
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_leave_stopping,
+            generator=generator,
+            persistent_workers=persistent and workers > 0,
+        )
+
+    def check_worker_number_rationality(self) -> None:
+        """Leave out torch's warning of more processes than processors, which only a stream can have."""
+
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        self.worker_init_fn = _leave_stopping
         watched = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
         before = signal.getsignal(signal.SIGCHLD) if watched else None
         try:
@@ -83,11 +126,20 @@ def _leave_stopping(_: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def leave_at_exit() -> None:
-    """Leave the group when Python ends: a process that just ends while its threads still talk to others can crash."""
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def process_group() -> "PartialState":
+    """Join the processes that were started together, by `torchrun` for instance, and leave them when Python ends."""
+    from accelerate import PartialState
+
     atexit.register(_leave)
+    # Without a word about CPUs, processes that torchrun starts on a machine with nothing else would each work alone.
+    return PartialState(cpu=not torch.accelerator.is_available())
 
 
 def _leave() -> None:
+    # A process that just ends while its threads still talk to others can crash.
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

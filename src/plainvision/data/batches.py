@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset
 
 from plainvision.data.images import Images, class_lookup, location, open_images
@@ -193,15 +192,8 @@ class _Epochs:
         self.classes, self.fingerprint = images.classes, images.fingerprint
         self.images_per_epoch = len(images.labels) * recipe.augment.repeats
         self._steps = _Steps(recipe.batch_size, rank, processes)
-        workers = recipe.data.workers
         self._loader: Loader[Sample | Failure] = Loader(
-            _TrainingImages(images, recipe),
-            batch_sampler=self._steps,
-            num_workers=workers,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=workers > 0,
-            generator=torch.Generator(),  # else the loader draws from the random numbers of training
+            _TrainingImages(images, recipe), collate, workers=recipe.data.workers, batches=self._steps, persistent=True
         )
         self._turn = 0
 
@@ -295,14 +287,7 @@ class _EvaluationImages(Dataset[Sample | Failure]):
 
 
 def _evaluation_loader(images: _EvaluationImages, batch_size: int) -> Loader[Sample | Failure]:
-    return Loader(
-        images,
-        batch_size=batch_size,
-        num_workers=images.workers,
-        collate_fn=collate,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # else the loader draws from the random numbers of training
-    )
+    return Loader(images, collate, workers=images.workers, batch_size=batch_size)
 
 
 def _training_classes(data: Data) -> tuple[str, ...] | None:

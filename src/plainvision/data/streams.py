@@ -13,7 +13,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from plainvision.data.decoding import decode, reason
@@ -294,11 +293,5 @@ def _useful_workers(shards: int, processes: int, data: Data) -> int:
 
 
 def _loader(images: _StreamedImages, batch_size: int, workers: int, *, seed: int) -> Loader[Sample | Failure]:
-    return Loader(
-        images,
-        batch_size=batch_size,
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator().manual_seed(seed),  # timm's readers shuffle by the seed of their worker
-    )
+    # timm's readers shuffle by the seed of their worker.
+    return Loader(images, collate, workers=workers, batch_size=batch_size, seed=seed)

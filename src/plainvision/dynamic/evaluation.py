@@ -24,7 +24,7 @@ from plainvision.dynamic.parts import Folder, Loader, Parts, joined, opened
 from plainvision.dynamic.space import to_plain
 from plainvision.dynamic.views import VIEWS
 from plainvision.inspection.eval_mode import eval_mode
-from plainvision.processes import leave_at_exit
+from plainvision.processes import process_group
 
 # Above it, what the shared passes compute is not what the network computes. Rounding is a thousand times less.
 _TOLERANCE = 1e-3
@@ -78,7 +78,7 @@ def evaluate(
         raise ValueError(f"batch_size={batch_size} and batches_per_part={batches_per_part} must be 1 or more.")
     if precision not in _PRECISIONS:
         raise ValueError(f"precision={precision!r} is none of {', '.join(_PRECISIONS)}.")
-    processes = _processes()
+    processes = process_group()
     if processes.num_processes > 1 and out is None:
         raise ValueError(f"{processes.num_processes} processes need a folder to meet in: give `out`, the same to each.")
     condition: dict[str, float] = {} if scale == 1 else {"scale": scale}
@@ -322,13 +322,6 @@ def _cropped(data: Data | Loader, context: int) -> Data:
             "context crops images as they are read: give `Data` instead of a loader, or crop in the loader yourself."
         )
     return context_data(data, context)
-
-
-def _processes() -> PartialState:
-    # Without a word about CPUs, processes that torchrun starts on a machine with nothing else would each work alone.
-    processes = PartialState(cpu=not torch.accelerator.is_available())
-    leave_at_exit()
-    return processes
 
 
 def _check_finite(tops: Tensor) -> None:

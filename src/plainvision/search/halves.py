@@ -7,7 +7,6 @@ search sees what an unbroken one would have seen.
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset
 
 from plainvision.data.images import Images, open_images
@@ -67,10 +66,9 @@ class Halves:
         size = self._settings.batch_size
         return Loader(
             half,
-            batch_sampler=[[(epoch, step * size + row) for row in range(size)] for step in steps],
-            num_workers=(self._settings.data.workers + 1) // 2,  # each half has its own
-            collate_fn=collate,
-            generator=torch.Generator(),  # else the loader draws from the random numbers of the process
+            collate,
+            workers=(self._settings.data.workers + 1) // 2,  # each half has its own
+            batches=[[(epoch, step * size + row) for row in range(size)] for step in steps],
         )
 
 

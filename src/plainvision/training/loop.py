@@ -22,7 +22,7 @@ from plainvision.data.batches import EvaluationBatches, TrainingBatches
 from plainvision.data.images import absolute
 from plainvision.data.rows import Batch
 from plainvision.models.loading import load_backbone, load_checkpoint
-from plainvision.processes import TrainingInterrupted, leave_at_exit, stop_requested
+from plainvision.processes import TrainingInterrupted, process_group, stop_requested
 from plainvision.seeds import seed_everything
 from plainvision.training.checks import all_finite, check_data, check_network, has_batch_norm
 from plainvision.training.evaluation import Evaluation, evaluate
@@ -296,12 +296,10 @@ class _Run:
 def _accelerator(recipe: Recipe) -> Accelerator:
     machine = recipe.machine
     plugin = FullyShardedDataParallelPlugin(fsdp_version=2) if machine.fsdp else None
-    # Accelerate remembers the settings of the process's first run, and would refuse others; the process group stays.
+    process_group()
+    # Accelerate remembers the settings of the process's first run, and would refuse others; the group stays.
     AcceleratorState._reset_state()
-    # Without a word about CPUs, processes that torchrun starts on a machine with nothing else would each train alone.
-    cpu = not torch.accelerator.is_available()
-    accelerator = Accelerator(cpu=cpu, mixed_precision=machine.precision, fsdp_plugin=plugin)
-    leave_at_exit()
+    accelerator = Accelerator(mixed_precision=machine.precision, fsdp_plugin=plugin)
     if machine.fsdp and accelerator.num_processes == 1:
         raise ValueError(
             "machine.fsdp shards parameters over processes, and there is only one. Start with `accelerate launch` or "
