@@ -1,5 +1,8 @@
 """What tools do with a network: trace it, export it, save it to a hub and rebuild it; a family each."""
 
+import subprocess
+import sys
+
 import pytest
 import timm
 import torch
@@ -195,6 +198,36 @@ def test_timm_finds_the_first_and_the_last_layer_of_both_forms(name):
         classifier = config["classifier"]
         for layer in (config["first_conv"], *([classifier] if isinstance(classifier, str) else classifier)):
             assert f"{layer}.weight" in keys
+
+
+# What timm's scripts do with their options, its train.py with the first one.
+SCRIPT = """
+import argparse, ast, importlib, timm
+parser = argparse.ArgumentParser()
+parser.add_argument("--device-modules", nargs="+", default=[])
+parser.add_argument("--model")
+parser.add_argument("--model-kwargs", nargs="*", default=[])
+if __name__ == "__main__":
+    given = parser.parse_args()
+    for module in given.device_modules:
+        importlib.import_module(module)
+    options = {key: ast.literal_eval(value) for key, value in (word.split("=") for word in given.model_kwargs)}
+    print(sorted({float(v) for k, v in timm.create_model(given.model, **options).state_dict().items() if "slope" in k}))
+"""
+WRAPPER = "import plainvision.models, runpy; runpy.run_path('script.py', run_name='__main__')"
+
+
+@pytest.mark.parametrize(
+    ("words", "pairs", "slopes"),
+    [(("script.py", "--device-modules", "plainvision.models"), True, "[0.0]"), (("-c", WRAPPER), False, "[]")],
+    ids=["by an option", "by a line around it"],
+)
+def test_timms_scripts_find_our_networks(words, pairs, slopes, tmp_path):
+    """VanillaNet's slope is then 0 for the whole training, unless there are no pairs."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, *words, "--model", "vanillanet_5", "--model-kwargs", "width=0.02"]
+    ended = subprocess.run([*command, f"linear_pairs={pairs}"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert ended.stdout.strip() == slopes
 
 
 @pytest.mark.parametrize("stride", [8, 16])
