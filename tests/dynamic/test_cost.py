@@ -70,7 +70,7 @@ def test_costs_touch_neither_the_network_nor_its_weights():
     network = cifar()
     network.configure({"early": Option(stride=4, size=1)})
     before = copy.deepcopy(network.state_dict())
-    costs = Costs(network.model, tuple(network.sites), torch.randn(1, 3, 16, 16))
+    costs = Costs(network.levels, tuple(network.sites), torch.randn(1, 3, 16, 16))
     other = next(p for p in network.permutations if p[0].stride == 1)
     assert costs(network.default).macs == network.static_macs != costs(other).macs
     options = {

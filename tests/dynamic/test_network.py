@@ -10,7 +10,7 @@ import timm
 import torch
 import torchvision
 from networks_for_tests import trained
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 import plainvision.models  # noqa: F401  (registers our networks with timm)
 from plainvision.dynamic import DynamicNetwork, Site, Space
@@ -126,6 +126,15 @@ def test_a_network_of_which_nothing_can_be_computed_is_refused():
 
 
 # The network itself
+
+
+def test_a_network_is_traced_once(monkeypatch):
+    trace, traced = fx.Tracer.trace, []
+    monkeypatch.setattr(fx.Tracer, "trace", lambda *given: traced.append(given) or trace(*given))
+    network = DynamicNetwork(narrow(), space=Space(stride=(1, 2)), image_size=32)
+    assert network.levels.traced
+    network.costs(torch.randn(1, 3, 64, 64))(network.default)
+    assert len(traced) == 1
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnext50_32x4d", "mobilenet_v2", "densenet121"])

@@ -205,7 +205,7 @@ def test_vanillanet_has_sites_where_it_pools_and_in_the_activations_behind(optio
 @pytest.mark.parametrize("at", ["stride", "dilation", "size"])
 @pytest.mark.parametrize("name", ["vanillanet_6", "patchconvnet_s60"])
 def test_our_families_share_work_between_permutations_and_compute_the_same(name, at):
-    options = {"width": 1 / 64} if name == "vanillanet_6" else {}
+    options = {"width": 1 / 64} if name == "vanillanet_6" else {"depth": 2, "embed_dim": 32}
     dynamic = DynamicNetwork(
         timm.create_model(name, num_classes=3, **options), space=Space(**{at: (1, 2, 3)}), image_size=64
     ).eval()

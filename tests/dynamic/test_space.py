@@ -6,7 +6,8 @@ import json
 import pytest
 
 from plainvision.dynamic import Space
-from plainvision.dynamic.space import from_plain, to_plain
+from plainvision.dynamic.space import to_plain
+from plainvision.fields import from_plain
 from plainvision.layers.dynamic_conv import Option, describe
 
 # What ResNet-50 was trained with.
@@ -127,4 +128,5 @@ def test_permutations_are_described_and_survive_json():
     assert describe(permutations[1], "AB") == "A stride 1 size 5, B 2"
     plain = to_plain(permutations)
     assert plain[1] == [{"stride": 1, "size": 5}, {"dilation": 2}]
-    assert from_plain(json.loads(json.dumps(plain))) == permutations
+    known = from_plain(Space, {"chosen": json.loads(json.dumps(plain))}, "space")
+    assert known.chosen == permutations

@@ -1,22 +1,17 @@
-"""What the answers of all permutations say: results of `Outcomes`, and how they are counted (arXiv:2103.09891).
+"""What the answers of all permutations say, counted over arrays (arXiv:2103.09891).
 
 Shapes   N images, P permutations
 Units    accuracies are top-1 in per cent, costs are multiply-adds for one image
-Memory   N is up to 50,000 and P up to 625, so that whatever is wider than a byte is made for some rows at a time
+Memory   N is up to 50,000 and P up to 625: what is wider than a byte is computed for some rows at a time
 """
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from plainvision.dynamic.space import Space
-from plainvision.layers.dynamic_conv import Option, Permutation
-
-if TYPE_CHECKING:
-    from plainvision.dynamic.outcomes import Outcomes
+from plainvision.layers.dynamic_conv import Permutation
 
 # 32 MB of the widest type; the number of rows follows from it.
 _VALUES_AT_A_TIME = 2**22
@@ -25,7 +20,7 @@ _SHUFFLES = 20
 
 @dataclass(frozen=True)
 class Bounds:
-    """What an oracle reaches that picks each image's worst, median or best permutation, in per cent (section 3.3)."""
+    """Top-1 in per cent of an oracle that picks each image's worst, median or best permutation (section 3.3)."""
 
     static: float
     """The trained network, without an oracle."""
@@ -108,6 +103,23 @@ def per_cent(right: np.ndarray) -> float:
     return 100 * int(np.count_nonzero(right)) / len(right)
 
 
+def bounds(correct: np.ndarray, static_correct: np.ndarray) -> Bounds:
+    """Return the worst, median and best case of what is right, (N, P), beside the trained network's, (N,)."""
+    images, permutations = correct.shape
+    right = np.count_nonzero(correct, axis=1)
+    # A right answer always has the higher quality (eq. 1): in ascending order all wrong ones come first, and the
+    # prediction at the median's position is right if they all fit before it.
+    wrong = permutations - right
+    return Bounds(
+        static=per_cent(static_correct),
+        worst=per_cent(wrong == 0),
+        median=per_cent(wrong <= (permutations - 1) // 2),
+        best=per_cent(right > 0),
+        permutations=permutations,
+        images=images,
+    )
+
+
 def preferred(correct: np.ndarray, log_confidences: np.ndarray) -> np.ndarray:
     """Return the index of each image's permutation of highest quality, (N,), from two arrays (N, P) (eq. 1).
 
@@ -116,13 +128,24 @@ def preferred(correct: np.ndarray, log_confidences: np.ndarray) -> np.ndarray:
     found = np.empty(len(correct), np.int64)
     for rows in _rows(correct.shape):
         right = correct[rows]
-        # Logarithms are compared among the right ones, or among all where none is right: the quality itself would have
-        # ties that are none, because float32 has few numbers just below 1 and 2.
+        # Float32 has few numbers just below 1 and 2, so that qualities would tie. Logarithms differ there; they are
+        # compared among the right answers, or among all where none is right.
         competes = right | ~right.any(axis=1, keepdims=True)
         # A confidence of 0, whose logarithm is -inf, still comes before what does not compete.
         quality = np.maximum(log_confidences[rows], np.finfo(np.float32).min)
         found[rows] = np.where(competes, quality, -np.inf).argmax(axis=1)
     return found
+
+
+def preferences(best: np.ndarray, permutations: Sequence[Permutation], sites: Sequence[str]) -> Preferences:
+    """Return the shares of the images whose preferred permutation, (N,), is each permutation or has each option."""
+    counts = np.bincount(best, minlength=len(permutations))
+    options: dict[str, dict[str, int]] = {site: {} for site in sites}
+    for permutation, count in zip(permutations, counts.tolist(), strict=True):
+        for site, option in zip(sites, map(str, permutation), strict=True):
+            options[site][option] = options[site].get(option, 0) + count
+    shares = {site: {option: count / len(best) for option, count in known.items()} for site, known in options.items()}
+    return Preferences(best, counts / len(best), shares)
 
 
 def unique_predictions(predictions: np.ndarray) -> np.ndarray:
@@ -172,43 +195,32 @@ def greedy(correct: np.ndarray, k: int) -> Greedy:
     return Greedy(tuple(order), best)
 
 
-def preferences(outcomes: "Outcomes") -> Preferences:
-    """Return which permutation and which options are best for how many images; ties go to the lower index."""
-    found = preferred(outcomes.correct, outcomes.log_confidences)
-    counts = np.bincount(found, minlength=len(outcomes.permutations))
-    images = len(outcomes.names)
-    options: dict[str, dict[str, int]] = {site: {} for site in outcomes.sites}
-    for permutation, count in zip(outcomes.permutations, counts.tolist(), strict=True):
-        for site, option in zip(outcomes.sites, map(str, permutation), strict=True):
-            options[site][option] = options[site].get(option, 0) + count
-    shares = {site: {option: count / images for option, count in known.items()} for site, known in options.items()}
-    return Preferences(found, counts / images, shares)
+def cheapest(predictions: np.ndarray, wanted: np.ndarray, macs: np.ndarray) -> np.ndarray:
+    """Return each image's cheapest permutation that predicts the class wanted, (N,); -1 where none does.
+
+    Args:
+        predictions: (N, P).
+        wanted: classes, (N,).
+        macs: of each permutation, (P,). Ties go to the lower index.
+    """
+    order = np.argsort(macs, kind="stable")  # the first that fits is the cheapest
+    found = np.empty(len(wanted), np.int64)
+    for rows in _rows(predictions.shape):
+        same = predictions[rows].take(order, axis=1) == wanted[rows, None]
+        found[rows] = np.where(same.any(axis=1), order[same.argmax(axis=1)], -1)
+    return found
 
 
-def cheapest(outcomes: "Outcomes", like: str) -> Efficiency:
-    """Return each image's cheapest permutation that predicts what ``like`` does, "static" or "best" (section 4.6)."""
-    images = np.arange(len(outcomes.names))
-    emulated, reference = outcomes.static_predictions, float(outcomes.static_macs)
-    if like == "best":
-        best = preferred(outcomes.correct, outcomes.log_confidences)
-        emulated, reference = outcomes.predictions[images, best], float(outcomes.macs[best].mean())
-    # Of the permutations in this order the first that fits is the cheapest, and the lower index of equal ones.
-    order = np.argsort(outcomes.macs, kind="stable")
-    chosen = np.empty(len(images), np.int64)
-    for rows in _rows(outcomes.predictions.shape):
-        same = outcomes.predictions[rows].take(order, axis=1) == emulated[rows, None]
-        chosen[rows] = np.where(same.any(axis=1), order[same.argmax(axis=1)], -1)
-    predicted = np.where(chosen < 0, outcomes.static_predictions, outcomes.predictions[images, chosen])
-    # The trained network stands behind the permutations, where the index -1 finds it.
-    macs = np.append(outcomes.macs, np.int64(outcomes.static_macs))
-    return Efficiency(like, per_cent(predicted == outcomes.labels), float(macs[chosen].mean()), reference, chosen)
-
-
-def controls(outcomes: "Outcomes") -> list[Control]:
-    """Return the accuracies to hold against the best case; `Outcomes.controls` says which."""
-    predictions, labels = outcomes.predictions, outcomes.labels
+def controls(
+    predictions: np.ndarray,
+    labels: np.ndarray,
+    log_tops: np.ndarray,
+    mean_predictions: np.ndarray | None,
+    views: Mapping[str, np.ndarray],
+) -> list[Control]:
+    """Return the accuracies to hold against the best case; `Outcomes` describes the arrays."""
     count = predictions.shape[1]
-    few = [f"{view.shape[1]} {name}" for name, view in outcomes.views.items() if view.shape[1] < count]
+    few = [f"{view.shape[1]} {name}" for name, view in views.items() if view.shape[1] < count]
     found = [
         Control(
             f"best of {count} {name}",
@@ -216,13 +228,13 @@ def controls(outcomes: "Outcomes") -> list[Control]:
             True,
             f"the trained network is right for any of {count} views, the image as it is among them",
         )
-        for name, view in outcomes.views.items()
+        for name, view in views.items()
         if view.shape[1] >= count
     ]
-    if outcomes.mean_predictions is not None:
-        mean = per_cent(outcomes.mean_predictions == labels)
+    if mean_predictions is not None:
+        mean = per_cent(mean_predictions == labels)
         found.append(Control(f"mean softmax of the {count}", mean, False, "the class of the highest mean probability"))
-    surest = predictions[np.arange(len(labels)), outcomes.log_tops.argmax(axis=1)]
+    surest = predictions[np.arange(len(labels)), log_tops.argmax(axis=1)]
     note = f"any permutation predicts the label of a random image, the mean of {_SHUFFLES} shuffles"
     if few:
         note += f"; not in the table, with fewer than {count} views: {', '.join(few)}"
@@ -244,42 +256,21 @@ def controls(outcomes: "Outcomes") -> list[Control]:
     ]
 
 
-def combine(parts: Sequence["Outcomes"], limit: int) -> Space:
-    """Return the product of the first k permutations of each part in greedy order, k^parts <= limit (eq. 2).
+def table(
+    names: Sequence[str],
+    labels: np.ndarray,
+    options: Mapping[str, Sequence[str]],
+    predictions: np.ndarray,
+    log_confidences: np.ndarray,
+) -> Any:
+    """Return a pandas DataFrame of one row per image and permutation.
 
-    Raises:
-        ValueError: as `Outcomes.combine` says.
-    """
-    first, count = parts[0], len(parts)
-    if count < 2 or limit < 1:
-        raise ValueError("nothing to combine. Give the outcomes of another attribute, and a limit from 1.")
-    changing: list[str] = []
-    for part in parts:
-        if (part.fingerprint, [*part.sites]) != (first.fingerprint, [*first.sites]):
-            raise ValueError(
-                f"outcomes of {first.network} ({first.fingerprint}, sites {', '.join(first.sites)}) do not combine "
-                f"with those of {part.network} ({part.fingerprint}, sites {', '.join(part.sites)}): it is another "
-                "network, or has other sites. Evaluate one network at one choice of sites."
-            )
-        attributes = Space(chosen=part.permutations).attributes
-        if again := [name for name in attributes if name in changing]:
-            raise ValueError(f"{again[0]} changes in two of the outcomes. Give one for each attribute.")
-        changing += attributes
-    k = 1
-    while (k + 1) ** count <= limit:
-        k += 1
-    fewest = min(len(part.permutations) for part in parts)
-    if fewest < k:
-        raise ValueError(
-            f"{k} permutations of each of {count} outcomes make up to {limit}, and one has {fewest}. Give a limit of "
-            f"{fewest**count}, or evaluate more."
-        )
-    chosen = [[part.permutations[index] for index in part.greedy(k).order] for part in parts]
-    return Space(chosen=tuple(_merged(permutations) for permutations in itertools.product(*chosen)))
-
-
-def table(outcomes: "Outcomes") -> Any:
-    """Return a pandas DataFrame of one row per image and permutation; `Outcomes.to_pandas` says which columns.
+    Args:
+        names: of the images.
+        labels: their classes, (N,).
+        options: of each permutation, in words, by the site.
+        predictions: (N, P).
+        log_confidences: in the true class, (N, P).
 
     Raises:
         ImportError: pandas is not installed.
@@ -288,23 +279,23 @@ def table(outcomes: "Outcomes") -> Any:
         import pandas
     except ImportError as error:
         raise ImportError("a table needs the package `pandas`, which is not installed. pip install pandas") from error
-    images, permutations = outcomes.predictions.shape
+    images, permutations = predictions.shape
 
     def categories(words: Sequence[str]) -> tuple[np.ndarray, list[str]]:
         places = {word: place for place, word in enumerate(dict.fromkeys(words))}
         return np.array([places[word] for word in words], np.int32), [*places]
 
-    codes, known = categories(outcomes.names)
+    codes, known = categories(names)
     columns = {
         "image": pandas.Categorical.from_codes(codes.repeat(permutations), known),
-        "label": outcomes.labels.repeat(permutations),
+        "label": labels.repeat(permutations),
     }
-    for index, site in enumerate(outcomes.sites):
-        codes, known = categories([str(permutation[index]) for permutation in outcomes.permutations])
+    for site, words in options.items():
+        codes, known = categories(words)
         columns[site] = pandas.Categorical.from_codes(np.tile(codes, images), known)
-    columns["prediction"] = outcomes.predictions.ravel()
-    columns["confidence"] = np.exp(outcomes.log_confidences).ravel()
-    columns["correct"] = outcomes.correct.ravel()
+    columns["prediction"] = predictions.ravel()
+    columns["confidence"] = np.exp(log_confidences).ravel()
+    columns["correct"] = (predictions == labels[:, None]).ravel()
     return pandas.DataFrame(columns)
 
 
@@ -329,11 +320,3 @@ def _starts(in_order: np.ndarray) -> np.ndarray:
     new = np.ones(in_order.shape, bool)
     new[:, 1:] = in_order[:, 1:] != in_order[:, :-1]
     return new
-
-
-def _merged(permutations: Sequence[Permutation]) -> Permutation:
-    """Return one permutation with the attributes of several, site by site."""
-    return tuple(
-        Option(**{name: value for option in site for name, value in vars(option).items() if value is not None})
-        for site in zip(*permutations, strict=True)
-    )

@@ -1,8 +1,4 @@
-"""What several choices of layers, other views, or several outcomes say side by side (arXiv:2103.09891, section 4).
-
-An oracle over K permutations is K guesses, so that beside it stands what an oracle reaches with K guesses of another
-kind.
-"""
+"""Several choices of layers, kinds of views, or outcomes side by side (arXiv:2103.09891, section 4)."""
 
 import itertools
 from collections.abc import Mapping
@@ -36,14 +32,11 @@ def rows_by_layers(outcomes: Outcomes) -> list[dict[str, Any]]:
     sites = [site for number, site in enumerate(outcomes.sites) if len({p[number] for p in outcomes.permutations}) > 1]
     between = "" if all(len(site) == 1 for site in outcomes.sites) else "+"
     whole = {"layers": between.join(sites) or "none", **bounds_row(outcomes)}
-    rows = []
-    for count in range(1, len(sites)):
-        for chosen in itertools.combinations(sites, count):
-            try:
-                restricted = outcomes.restrict(chosen)
-            except ValueError:
-                return [whole]
-            rows.append({"layers": between.join(chosen), **bounds_row(restricted)})
+    smaller = [chosen for count in range(1, len(sites)) for chosen in itertools.combinations(sites, count)]
+    try:
+        rows = [{"layers": between.join(chosen), **bounds_row(outcomes.restrict(chosen))} for chosen in smaller]
+    except ValueError:
+        return [whole]
     return [*rows, whole]
 
 

@@ -24,7 +24,7 @@ class Cost:
     macs: int = 0
     """Multiply-adds, of convolutions and matrix products."""
     activations: int = 0
-    """Values that all convolutions put out, as arXiv:2003.13678 counts activations."""
+    """Outputs of all convolutions, which is what arXiv:2003.13678 counts as activations."""
     problem: str | None = None
     """Why it cannot be computed, None where it can."""
 
@@ -35,23 +35,24 @@ class Cost:
 class Costs:
     """The costs of a network's permutations for images of one size.
 
-    The network passes shapes without values. Levels whose inputs have the same shapes cost the same, whatever options
-    led to them, so that few are passed at all. A network that cannot be traced may decide on values, and computes.
+    They are computed on shapes without values. Levels whose inputs have the same shapes cost the same, whatever options
+    led to them, so that few are computed. A network that cannot be traced may decide on values, and computes with them.
 
     Args:
-        model: with dynamic layers.
+        levels: of the network.
         sites: their sites' names, in the order of permutations.
         images: (B, C, H, W), of which only shape and dtype matter; costs are of one image.
     """
 
-    def __init__(self, model: nn.Module, sites: Sequence[str], images: Tensor) -> None:
-        shared: dict[int, Any] = {id(value): value for value in (*model.parameters(), *model.buffers())}
+    def __init__(self, levels: Levels, sites: Sequence[str], images: Tensor) -> None:
+        weights = (*levels.model.parameters(), *levels.model.buffers())
+        shared: dict[int, Any] = {id(value): value for value in weights}
         self._image = images[:1]
-        if Levels(model).traced:
+        if levels.traced:
             shared = {key: _without_values(value) for key, value in shared.items()}
             self._image = _without_values(self._image)
-        self._model = copy.deepcopy(model, shared)  # copies the layers, and not the weights
-        self._levels = Levels(self._model)
+        self._model = copy.deepcopy(levels.model, shared)  # copies the layers, and not the weights
+        self._levels = levels.of(self._model)
         self._sites = sites
         self._known: dict[Any, tuple[Cost, Values]] = {}
         self._activations = 0

@@ -1,27 +1,26 @@
 """A network's graph, cut into levels: what must be computed again when the option of a site changes.
 
-Level 0 depends on no site; level i on the i-th site that the image meets, and on no later one. Whoever has passed
-levels 0 to i can therefore try each option of the next site from there.
+Level 0 depends on no site; level i on the i-th site that the image meets, and on no later one. After
+levels 0 to i, each option of the next site can be tried from there.
 """
 
+import copy
 import operator
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 import torch
 from timm.layers import BatchNormAct2d
 from torch import Tensor, fx, nn
 
-from plainvision.inspection.eval_mode import eval_mode
-from plainvision.inspection.tracing import trace_graph
 from plainvision.layers.dynamic_conv import DynamicLayer, Option
 
 Values = dict[fx.Node, Any]
 
 _IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
-# What these put out is new memory, which nothing else looks at.
+# Their output is new memory, which nothing else reads.
 _NEW_MEMORY = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, BatchNormAct2d)
 
 
@@ -52,21 +51,29 @@ class Level:
 class Levels:
     """The levels of a network with dynamic layers.
 
+    Args:
+        model: the network.
+        graph: of its forward pass in eval mode; None where that cannot be traced.
+
     Attributes:
         sites: the sites' names in the order that an image meets them.
         levels: one more than there are sites.
-        traced: whether the network's pass could be traced; otherwise the last level is the whole pass.
+        traced: whether the graph can be computed level by level; if not, the last level is the whole pass.
         input: the node that takes the images.
         output: the node that returns the logits.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, graph: fx.Graph | None) -> None:
         self.model = model
-        with eval_mode(model):
-            graph = trace_graph(model)
         self.traced = graph is not None and self._cut(graph)
         if not self.traced:
             self._cut(_whole_pass())
+
+    def of(self, model: nn.Module) -> "Levels":
+        """Return the same levels of a copy of the network."""
+        levels = copy.copy(self)
+        levels.model = model
+        return levels
 
     def _cut(self, graph: fx.Graph) -> bool:
         """Sort the nodes into levels, and return whether they compute the same in that order."""
@@ -185,14 +192,20 @@ def set_options(model: nn.Module, options: Mapping[str, Option]) -> None:
             layer.configure(Option(**{name: getattr(option, name) for name in layer.takes}))
 
 
-@contextmanager
-def options_of(model: nn.Module) -> Iterator[None]:
-    """Give every dynamic layer back, at the end, the option that it has now."""
-    found = [(layer, layer.option) for layer in model.modules() if isinstance(layer, DynamicLayer)]
-    try:
-        yield
-    finally:
-        for layer, option in found:
+class Configured:
+    """Options that a network has from now on; leaving ``with`` gives every dynamic layer its earlier option back."""
+
+    def __init__(self, model: nn.Module, options: Mapping[str, Option]) -> None:
+        self._before = [(layer, layer.option) for layer in model.modules() if isinstance(layer, DynamicLayer)]
+        set_options(model, options)
+
+    def __enter__(self) -> None:
+        """Nothing is left to do."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for layer, option in self._before:
             layer.option = option
 
 

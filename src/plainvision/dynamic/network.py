@@ -4,14 +4,13 @@ import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from types import TracebackType
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from plainvision.dynamic.cost import Costs, feasible
-from plainvision.dynamic.levels import Levels, set_options
+from plainvision.dynamic.levels import Configured, Levels
 from plainvision.dynamic.sites import Site, find_sites, followers
 from plainvision.dynamic.space import Space
 from plainvision.inspection.eval_mode import eval_mode
@@ -20,7 +19,7 @@ from plainvision.layers.dynamic_conv import ATTRIBUTES, DynamicLayer, Option, dy
 
 
 class NotTracedWarning(UserWarning):
-    """The network's pass cannot be followed layer by layer, so that permutations share no work."""
+    """The network cannot be traced, so that permutations share no work."""
 
 
 class DynamicNetwork(nn.Module):
@@ -68,7 +67,7 @@ class DynamicNetwork(nn.Module):
         self.model = own_copy(model)
         self.name = name or _name(self.model)
         self.sites = find_sites(self.model, sites)
-        self.trained = _make_dynamic(self.model, self.sites, self.space.attributes)
+        self.trained, self._graph = _make_dynamic(self.model, self.sites, self.space.attributes)
         self.options = self.space.options(self.trained)
         self.default = self.space.default(self.trained)
         images = example_input(self.model, 1, image_size, channels)
@@ -92,8 +91,8 @@ class DynamicNetwork(nn.Module):
 
     @cached_property
     def levels(self) -> Levels:
-        """The network's graph, cut at its sites; made when it is first needed, with a warning where it has none."""
-        levels = Levels(self.model)
+        """The network's graph, cut at its sites; the first use warns where it has none."""
+        levels = Levels(self.model, self._graph)
         if not levels.traced:
             warnings.warn(
                 f"{self.name} decides in its pass what to compute, so that its permutations cannot share work: each "
@@ -124,7 +123,7 @@ class DynamicNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x)
 
-    def configure(self, permutation: Mapping[str, float | Option | Mapping[str, float]]) -> "Configured":
+    def configure(self, permutation: Mapping[str, float | Option | Mapping[str, float]]) -> Configured:
         """Configure the sites from now on, or within ``with`` only; a site that is not named is as it was trained.
 
         Args:
@@ -149,7 +148,7 @@ class DynamicNetwork(nn.Module):
 
     def costs(self, images: Tensor) -> Costs:
         """Return the costs of permutations for images of that shape."""
-        return Costs(self.model, tuple(self.sites), images)
+        return Costs(Levels(self.model, self._graph), tuple(self.sites), images)
 
     def _option(self, site: str, value: float | Option | Mapping[str, float]) -> Option:
         if isinstance(value, Option):
@@ -171,27 +170,10 @@ class DynamicNetwork(nn.Module):
         return Option(**{self.space.attributes[0]: value})  # type: ignore[arg-type]
 
 
-class Configured:
-    """A configuration that `DynamicNetwork.configure` has made; leaving ``with`` takes it back."""
-
-    def __init__(self, model: nn.Module, options: Mapping[str, Option]) -> None:
-        self._before = [(layer, layer.option) for layer in model.modules() if isinstance(layer, DynamicLayer)]
-        set_options(model, options)
-
-    def __enter__(self) -> None:
-        """Nothing is left to do."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for layer, option in self._before:
-            layer.option = option
-
-
-def _make_dynamic(model: nn.Module, sites: Mapping[str, Site], attributes: Sequence[str]) -> dict[str, Option]:
-    """Put dynamic layers into ``model`` and return what each site was trained with."""
-    with eval_mode(model):  # in training some networks have further outputs
-        graph = trace_graph(model) if "stride" in attributes else None  # before the first layer changes its kind
+def _make_dynamic(
+    model: nn.Module, sites: Mapping[str, Site], attributes: Sequence[str]
+) -> tuple[dict[str, Option], fx.Graph | None]:
+    """Put dynamic layers into ``model``; return what each site was trained with, and the graph of the result."""
     takes: dict[str, tuple[str, list[str]]] = {}
     trained = {}
     for label, site in sites.items():
@@ -206,27 +188,34 @@ def _make_dynamic(model: nn.Module, sites: Mapping[str, Site], attributes: Seque
                     f"site {label}: {name} ({type(model.get_submodule(name)).__name__}) has no {attribute} that could "
                     "change. Name a convolution, or leave the attribute out."
                 )
-            beside = _following(model, graph, site) if attribute == "stride" else ()
-            for layer in (name, *beside):
-                owner, taken = takes.setdefault(layer, (label, []))
-                if owner != label:
-                    raise ValueError(
-                        f"{layer} would belong to the sites {owner} and {label}. Let one of them go, or say with "
-                        "`Site(follow=...)` which layers follow which."
-                    )
-                taken.append(attribute)
+            _take(takes, name, label, attribute)
         trained[label] = Option(**values)
+    for name, (label, _) in takes.items():
+        replace_layer(model, name, _dynamic(model, name, label))
+    # Now that the sites are nodes of their own. What follows them are nodes already, and stay such.
+    with eval_mode(model):  # in training some networks have further outputs
+        graph = trace_graph(model)
+    for label, site in sites.items():
+        if "stride" in attributes and site.stride is not None:
+            found = () if graph is None else followers(model, graph, site.stride)
+            for name in found if site.follow is None else site.follow:
+                _take(takes, name, label, "stride")
     for name, (label, taken) in takes.items():
         layer = _dynamic(model, name, label)
         layer.site, layer.takes = label, tuple(taken)
         replace_layer(model, name, layer)
-    return trained
+    return trained, graph
 
 
-def _following(model: nn.Module, graph: object, site: Site) -> tuple[str, ...]:
-    if site.follow is not None:
-        return site.follow
-    return () if graph is None or site.stride is None else followers(model, graph, site.stride)  # type: ignore[arg-type]
+def _take(takes: dict[str, tuple[str, list[str]]], layer: str, label: str, attribute: str) -> None:
+    """Let a layer take an attribute of a site."""
+    owner, taken = takes.setdefault(layer, (label, []))
+    if owner != label:
+        raise ValueError(
+            f"{layer} would belong to the sites {' and '.join(sorted((owner, label)))}. Let one of them go, or say with "
+            "`Site(follow=...)` which layers follow which."
+        )
+    taken.append(attribute)
 
 
 def _dynamic(model: nn.Module, name: str, label: str) -> DynamicLayer:

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,9 +26,6 @@ class Outcomes:
     Raises:
         ValueError: the arrays do not fit together, a class does not exist, or a confidence is no number.
     """
-
-    bytes_per_outcome: ClassVar[int] = 10
-    """What one permutation on one image takes, up to 65,536 classes; one of its views takes 2."""
 
     network: str
     """What the network is called."""
@@ -126,19 +123,7 @@ class Outcomes:
 
     def bounds(self) -> Bounds:
         """Return the worst, median and best case over the permutations, in per cent (section 3.3, Table 1)."""
-        images, permutations = self.predictions.shape
-        right = np.count_nonzero(self.correct, axis=1)
-        # A right answer always has the higher quality (eq. 1): in ascending order all wrong ones come first, and the
-        # prediction at the median's position is right if they all fit before it.
-        wrong = permutations - right
-        return Bounds(
-            static=per_cent(self.static_correct),
-            worst=per_cent(wrong == 0),
-            median=per_cent(wrong <= (permutations - 1) // 2),
-            best=per_cent(right > 0),
-            permutations=permutations,
-            images=images,
-        )
+        return analyses.bounds(self.correct, self.static_correct)
 
     def volatility(self) -> float:
         """Return the best case less the worst, in percentage points (section 3.4)."""
@@ -240,7 +225,8 @@ class Outcomes:
         The preferred permutation is that of highest quality (eq. 1). Confidences near 1 cannot be told apart in
         float32, so it is ordered by being right, then by the confidence's logarithm; ties go to the lower index.
         """
-        return analyses.preferences(self)
+        best = analyses.preferred(self.correct, self.log_confidences)
+        return analyses.preferences(best, self.permutations, [*self.sites])
 
     def cheapest(self, like: Literal["static", "best"]) -> Efficiency:
         """Return the cheapest permutations that predict the same, right or wrong, as another network (section 4.6).
@@ -256,14 +242,22 @@ class Outcomes:
         """
         if like not in ("static", "best"):
             raise ValueError(f"like={like!r}: give 'static', the trained network, or 'best', the best case.")
-        return analyses.cheapest(self, like)
+        wanted, reference = self.static_predictions, float(self.static_macs)
+        if like == "best":
+            best = analyses.preferred(self.correct, self.log_confidences)
+            wanted = self.predictions[np.arange(len(best)), best]
+            reference = float(self.macs[best].mean())
+        chosen = analyses.cheapest(self.predictions, wanted, self.macs)
+        # The trained network stands behind the permutations, where the index -1 finds it.
+        macs = np.append(self.macs, np.int64(self.static_macs))
+        return Efficiency(like, per_cent(wanted == self.labels), float(macs[chosen].mean()), reference, chosen)
 
     def controls(self) -> list[Control]:
         """Return what reaches how much with P answers per image, without changing a layer or without an oracle.
 
         Views of which there are fewer than P are left out, which the last note says. The paper has no controls.
         """
-        return analyses.controls(self)
+        return analyses.controls(self.predictions, self.labels, self.log_tops, self.mean_predictions, self.views)
 
     def scores(self) -> list[dict[str, Any]]:
         """Return bounds and controls as one table: what, its top-1 in per cent, and whether it is an oracle's."""
@@ -286,7 +280,31 @@ class Outcomes:
             ValueError: networks or sites differ, an attribute changes in two of them, there is nothing to combine, or
                 fewer permutations than needed.
         """
-        return analyses.combine((self, *others), limit)
+        parts = (self, *others)
+        if len(parts) < 2 or limit < 1:
+            raise ValueError("nothing to combine. Give the outcomes of another attribute, and a limit from 1.")
+        changing: list[str] = []
+        for part in parts:
+            if (part.fingerprint, [*part.sites]) != (self.fingerprint, [*self.sites]):
+                raise ValueError(
+                    f"outcomes of {self.network} ({self.fingerprint}, sites {', '.join(self.sites)}) do not combine "
+                    f"with those of {part.network} ({part.fingerprint}, sites {', '.join(part.sites)}): it is another "
+                    "network, or has other sites. Evaluate one network at one choice of sites."
+                )
+            attributes = Space(chosen=part.permutations).attributes
+            if again := [name for name in attributes if name in changing]:
+                raise ValueError(f"{again[0]} changes in two of the outcomes. Give one for each attribute.")
+            changing += attributes
+        k = 1
+        while (k + 1) ** len(parts) <= limit:
+            k += 1
+        fewest = min(len(part.permutations) for part in parts)
+        if fewest < k:
+            raise ValueError(
+                f"{k} permutations of each of {len(parts)} outcomes make up to {limit}, and one has {fewest}. Give a "
+                f"limit of {fewest ** len(parts)}, or evaluate more."
+            )
+        return Space.combined([part.permutations[index] for index in part.greedy(k).order] for part in parts)
 
     def save(self, path: str | Path) -> None:
         """Write the outcomes into one .safetensors file, whole or not at all; missing folders are made.
@@ -323,7 +341,8 @@ class Outcomes:
         Raises:
             ImportError: pandas is not installed.
         """
-        return analyses.table(self)
+        options = {site: [str(one[index]) for one in self.permutations] for index, site in enumerate(self.sites)}
+        return analyses.table(self.names, self.labels, options, self.predictions, self.log_confidences)
 
     @property
     def _letters(self) -> bool:

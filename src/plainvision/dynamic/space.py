@@ -1,7 +1,7 @@
 """Which options the sites of a network have, and the permutations of them (arXiv:2103.09891, section 3.1)."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,9 +37,9 @@ class Space:
     size: Values = None
     """Kernel sizes, likewise."""
     max_activations: float | None = None
-    """Leave out permutations whose convolutions put out more than so many times the values of the trained network."""
+    """Drop permutations whose activations exceed this multiple of the trained network's."""
     upsample_from: int = 0
-    """Leave out the stride 1/2 at the sites before this one, counted from 0."""
+    """Drop the stride 1/2 at the sites before this one, counted from 0."""
     chosen: tuple[Permutation, ...] | None = None
     """These permutations alone, which are no product."""
 
@@ -74,6 +74,11 @@ class Space:
         if attribute == "stride":
             return cls(stride=_PAPER["stride"], max_activations=_MAX_ACTIVATIONS, upsample_from=_UPSAMPLE_FROM)
         return cls(dilation=_PAPER["dilation"]) if attribute == "dilation" else cls(size=_PAPER["size"])
+
+    @classmethod
+    def combined(cls, parts: Iterable[Sequence[Permutation]]) -> "Space":
+        """Return the product of permutations that change different attributes of the same sites (eq. 2)."""
+        return cls(chosen=tuple(_merged(permutations) for permutations in itertools.product(*parts)))
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -146,6 +151,9 @@ def to_plain(permutations: Sequence[Permutation]) -> list[list[dict[str, float]]
     ]
 
 
-def from_plain(plain: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[Permutation, ...]:
-    """Return the permutations that `to_plain` made plain."""
-    return tuple(tuple(Option(**option) for option in permutation) for permutation in plain)
+def _merged(permutations: Sequence[Permutation]) -> Permutation:
+    """Return one permutation with the attributes of several, site by site."""
+    return tuple(
+        Option(**{name: value for option in site for name, value in vars(option).items() if value is not None})
+        for site in zip(*permutations, strict=True)
+    )
