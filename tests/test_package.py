@@ -38,7 +38,7 @@ def test_every_name_resolves_in_any_order(order):
         "print(set(pv.__all__) == set(dir(pv)))",
     )
     assert found.splitlines() == [
-        "bench dynamic explain layers models recipes search surgery training",
+        "bench dynamic explain layers models recipes search study surgery training",
         "True True True True",
         "True",
     ]
@@ -54,6 +54,7 @@ def test_every_name_resolves_in_any_order(order):
         *("dynamic.DynamicNetwork", "dynamic.Space", "dynamic.evaluate", "dynamic.Outcomes", "dynamic.Site"),
         "explain.gradcam",
         *("search.search_cells", "search.compare_with_random", "search.draw_cells", "search.load_genotype"),
+        *("study.LayerStudy", "study.run_study", "study.draw_study"),
         *("search.LayerStudy", "search.run_study", "search.draw_study"),
     ],
 )

@@ -7,9 +7,9 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "plainvision"
 ROOMS = (
-    *("fields", "files", "showing", "seeds", "processes"),
+    *("fields", "files", "showing", "seeds", "processes", "genotype"),
     *("layers", "inspection", "models", "surgery", "cards", "data", "bench", "figures", "explain"),
-    *("dynamic", "training", "search", "recipes", "quickstart", "commands", "__main__"),
+    *("dynamic", "training", "study", "search", "recipes", "quickstart", "commands", "__main__"),
 )
 
 

@@ -10,8 +10,8 @@ import torch
 
 import plainvision as pv
 from plainvision.commands import main
+from plainvision.genotype import load_genotype
 from plainvision.models.reading import read_safetensors, save_tensors
-from plainvision.search.genotype import load_genotype
 from plainvision.training import Data, Recipe, train
 from plainvision.training.weights_file import Origin, build_network, save_network
 

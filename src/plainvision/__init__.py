@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from plainvision import bench, dynamic, explain, layers, models, recipes, search, surgery, training
+    from plainvision import bench, dynamic, explain, layers, models, recipes, search, study, surgery, training
     from plainvision.cards import Card, card
     from plainvision.explain.attention import attention_maps
     from plainvision.layers.linear_pair import set_slope
@@ -34,6 +34,7 @@ __all__ = [
     "recipes",
     "search",
     "set_slope",
+    "study",
     "surgery",
     "training",
 ]
@@ -48,7 +49,7 @@ _WHERE = {
     "load_checkpoint": "plainvision.models.loading",
     "set_slope": "plainvision.layers.linear_pair",
 }
-_ROOMS = ("bench", "dynamic", "explain", "layers", "models", "recipes", "search", "surgery", "training")
+_ROOMS = ("bench", "dynamic", "explain", "layers", "models", "recipes", "search", "study", "surgery", "training")
 
 
 def __getattr__(name: str) -> Any:

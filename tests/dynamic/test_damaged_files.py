@@ -14,15 +14,14 @@ import numpy as np
 import pytest
 from dynamic.test_evaluation import Stopped, assert_same, batches, stop_after, tiny, write_images
 from dynamic.test_outcomes import made, same
+from plainvision.dynamic.space_file import read_space, write_space
 from safetensors.numpy import load_file, save_file
 
 from plainvision.bench import write_record
-from plainvision.commands.dynamic_verbs.space import read_space, write_space
 from plainvision.dynamic import Outcomes, Space, evaluate
 from plainvision.files import locked
+from plainvision.genotype import CellSpace, load_genotype, random_genotype
 from plainvision.layers.dynamic_conv import Option
-from plainvision.search.genotype import load_genotype, random_genotype
-from plainvision.search.space import Space as CellSpace
 
 OTHERS = (None, True, -1, 0.5, 1e30, "x", [], [[1]], {}, {"a": 1}, [{"a": [None]}])
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from plainvision.search import CellSearch, Genotype, Space, random_genotype
+from plainvision.search import CellSearch, CellSpace, Genotype, random_genotype
 from plainvision.training import Augment, Data
 
 DIGITS = Data(root="digits", channels=1, image_size=8, crop_ratio=1.0, mean=(0.3,), std=(0.37,), workers=0)
@@ -20,6 +20,6 @@ TINY = CellSearch(
 INDIVIDUAL = replace(TINY, cells="individual", depth=5)
 
 
-def cells(space: Space | None = None, seed: int = 0) -> Genotype:
+def cells(space: CellSpace | None = None, seed: int = 0) -> Genotype:
     """Return cells drawn at random."""
     return random_genotype(space or TINY.space, seed)

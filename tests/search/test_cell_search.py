@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from PIL import Image
 from search.searches_for_tests import DIGITS, INDIVIDUAL, TINY
 from torch.testing import assert_close
 
 from plainvision.processes import TrainingInterrupted
 from plainvision.search import CellSearch, load_genotype, search_cells
-from plainvision.search.cell_search import _Search
-from plainvision.search.folder import SearchFolder
+from plainvision.search.cell_search import SearchFolder, _Search
 from plainvision.search.halves import Halves, halve
 from plainvision.training import Augment
 from plainvision.training.resumable import read_metrics
@@ -157,7 +157,7 @@ def torn(tmp_path) -> Path:
 
 def test_an_image_that_cannot_be_read_is_left_out_and_named_or_stops_the_search(torn, tmp_path, capsys):
     settings = replace(TINY, data=replace(DIGITS, root=str(torn)), batch_size=5, epochs=1, checkpoint_steps=None)
-    search_cells(settings, tmp_path / "search")
+    search_cells(settings, tmp_path / "search", console=Console())
     assert "skipped images/train/a/06.png (" in " ".join(capsys.readouterr().out.split())
     stopping = replace(settings, data=replace(settings.data, corrupt="stop"))
     with pytest.raises(ValueError, match=r"cannot read the image images/train/a/06\.png: .*data\.corrupt=skip"):

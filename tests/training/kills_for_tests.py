@@ -27,10 +27,11 @@ import torch
 
 import plainvision.models  # noqa: F401
 from plainvision.bench import comparison, measure  # noqa: F401
-from plainvision.search import LayerStudy, search_cells
+from plainvision.search import search_cells
 from plainvision.search.comparison import compare_with_random
 from plainvision.search.settings import Budget, CellSearch
-from plainvision.search.study import _train as train_study
+from plainvision.study import LayerStudy
+from plainvision.study.run import _train as train_study
 from plainvision.training import Augment, Data, Machine, Recipe, loop
 from plainvision.training.resumable import read_metrics
 from plainvision.training.techniques import EMA, DeepTraining, FuseAfterAnneal
@@ -71,7 +72,7 @@ def search(folder: Path, resume: bool) -> None:
 
 
 def study(folder: Path, resume: bool) -> None:
-    train_study(STUDY, folder, resume)
+    train_study(STUDY, folder, resume, print)
 
 
 KNOWN = {"train": "recipe.json", "search": "search.json", "study": None}

@@ -17,8 +17,9 @@ from training.recipes_for_tests import DIGITS, TINY
 
 from plainvision.files import locked
 from plainvision.processes import TrainingInterrupted, stop_requested
-from plainvision.search import LayerStudy, run_study, search_cells
+from plainvision.search import search_cells
 from plainvision.search.cell_search import _Search
+from plainvision.study import LayerStudy, run_study
 from plainvision.training import Machine, loop, train
 from plainvision.training.resumable import read_metrics
 

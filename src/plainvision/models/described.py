@@ -18,7 +18,8 @@ from torch.nn.modules import module as hooks
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
-from plainvision.models.registry import create_model, list_models, type_elsewhere
+from plainvision.models.cells import CellNetwork
+from plainvision.models.registry import create_model
 
 # Published names, with or without timm's tag: no address, and nothing that leads to a file.
 _NAME = re.compile(r"\w+(\.\w+)?", re.ASCII)
@@ -142,12 +143,11 @@ def _watch() -> None:
 @functools.cache
 def _options(name: str) -> dict[str, Any]:
     """Return the options of a network's class and of those that it extends, with their defaults."""
-    kind = type_elsewhere(name)
-    if kind is None:
-        list_models()  # which registers ours
-        if not timm.is_model(name.partition(".")[0]):
-            raise ValueError(f"model={name!r} is no name of a network of ours or timm's")
-        kind = type(_outline(name, {}))
+    base = name.partition(".")[0]
+    if not timm.is_model(base):
+        raise ValueError(f"model={name!r} is no name of a network of ours or timm's")
+    # Without a genotype there are no cells to build.
+    kind = CellNetwork if base == "cell_network" else type(_outline(name, {}))
     classes = [one for one in kind.__mro__ if issubclass(one, nn.Module) and one is not nn.Module]
     found = {key: one for kind in reversed(classes) for key, one in inspect.signature(kind.__init__).parameters.items()}
     return {key: one.default for key, one in found.items() if key not in _TIMM | {"self"}}

@@ -1,7 +1,6 @@
 """Names of networks: ours by family, and every one of timm's."""
 
 import difflib
-import importlib
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,10 +26,6 @@ class Published:
 
 
 _FAMILIES: dict[str, dict[str, Published]] = {}
-
-# Networks that are no family, because they are nothing without an option: the module that registers each with timm,
-# and its class.
-_ELSEWHERE = {"cell_network": ("plainvision.search.network", "CellNetwork")}
 
 
 def add_family(family: str, networks: dict[str, Published]) -> None:
@@ -74,14 +69,6 @@ def published(name: str) -> Published | None:
     return None if family is None else _FAMILIES[family][name]
 
 
-def type_elsewhere(name: str) -> type[nn.Module] | None:
-    """Return the class of a network of ours that is no family, once timm knows it; None for all others."""
-    if name not in _ELSEWHERE:
-        return None
-    module, kind = _ELSEWHERE[name]
-    return getattr(importlib.import_module(module), kind)
-
-
 def create_model(name: str, **options: Any) -> nn.Module:
     """Build the network called ``name``, ours or any of timm's; ``options`` are its own keyword arguments.
 
@@ -89,7 +76,6 @@ def create_model(name: str, **options: Any) -> nn.Module:
         ValueError: there is no such network, or it has no such option.
     """
     ours = list_models()
-    type_elsewhere(name)
     if not timm.is_model(name.split(".")[0]) and not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
         close = difflib.get_close_matches(name, ours, n=3) or difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"Did you mean {' or '.join(close)}?" if close else "`plainvision models` lists ours."

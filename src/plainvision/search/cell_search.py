@@ -1,10 +1,14 @@
-"""The search: one step for the architecture, one for the weights, each on its own half of the training images.
+"""Cell search: a step for the architecture, a step for the weights, each on its own half of the training images.
 
 Paper    Liu et al. 2019, "DARTS", https://arxiv.org/abs/1806.09055, algorithm 1 with ξ = 0 (first order)
 Differs  the learning rate falls with every step, not with every epoch
 
-Nothing random is remembered between steps, so that a restart needs only the parameters, the optimizers and the number
-of steps.
+Nothing random is remembered between steps: a restart needs the parameters, the optimizers and the number of steps.
+
+    search.json      what was asked for
+    metrics.jsonl    one line per epoch
+    genotype.json    the cells after the last whole epoch
+    state.pt         everything that a restart needs
 """
 
 import math
@@ -15,31 +19,59 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 from torch import Tensor
 
 from plainvision.data.rows import Batch
+from plainvision.genotype import Genotype, load_genotype
+from plainvision.inspection.devices import default_device
 from plainvision.processes import TrainingInterrupted, stop_requested
 from plainvision.search.choices import parameter_free_share
-from plainvision.search.folder import SearchFolder
-from plainvision.search.genotype import Genotype, load_genotype
 from plainvision.search.halves import Halves
 from plainvision.search.settings import CellSearch
 from plainvision.search.supernet import Supernet
 from plainvision.seeds import seed_everything
 from plainvision.training.checks import all_finite
 from plainvision.training.progress import TrainingProgress
+from plainvision.training.resumable import ResumableFolder
 
 # Depthwise convolutions of few channels and pooling take a CPU less than half the time in this memory layout.
 _LAYOUT = torch.channels_last
 
 
-def search_cells(settings: CellSearch, out: str | Path, *, resume: bool = False) -> Genotype:
+class SearchFolder(ResumableFolder):
+    """The files of one search.
+
+    Raises:
+        ValueError: the folder holds another search, this one without ``resume``, or nothing to resume.
+    """
+
+    file = "search.json"
+    noun = "search"
+    this = "this search"
+    other = "another search"
+    advice = "the settings of that search"
+    free = ("data.workers", "checkpoint_steps")  # how the search uses the machine
+
+    def __init__(self, path: str | Path, settings: CellSearch, *, resume: bool) -> None:
+        super().__init__(path, settings.to_dict(), resume=resume)
+
+    @property
+    def genotype(self) -> Path:
+        """The file of the cells."""
+        return self.path / "genotype.json"
+
+
+def search_cells(
+    settings: CellSearch, out: str | Path, *, resume: bool = False, console: Console | None = None
+) -> Genotype:
     """Search cells in the folder ``out`` and return those of the last epoch.
 
     Args:
         settings: everything that decides the result.
-        out: the search's folder, see `plainvision.search.folder`.
+        out: the search's folder.
         resume: continue the search that is there, to the cells that it would have found without a break.
+        console: where to show progress; None is nowhere.
 
     Raises:
         ValueError: settings, data and folder do not fit together, or a loss is not finite.
@@ -52,7 +84,7 @@ def search_cells(settings: CellSearch, out: str | Path, *, resume: bool = False)
     with ExitStack() as held, stop_requested() as stop:
         if resume:
             held.enter_context(folder.held())
-        search = _Search(settings, folder, resume)
+        search = _Search(settings, folder, resume, console)
         if not resume:
             held.enter_context(folder.held())
         folder.rewind_metrics(search.step)
@@ -80,12 +112,12 @@ def search_cells(settings: CellSearch, out: str | Path, *, resume: bool = False)
 class _Search:
     """A search in progress."""
 
-    def __init__(self, settings: CellSearch, folder: SearchFolder, resume: bool) -> None:
+    def __init__(self, settings: CellSearch, folder: SearchFolder, resume: bool, console: Console | None) -> None:
         self.settings = settings
         self.folder = folder
         self.halves = Halves(settings)
         self.steps = settings.epochs * self.halves.steps_per_epoch
-        self.device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        self.device = default_device()
         seed_everything(settings.seed)
         self.net = Supernet(
             settings.space,
@@ -107,8 +139,7 @@ class _Search:
         self.step = self.saved = 0
         # Of the epoch so far, for the weights and for the architecture: losses, right answers, images.
         self.sums = torch.zeros(2, 3, dtype=torch.float64)
-        state = folder.load_state(self.halves.fingerprint) if resume else None
-        if state is not None:
+        if resume and (state := folder.load_state(self.halves.fingerprint)):
             with folder.putting_back():
                 if state["step"] > self.steps:
                     raise ValueError(f"step is {state['step']}, of {self.steps}")
@@ -117,7 +148,7 @@ class _Search:
                 self.architecture.load_state_dict(state["architecture"])
                 self.sums.copy_(state["sums"])
             self.step = self.saved = state["step"]
-        self.progress = TrainingProgress(self.steps, self.step, visible=True)
+        self.progress = TrainingProgress(self.steps, self.step, console)
         space = settings.space
         self.progress.say(
             f"{len(self.halves.classes)} classes, {self.halves.images[0]} + {self.halves.images[1]} images, "

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from plainvision.search.genotype import Cell, Genotype
-from plainvision.search.space import has_parameters, reductions
+from plainvision.genotype import Cell, Genotype, has_parameters
 
 
 def operation_counts(genotypes: Sequence[Genotype]) -> list[dict[str, Any]]:
@@ -24,32 +23,29 @@ def operation_counts(genotypes: Sequence[Genotype]) -> list[dict[str, Any]]:
             f"counts of {len(genotypes)} genotypes cannot be added: they need to be of one space. Give one or more "
             "that were searched with the same cells, depth, nodes and operations."
         )
-    space = genotypes[0].space
-    small = [place + 1 for place in reductions(space.depth)]
-    large = [place for place in range(1, space.depth + 1) if place not in small]
-    shared = space.cells == "shared"
-    rows = [
-        _row("normal", large if shared else [large[number]], [one.normal[number] for one in genotypes], space.choices)
-        for number in range(space.normal_cells)
-    ]
-    rows.append(_row("reduction", small, [one.reduction for one in genotypes], space.choices))
+    choices = genotypes[0].space.choices
+    rows: list[dict[str, Any]] = []
+    for same in zip(*(one.different_cells() for one in genotypes), strict=True):
+        rows.append(_row(same[0].reduction, same[0].places, [placed.cell for placed in same], choices))
     if len(rows) > 2:
-        rows.append(_row("normal", large, [cell for one in genotypes for cell in one.normal], space.choices))
+        large = [place for row in rows if row["cell"] == "normal" for place in row["places"]]
+        rows.append(_row(False, large, [cell for one in genotypes for cell in one.normal], choices))
     return rows
 
 
 def parameter_free_share(genotype: Genotype) -> float:
     """Return the share of the operations of all different normal cells that have no parameters."""
-    row = operation_counts([genotype])
-    return float(row[-1 if genotype.space.normal_cells > 1 else 0]["parameter_free"])
+    return float(
+        next(row for row in reversed(operation_counts([genotype])) if row["cell"] == "normal")["parameter_free"]
+    )
 
 
-def _row(kind: str, places: Sequence[int], cells: Sequence[Cell], choices: Sequence[str]) -> dict[str, Any]:
+def _row(reduction: bool, places: list[int], cells: Sequence[Cell], choices: Sequence[str]) -> dict[str, Any]:
     edges = [edge for cell in cells for node in cell for edge in node]
-    free = [edge for edge in edges if not has_parameters(edge.operation, edge.source, reduction=kind == "reduction")]
+    free = [edge for edge in edges if not has_parameters(edge.operation, edge.source, reduction=reduction)]
     return {
-        "cell": kind,
-        "places": list(places),
+        "cell": "reduction" if reduction else "normal",
+        "places": places,
         "counts": {name: sum(edge.operation == name for edge in edges) for name in choices},
         "parameter_free": len(free) / len(edges),
     }

@@ -10,11 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.console import Console
+
 from plainvision.files import locked, write_json
+from plainvision.genotype import Genotype, random_genotype
 from plainvision.inspection.counting import count_macs, count_parameters
 from plainvision.processes import TrainingInterrupted, stop_requested
 from plainvision.search.choices import parameter_free_share
-from plainvision.search.genotype import Genotype, random_genotype
 from plainvision.search.settings import Budget, CellSearch
 from plainvision.training.checks import check_splits
 from plainvision.training.loop import train
@@ -42,7 +44,13 @@ class Trained:
 
 
 def compare_with_random(
-    found: Genotype, search: CellSearch, budget: Budget, out: str | Path, *, resume: bool = False
+    found: Genotype,
+    search: CellSearch,
+    budget: Budget,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    console: Console | None = None,
 ) -> list[Trained]:
     """Train the found cells and as many random ones in folders below ``out``, write comparison.json, return the rows.
 
@@ -55,6 +63,7 @@ def compare_with_random(
         budget: what each network is trained with.
         out: where the folders of the runs go: found_0, random_0, found_1, ...
         resume: continue runs that are there; those that are finished are only scored again.
+        console: where to show progress; None is nowhere.
 
     Raises:
         ValueError: budget and data do not fit together, or a folder holds another run.
@@ -63,7 +72,7 @@ def compare_with_random(
     """
     Path(out).mkdir(parents=True, exist_ok=True)
     with locked(Path(out)), stop_requested() as stop:
-        return _compare(found, search, budget, Path(out), resume, stop)
+        return _compare(found, search, budget, Path(out), resume, console, stop)
 
 
 def check_images(search: CellSearch, budget: Budget) -> None:
@@ -76,7 +85,13 @@ def check_images(search: CellSearch, budget: Budget) -> None:
 
 
 def _compare(
-    found: Genotype, search: CellSearch, budget: Budget, out: Path, resume: bool, stop: threading.Event
+    found: Genotype,
+    search: CellSearch,
+    budget: Budget,
+    out: Path,
+    resume: bool,
+    console: Console | None,
+    stop: threading.Event,
 ) -> list[Trained]:
     rows: list[Trained] = []
     for seed in range(budget.seeds):
@@ -86,7 +101,7 @@ def _compare(
             folder = out / recipe.name
             if stop.is_set():
                 raise TrainingInterrupted(f"stopped between two networks; what is finished is saved in {out}.")
-            result = train(recipe, folder, resume=resume and (folder / "recipe.json").exists())
+            result = train(recipe, folder, resume=resume and (folder / "recipe.json").exists(), console=console)
             network = result.network
             macs = count_macs(network, search.data.image_size, search.data.channels)
             share = parameter_free_share(genotype)

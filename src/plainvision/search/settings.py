@@ -1,6 +1,6 @@
-"""What decides a cell search, and what its networks are trained with afterwards: two frozen values, as a recipe is.
+"""Settings of a cell search, and of the training that follows it.
 
-No torch here; fields are documented beneath themselves, and the command line shows those words as its help.
+No torch here; the words beneath the fields are the command line's help.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from plainvision.fields import ABOVE_ZERO, BELOW_ONE, FINITE, Ranges, check_ranges
-from plainvision.search.space import MOST_CELLS, OPERATIONS, Operation, Sharing, Space
+from plainvision.genotype import MOST_CELLS, OPERATIONS, CellSpace, Operation, Sharing
 from plainvision.training.recipe import Augment, Data
 
 # Least and largest value of each number, the bounds included.
@@ -100,9 +100,9 @@ class CellSearch:
         _ = self.space  # which raises what is wrong with it
 
     @property
-    def space(self) -> Space:
+    def space(self) -> CellSpace:
         """The cells that the search can find."""
-        return Space(self.cells, self.depth, self.nodes, self.operations)
+        return CellSpace(self.cells, self.depth, self.nodes, self.operations)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values that JSON can hold."""

@@ -11,10 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from plainvision.search.genotype import Cell, Edge, Genotype
-from plainvision.search.operations import operation
-from plainvision.search.skeleton import Inputs, Place, places, stem
-from plainvision.search.space import EDGES, NONE, Space
+from plainvision.genotype import EDGES, NONE, Cell, CellSpace, Edge, Genotype
+from plainvision.models.cells import CellInputs, CellPlace, cell_places, operation, stem
 
 
 class MixedOperation(nn.Module):
@@ -23,7 +21,7 @@ class MixedOperation(nn.Module):
     `none` adds zero, so that it has no layer; its weight is what the others lack.
     """
 
-    def __init__(self, space: Space, channels: int, stride: int) -> None:
+    def __init__(self, space: CellSpace, channels: int, stride: int) -> None:
         super().__init__()
         self.columns = [place for place, name in enumerate(space.operations) if name != NONE]
         self.operations = nn.ModuleDict(
@@ -38,10 +36,10 @@ class MixedOperation(nn.Module):
 class SearchCell(nn.Module):
     """A cell in which every node sees every source before it (equation 1), with weights (E, O) from outside."""
 
-    def __init__(self, space: Space, place: Place) -> None:
+    def __init__(self, space: CellSpace, place: CellPlace) -> None:
         super().__init__()
         self.edges = space.edges
-        self.inputs = Inputs(place, affine=False)
+        self.inputs = CellInputs(place, affine=False)
         self.mixed = nn.ModuleList(
             MixedOperation(space, place.channels, place.stride(source)) for _, source in space.edges
         )
@@ -66,11 +64,11 @@ class Supernet(nn.Module):
     """
 
     def __init__(
-        self, space: Space, *, channels: int, num_classes: int, in_chans: int = 3, stem_stride: int = 1
+        self, space: CellSpace, *, channels: int, num_classes: int, in_chans: int = 3, stem_stride: int = 1
     ) -> None:
         super().__init__()
         self.space = space
-        self.places = places(space.depth, space.nodes, channels)
+        self.places = cell_places(space.depth, space.nodes, channels)
         self.stem = stem(in_chans, channels, stem_stride)
         self.cells = nn.ModuleList(SearchCell(space, place) for place in self.places)
         self.classifier = nn.Linear(space.nodes * self.places[-1].channels, num_classes)
@@ -106,19 +104,12 @@ class Supernet(nn.Module):
         return Genotype(self.space, normal, _strongest(self.space, self.reduction.softmax(-1).tolist()), origin)
 
 
-def _strongest(space: Space, weights: Sequence[Sequence[float]]) -> Cell:
+def _strongest(space: CellSpace, weights: Sequence[Sequence[float]]) -> Cell:
     """Return the cell of the softmax's weights, (E, O); of equals the first is taken, so that a run can be repeated."""
     nodes: list[list[tuple[float, Edge]]] = [[] for _ in range(space.nodes)]
     for (node, source), row in zip(space.edges, weights, strict=True):
         strengths = {name: weight for name, weight in zip(space.operations, row, strict=True) if name != NONE}
         best = max(strengths, key=strengths.__getitem__)
         nodes[node].append((strengths[best], Edge(best, source)))
-    return tuple(tuple(edge for _, edge in sorted(sorted(node, key=_weakness)[:EDGES], key=_source)) for node in nodes)
-
-
-def _weakness(weighed: tuple[float, Edge]) -> float:
-    return -weighed[0]
-
-
-def _source(weighed: tuple[float, Edge]) -> int:
-    return weighed[1].source
+    kept = [sorted(node, key=lambda weighed: -weighed[0])[:EDGES] for node in nodes]
+    return tuple(tuple(sorted((edge for _, edge in node), key=lambda edge: edge.source)) for node in kept)

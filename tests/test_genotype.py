@@ -4,9 +4,18 @@ from dataclasses import replace
 import pytest
 from search.searches_for_tests import INDIVIDUAL, TINY, cells
 
-from plainvision.search import OPERATIONS, Edge, Genotype, Space, load_genotype, operation_counts, random_genotype
+from plainvision.genotype import (
+    OPERATIONS,
+    CellSpace,
+    Edge,
+    Genotype,
+    has_parameters,
+    load_genotype,
+    random_genotype,
+    reductions,
+)
+from plainvision.search import operation_counts
 from plainvision.search.choices import parameter_free_share
-from plainvision.search.space import has_parameters, reductions
 
 
 @pytest.mark.parametrize("search", [TINY, INDIVIDUAL], ids=["shared", "individual"])
@@ -19,23 +28,23 @@ def test_a_genotype_comes_back_from_its_file_and_from_its_text(tmp_path, search)
 
 
 def test_a_node_sees_the_inputs_and_the_nodes_before_it():
-    assert Space(nodes=2).edges == ((0, 0), (0, 1), (1, 0), (1, 1), (1, 2))
-    assert len(Space(nodes=4).edges) == 14  # as in DARTS
+    assert CellSpace(nodes=2).edges == ((0, 0), (0, 1), (1, 0), (1, 1), (1, 2))
+    assert len(CellSpace(nodes=4).edges) == 14  # as in DARTS
     assert [reductions(depth) for depth in (3, 5, 8, 20)] == [(1, 2), (1, 3), (2, 5), (6, 13)]
 
 
 def test_individual_cells_have_their_own_places_and_shared_ones_repeat():
     own = cells(INDIVIDUAL.space)
-    assert [own.cell(place, 5) for place in (0, 2, 4)] == list(own.normal)
-    assert own.cell(1, 5) == own.cell(3, 5) == own.reduction
+    assert own.cells() == [own.normal[0], own.reduction, own.normal[1], own.reduction, own.normal[2]]
     shared = cells()
-    assert {shared.cell(place, 8) for place in range(8)} == {shared.normal[0], shared.reduction}
+    assert [cell == shared.reduction for cell in shared.cells(8)] == [place in (2, 5) for place in range(8)]
+    assert set(shared.cells(8)) == {shared.normal[0], shared.reduction}
     with pytest.raises(ValueError, match=r"depth=8, but these are the individual cells of a network of 5.*Leave depth"):
-        own.cell(0, 8)
+        own.cells(8)
 
 
 def test_random_cells_follow_from_their_seed_and_use_every_choice():
-    space = Space("individual", depth=20)
+    space = CellSpace("individual", depth=20)
     assert random_genotype(space, 1) == random_genotype(space, 1) != random_genotype(space, 2)
     drawn = [edge for cell in random_genotype(space, 0).normal for node in cell for edge in node]
     assert {edge.operation for edge in drawn} == set(OPERATIONS) - {"none"}
@@ -57,7 +66,7 @@ CONVOLUTIONS = ((Edge("sep_conv_3x3", 0), Edge("skip", 1)), (Edge("sep_conv_3x3"
 
 def test_choices_are_counted_for_each_cell_and_for_all_normal_ones():
     first, second, reduction, normal = operation_counts(
-        [Genotype(Space("individual", 4, 2), (POOLS, CONVOLUTIONS), CONVOLUTIONS)]
+        [Genotype(CellSpace("individual", 4, 2), (POOLS, CONVOLUTIONS), CONVOLUTIONS)]
     )
     assert [row["cell"] for row in (first, second, reduction, normal)] == ["normal", "normal", "reduction", "normal"]
     assert [row["places"] for row in (first, second, reduction, normal)] == [[1], [4], [2, 3], [1, 4]]
@@ -97,7 +106,7 @@ def with_first_edge(*edge) -> str:
         (changed(version=9), r"has version 9 of the format, and this is plainvision's version 1"),
         (
             with_first_edge("conv_7x7", 0),
-            r"node 1 of normal cell 1 has the unknown operation 'conv_7x7'; there are skip, ",
+            r"node 1 of normal cell 1 has 'conv_7x7', which was no candidate of this search; there are skip, ",
         ),
         (with_first_edge("none", 0), r"has 'none', which means no edge at all"),
         (with_first_edge("skip", 2), r"node 1 of normal cell 1 reads the sources \[2, 1\]; it needs 2 different ones"),
@@ -148,4 +157,4 @@ def test_a_genotype_that_is_not_there_is_named():
 )
 def test_a_space_without_networks_is_explained(changes, message):
     with pytest.raises(ValueError, match=message):
-        Space(**changes)
+        CellSpace(**changes)

@@ -17,8 +17,9 @@ import plainvision as pv
 from plainvision import commands
 from plainvision.bench import count_macs, count_parameters
 from plainvision.figures.study import draw_study
-from plainvision.search import study as studies
-from plainvision.search.study import LayerStudy, Variant, run_study, write_csv
+from plainvision.study import LayerStudy, StudyNetwork, run_study
+from plainvision.study import run as running
+from plainvision.study.run import write_csv
 from plainvision.training import Data, loop
 from plainvision.training.recipe import Machine
 from plainvision.training.resumable import read_metrics
@@ -148,7 +149,7 @@ def test_a_study_that_is_stopped_goes_on_and_ends_alike(whole, tmp_path, monkeyp
     assert [row["top1"] for row in record(tmp_path / "broken")] == [row["top1"] for row in record(whole[0])]
 
 
-def test_a_finished_study_is_read_and_can_grow(whole, monkeypatch, capsys):
+def test_a_finished_study_is_read_and_can_grow(whole, monkeypatch):
     folder, _ = whole
     trained = []
 
@@ -157,8 +158,9 @@ def test_a_finished_study_is_read_and_can_grow(whole, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(loop, "train", train)
-    rows = run_study(SMALL, folder, resume=True, latency_runs=1, device="cpu", latency_batch_size=2)
-    assert "finished already: 4" in capsys.readouterr().out
+    told: list[str] = []
+    rows = run_study(SMALL, folder, resume=True, latency_runs=1, device="cpu", latency_batch_size=2, report=told.append)
+    assert told[0] == "4 runs, epochs each: 1; finished already: 4"
     assert [row["top1"] for row in rows] == [row["top1"] for row in record(folder)]
     assert {row["batch_size"] for row in rows} == {2}
     with pytest.raises(KeyboardInterrupt):
@@ -171,8 +173,8 @@ def test_a_run_whose_last_state_was_not_saved_is_not_finished(whole, tmp_path):
     folder.mkdir()
     for name in ("recipe.json", "metrics.jsonl"):
         (folder / name).write_bytes((whole[0] / "resnet_conv_seed0" / name).read_bytes())
-    run = studies._finished
-    place = loop.RunFolder(folder, SMALL.recipe(Variant("conv", None), 0), resume=True)
+    run = running._finished
+    place = loop.RunFolder(folder, SMALL.recipe(StudyNetwork("conv", None), 0), resume=True)
     assert run(place) is None
     (folder / "state.pt").write_bytes((whole[0] / "resnet_conv_seed0" / "state.pt").read_bytes())
     assert run(place) is not None
@@ -198,21 +200,21 @@ def test_a_folder_with_runs_is_refused_before_anything_is_trained(whole, tmp_pat
 
 @pytest.mark.parametrize(("bottleneck", "own", "stages"), [("resnet", "conv", 4), ("inverted", "depthwise", 7)])
 def test_every_operation_gets_every_stage(bottleneck, own, stages):
-    whole = LayerStudy(bottleneck=bottleneck, data=DATA).variants()
-    assert whole[0] == Variant(own, None)
-    assert [variant.stage for variant in whole[1:]] == [stage for stage in range(1, stages + 1) for _ in range(4)]
+    whole = LayerStudy(bottleneck=bottleneck, data=DATA).networks()
+    assert whole[0] == StudyNetwork(own, None)
+    assert [network.stage for network in whole[1:]] == [stage for stage in range(1, stages + 1) for _ in range(4)]
     study = LayerStudy(bottleneck=bottleneck, ops=(own, "max", "identity"), seeds=(3,), data=DATA)
     changed = {}
-    for variant, recipe in study.recipes():
+    for network, recipe in study.recipes():
         with torch.device("meta"):
-            network = build_network(recipe, 10, 0)
+            built = build_network(recipe, 10, 0)
         found = {
             name: module.op
-            for name, module in network.named_modules()
+            for name, module in built.named_modules()
             if isinstance(module, pv.surgery.spatial_layers.SpatialOp)
         }
-        assert set(found.values()) <= {variant.op}
-        changed.setdefault(variant.stage, set()).add(frozenset(found))
+        assert set(found.values()) <= {network.op}
+        changed.setdefault(network.stage, set()).add(frozenset(found))
     assert all(len(found) == 1 for found in changed.values())  # each operation in the same places
     blocks = [len(next(iter(changed[stage]))) for stage in range(1, stages + 1)]
     assert blocks == ([2, 2, 2, 2] if bottleneck == "resnet" else [1, 2, 3, 4, 3, 3, 1])
@@ -286,7 +288,7 @@ def test_a_table_leaves_what_is_unknown_empty(tmp_path):
     [(0.4, "0 s"), (29, "29 s"), (31, "1 min"), (3540, "59 min"), (3600, "1 h 0 min"), (9000, "2 h 30 min")],
 )
 def test_time_left_is_said_in_words(seconds, text):
-    assert studies._duration(seconds) == text
+    assert running._duration(seconds) == text
 
 
 @pytest.mark.parametrize(

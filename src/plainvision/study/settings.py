@@ -1,0 +1,148 @@
+"""What a layer study consists of: its networks, and the recipe that each is trained by. No torch here."""
+
+import difflib
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, get_args
+
+from plainvision.training.recipe import Augment, Data, Machine, Recipe
+from plainvision.training.techniques import SpatialOps
+
+Bottleneck = Literal["resnet", "inverted"]
+Op = Literal["conv", "depthwise", "max", "avg", "identity"]
+
+OPS: tuple[Op, ...] = get_args(Op)
+
+
+class _Original(NamedTuple):
+    """A small network of bottlenecks, as it is."""
+
+    model: str
+    options: dict[str, Any]
+    op: Op
+    stages: tuple[str, ...]  # names of its layers
+
+
+_ORIGINALS: dict[Bottleneck, _Original] = {
+    # ResNet-26, two bottlenecks a stage, a quarter as wide: 0.9 M parameters.
+    "resnet": _Original(
+        "resnet26", {"channels": [16, 32, 64, 128]}, "conv", tuple(f"layer{number}" for number in range(1, 5))
+    ),
+    # MobileNetV2, half as wide, with the stages of its paper's Table 2: 0.7 M parameters.
+    "inverted": _Original("mobilenetv2_050", {}, "depthwise", tuple(f"blocks.{number}" for number in range(7))),
+}
+
+
+def _small_images() -> Data:
+    return Data(image_size=64, crop_ratio=1.0)  # at 32 the last of four stages would have one place: nothing to mix
+
+
+@dataclass(frozen=True)
+class StudyNetwork:
+    """One network of a study."""
+
+    op: Op
+    """The spatial operation."""
+    stage: int | None
+    """The stage that has it, from 1; None for the network as it is."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in names of runs."""
+        return self.op if self.stage is None else f"stage{self.stage}_{self.op}"
+
+
+@dataclass(frozen=True)
+class LayerStudy:
+    """Everything that decides the result of a layer study. The defaults are ours, not the paper's.
+
+    Raises:
+        ValueError: a value that cannot work.
+    """
+
+    data: Data = field(default_factory=_small_images)
+    """Where the images come from."""
+    bottleneck: Bottleneck = "resnet"
+    """ResNet's bottleneck, in a narrow ResNet-26, or the inverted one, in MobileNetV2."""
+    ops: tuple[Op, ...] = OPS
+    """The operations to train with."""
+    stages: tuple[int, ...] = ()
+    """The stages to replace operations in, one at a time, from 1; none given means all: 4, inverted 7."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Trains each network once per seed."""
+    augment: Augment = field(default_factory=lambda: Augment(scale=(0.5, 1.0)))
+    """What training does to an image."""
+    epochs: int = 20
+    """Passes over the training images."""
+    batch_size: int = 128
+    """Images per step."""
+    lr: float = 0.05
+    """Peak learning rate of SGD with momentum; falls to zero along a cosine."""
+    weight_decay: float = 5e-4
+    """Weight decay."""
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes."""
+    machine: Machine = field(default_factory=Machine)
+    """How training uses the hardware. The memory layout is that of timing too."""
+
+    def __post_init__(self) -> None:
+        if self.bottleneck not in _ORIGINALS:
+            raise ValueError(f"bottleneck={self.bottleneck!r} must be {' or '.join(_ORIGINALS)}.")
+        for op in self.ops:
+            if op not in OPS:
+                close = difflib.get_close_matches(op, OPS, n=1)
+                hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(OPS)}."
+                raise ValueError(f"unknown spatial operation {op!r}. {hint}")
+        count = len(self.original.stages)
+        for stage in self.stages:
+            if not 1 <= stage <= count:
+                raise ValueError(
+                    f"stages={self.stages}: there is no stage {stage}. The {self.bottleneck} network has {count}; give "
+                    f"numbers from 1 to {count}, or none for all."
+                )
+        for name, values in {"ops": self.ops, "stages": self.stages, "seeds": self.seeds}.items():
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name}={values} names something twice. Give each once.")
+            if not values and name != "stages":
+                raise ValueError(f"{name} is empty, and there is nothing to train. Give one or more.")
+        self.recipes()  # which raises what is wrong with the rest
+
+    @property
+    def original(self) -> _Original:
+        """The network whose operations are replaced."""
+        return _ORIGINALS[self.bottleneck]
+
+    def networks(self) -> list[StudyNetwork]:
+        """Return the networks to train: the one as it is, if its operation is among ``ops``, then stage by stage."""
+        own = self.original.op
+        stages = self.stages or range(1, len(self.original.stages) + 1)
+        replaced = [StudyNetwork(op, stage) for stage in stages for op in self.ops if op != own]
+        return [StudyNetwork(own, None), *replaced] if own in self.ops else replaced
+
+    def recipe(self, network: StudyNetwork, seed: int) -> Recipe:
+        """Return the recipe of one run."""
+        techniques: tuple[SpatialOps, ...] = ()
+        if network.stage is not None:
+            where = self.original.stages[network.stage - 1]
+            techniques = (SpatialOps(network.op, where=where, image_size=self.data.image_size),)
+        return Recipe(
+            name=f"{self.bottleneck}_{network.name}_seed{seed}",
+            model=self.original.model,
+            model_options={**self.original.options, "in_chans": self.data.channels},
+            data=self.data,
+            augment=self.augment,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            optimizer="momentum",  # timm's SGD without Nesterov
+            lr=self.lr,
+            min_lr=0.0,
+            weight_decay=self.weight_decay,
+            warmup_epochs=0,
+            label_smoothing=self.label_smoothing,
+            techniques=techniques,
+            machine=self.machine,
+            seed=seed,
+        )
+
+    def recipes(self) -> list[tuple[StudyNetwork, Recipe]]:
+        """Return the runs, seed by seed, so that what is there after a break can be compared."""
+        return [(network, self.recipe(network, seed)) for seed in self.seeds for network in self.networks()]
