@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+from rich.console import Console
 
 import plainvision as pv
 from plainvision.bench import as_table, count_macs, write_record
@@ -63,7 +64,7 @@ def shortened(recipe: Recipe) -> Recipe:
 
 def run(recipe: Recipe, folder: Path) -> dict[str, Any]:
     """Train once and return what the last network scores on validation and test, and how long it took."""
-    result = train(recipe, folder, resume=(folder / "recipe.json").exists())
+    result = train(recipe, folder, resume=(folder / "recipe.json").exists(), console=Console())
     test = evaluate(result.network, replace(recipe.data, validation_split="test"), classes=result.classes)
     # A resumed run's own clock is too short: the metrics know how long the steps took, between one look and the next.
     looks = [line for line in read_metrics(folder) if "images_per_second" in line]

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from claim import conclude
+from rich.console import Console
 from torch import nn
 
 import plainvision as pv
@@ -95,7 +96,7 @@ class Runs:
         data = replace(data, validation_root=self.data.root)
         recipe = replace(recipe, start_from=str(weights), data=data, machine=Machine(threads=1))
         folder = self.folder / f"rof_{attribute}"
-        train(recipe, folder, resume=(folder / "recipe.json").exists())
+        train(recipe, folder, resume=(folder / "recipe.json").exists(), console=Console())
         return load_network(folder, "last")[0]
 
 

@@ -20,12 +20,10 @@ class Stream(IterableDataset[int]):
         return iter(range(4))
 
 
-@pytest.mark.parametrize(
-    ("images", "asked", "started"), [(Numbers(), 3, 1), (Numbers(), 0, 0), (Stream(), 2, 2)], ids=str
-)
+@pytest.mark.parametrize(("images", "asked", "started"), [(Numbers, 3, 1), (Numbers, 0, 0), (Stream, 2, 2)])
 def test_a_process_reads_with_no_more_others_than_it_may_use_except_a_stream(monkeypatch, images, asked, started):
     """A stream's order depends on their number; and what torch would say about too many is said by nobody."""
     monkeypatch.setattr(processes, "_processors", lambda: 1)
-    loader = Loader(images, list, workers=asked, batch_size=2, persistent=True)
+    loader = Loader(images(), list, workers=asked, batch_size=2, persistent=True)
     assert (loader.num_workers, loader.persistent_workers) == (started, started > 0)
     assert next(iter(loader)) == [0, 1]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from rich.console import Console
 from torch import Tensor, nn
 
 import plainvision as pv
@@ -42,10 +43,10 @@ class Quickstart:
     """How long training took, or the rest of it where an earlier call had begun."""
 
 
-def quickstart(out: str | Path) -> Quickstart:
+def quickstart(out: str | Path, *, console: Console | None = None) -> Quickstart:
     """Train, fuse, verify and time a narrow VanillaNet on the embedded digits, and write ``out``/report.html.
 
-    A quickstart that was stopped goes on where it was.
+    A quickstart that was stopped goes on where it was. Progress is shown on ``console``; None is nowhere.
 
     Raises:
         ValueError: the folder holds something else.
@@ -54,17 +55,17 @@ def quickstart(out: str | Path) -> Quickstart:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so small a network is faster on one than on several that wait for each other
     try:
-        return _quickstart(Path(out))
+        return _quickstart(Path(out), console)
     finally:
         torch.set_num_threads(threads)
 
 
-def _quickstart(out: Path) -> Quickstart:
+def _quickstart(out: Path, console: Console | None) -> Quickstart:
     recipe = get_recipe(RECIPE)
     run = out / "run"
     fresh = not (run / "recipe.json").exists()
     start = time.perf_counter()
-    train(recipe, run, resume=not fresh)
+    train(recipe, run, resume=not fresh, console=console)
     seconds = time.perf_counter() - start
     spent = f" in {seconds:.0f} s" if fresh else ""
 

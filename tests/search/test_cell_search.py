@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from PIL import Image
+from rich.console import Console
 from search.searches_for_tests import DIGITS, INDIVIDUAL, TINY
 from torch.testing import assert_close
 
@@ -87,7 +87,7 @@ def test_the_architecture_learns_from_its_half_alone_and_the_weights_from_theirs
 
     def after(which: str, weights: int, architecture: int) -> tuple[torch.Tensor, torch.Tensor]:
         settings = replace(TINY, batch_size=60)
-        search = _Search(settings, SearchFolder(tmp_path / which, settings, resume=False), False)
+        search = _Search(settings, SearchFolder(tmp_path / which, settings.to_dict(), resume=False), False)
         search.advance(0, pairs[weights][0], pairs[architecture][1])
         return search.net.normal.detach(), search.net.cells[0].inputs.newer[1].weight.detach()
 
@@ -101,7 +101,7 @@ def test_the_architecture_learns_from_its_half_alone_and_the_weights_from_theirs
 
 def test_the_architecture_moves_against_the_gradient_of_its_batch(tmp_path):
     settings = replace(TINY, architecture_weight_decay=0.0)
-    search = _Search(settings, SearchFolder(tmp_path / "search", settings, resume=False), False)
+    search = _Search(settings, SearchFolder(tmp_path / "search", settings.to_dict(), resume=False), False)
     weights, architecture = next(search.halves.epoch(0))
     loss = torch.nn.functional.cross_entropy(search.net(architecture.images), architecture.labels)
     gradient = torch.autograd.grad(loss, search.net.normal)[0]
@@ -113,7 +113,7 @@ def test_the_architecture_moves_against_the_gradient_of_its_batch(tmp_path):
 
 @pytest.mark.parametrize("settings", [TINY, INDIVIDUAL], ids=["shared", "individual"])
 def test_the_architecture_gets_better_at_its_own_half(tmp_path, settings):
-    search = _Search(settings, SearchFolder(tmp_path / "search", settings, resume=False), False)
+    search = _Search(settings, SearchFolder(tmp_path / "search", settings.to_dict(), resume=False), False)
     _, architecture = next(search.halves.epoch(0))
     losses = [search._descend(search.architecture, architecture, None)[0] for _ in range(4)]
     assert losses[-1] < losses[0]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 from torch import nn
 from training.recipes_for_tests import PLAIN, TINY
@@ -127,12 +128,16 @@ def test_one_image_a_pass_suits_a_network_without_batch_norm(tmp_path):
 
 
 def test_accumulation_says_what_it_does_to_batch_norms(tmp_path, capsys):
-    train(replace(TINY, epochs=1, machine=replace(TINY.machine, accumulate=2)), tmp_path / "norms")
+    recipe = replace(TINY, epochs=1, machine=replace(TINY.machine, accumulate=2))
+    train(recipe, tmp_path / "norms", console=Console())
     said = " ".join(capsys.readouterr().out.split())
     assert "machine.accumulate=2: the network has batch norms, whose statistics are those of each pass's 10 im" in said
     data = replace(PLAIN.data, train_per_class=2, validation_per_class=1)
-    train(replace(PLAIN, batch_size=20, data=data, machine=Machine(accumulate=2)), tmp_path / "none")
-    assert "batch norms" not in capsys.readouterr().out
+    recipe = replace(PLAIN, batch_size=20, data=data, machine=Machine(accumulate=2))
+    train(recipe, tmp_path / "none", console=Console())
+    said = capsys.readouterr().out
+    assert "epoch 1/1" in said
+    assert "batch norms" not in said
 
 
 # what a run's end says about it
@@ -188,15 +193,17 @@ def test_a_run_with_an_average_scores_both_at_its_end(tmp_path, monkeypatch, cap
         return replace(evaluate(network, *given, **named), top1=20.0 + 70.0 * (len(networks) == 3), images=1000)
 
     monkeypatch.setattr(loop, "evaluate", counted)
-    result = train(replace(TINY, techniques=(EMA(decay=0.5, warmup=False),)), tmp_path / "run")
+    recipe = replace(TINY, techniques=(EMA(decay=0.5, warmup=False),))
+    result = train(recipe, tmp_path / "run", console=Console())
     assert networks[:2] == [result.network] * 2
     assert networks[2] is not result.network
     assert "scores 20.00 % and the weights themselves 90.00 %" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_run_that_learned_nothing_says_so(tmp_path, capsys):
-    train(replace(TINY, lr=1e-9), tmp_path / "run")
-    assert "The network has learned nothing that shows: top-1 is" in capsys.readouterr().out
+    result = train(replace(TINY, lr=1e-9), tmp_path / "run", console=Console())
+    assert "The network has learned nothing that shows: top-1 is" in result.doubts[0]
+    assert result.doubts[0] in capsys.readouterr().out
 
 
 def test_a_short_run_does_not_keep_its_initial_weights_in_the_average():

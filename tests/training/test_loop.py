@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import save_file
 from torch.testing import assert_close
 from training.recipes_for_tests import EVERYTHING, PLAIN, WITHOUT_BATCH_NORM
@@ -32,10 +33,11 @@ def launch(tmp_path: Path, recipe: str, changes: str = "") -> subprocess.Complet
     program = tmp_path / "program.py"
     program.write_text(
         "from dataclasses import replace\n"
+        "from rich.console import Console\n"
         "from plainvision.training import train\n"
         "from training.recipes_for_tests import *\n"
         f"recipe = replace({recipe}{changes})\n"
-        f"train(recipe, {str(tmp_path / 'two')!r})\n"
+        f"train(recipe, {str(tmp_path / 'two')!r}, console=Console())\n"
     )
     command = [
         sys.executable,
@@ -251,7 +253,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(t
 
 
 def test_the_folder_holds_what_it_promises(tmp_path, capsys):
-    train(PLAIN, tmp_path)
+    train(PLAIN, tmp_path, console=Console())
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {
         "recipe.json", "metrics.jsonl", "best.safetensors", "last.safetensors", "state.pt", "tensorboard"
@@ -264,8 +266,9 @@ def test_the_folder_holds_what_it_promises(tmp_path, capsys):
     assert len(modes) == 1  # who may read one file of a run may read all
 
 
-def test_a_folder_of_another_run_is_refused(tmp_path):
+def test_a_folder_of_another_run_is_refused_and_the_library_prints_nothing(tmp_path, capsys):
     train(PLAIN, tmp_path / "run")
+    assert capsys.readouterr() == ("", "")
     with pytest.raises(ValueError, match=r"already holds a run of the recipe 'plain'.*--resume"):
         train(PLAIN, tmp_path / "run")
     with pytest.raises(

@@ -21,11 +21,13 @@ def main(words: list[str]) -> None:
     """Run it, and say where the report is."""
     arguments = parsed(Arguments, words, "quickstart", __doc__)
 
+    from rich.console import Console
+
     from plainvision.processes import TrainingInterrupted
     from plainvision.quickstart import quickstart
 
     try:
-        found = quickstart(arguments.out)
+        found = quickstart(arguments.out, console=Console())
     except TrainingInterrupted:
         # Training would advise --resume, which a quickstart needs not be told.
         again = "everything so far is saved; run the same command again to continue"

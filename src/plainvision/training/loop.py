@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import FullyShardedDataParallelPlugin
+from rich.console import Console
 from rich.pretty import pretty_repr
 from timm.utils import distribute_bn
 from torch import nn
@@ -51,15 +52,18 @@ class Result:
     """Highest validation top-1 of an epoch in the network's final form, per cent."""
     last: Evaluation
     """What the network scores."""
+    doubts: tuple[str, ...]
+    """Reasons to doubt that the run learned what it could, a sentence each."""
 
 
-def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Result:
+def train(recipe: Recipe, out: str | Path, *, resume: bool = False, console: Console | None = None) -> Result:
     """Train by ``recipe`` in the folder ``out``, alone or as one of many processes.
 
     Args:
         recipe: everything that decides the result.
         out: the run's folder, see `plainvision.training.run_folder`.
         resume: continue the run that is there, to the weights that it would have had without a break.
+        console: where to show progress and each epoch's scores, for instance `rich.console.Console()`; None is nowhere.
 
     Raises:
         ValueError: recipe, data and folder do not fit together, or the loss is not finite.
@@ -67,7 +71,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Result:
         TrainingInterrupted: Ctrl-C or SIGTERM came; the state is saved.
     """
     with _threads(recipe.machine.threads), stop_requested() as stop, ExitStack() as held:
-        run = _Run(recipe, out, resume, held)
+        run = _Run(recipe, out, resume, console, held)
         per_epoch = run.batches.steps_per_epoch
         with run.progress:
             for epoch in range(run.state.step // per_epoch, recipe.epochs):
@@ -93,7 +97,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Result:
 class _Run:
     """A run in progress: what `train` sets up, and the four things that it does."""
 
-    def __init__(self, recipe: Recipe, out: str | Path, resume: bool, held: ExitStack) -> None:
+    def __init__(self, recipe: Recipe, out: str | Path, resume: bool, console: Console | None, held: ExitStack) -> None:
         for technique in recipe.techniques:
             technique.check(recipe)
         self.recipe = recipe
@@ -139,7 +143,9 @@ class _Run:
             self.folder.rewind_metrics(self.state.step)
         self.saved = self.state.step
         self.losses = Losses(self.folder, self.accelerator, recipe.machine.log_steps)
-        self.progress = TrainingProgress(self.steps, self.state.step, visible=self.accelerator.is_main_process)
+        self.progress = TrainingProgress(
+            self.steps, self.state.step, console if self.accelerator.is_main_process else None
+        )
         self.progress.say(
             f"{pretty_repr(recipe)}\n"
             f"{len(self.classes)} classes, {self.batches.images_per_epoch} images an epoch, {self.steps} steps"
@@ -258,10 +264,11 @@ class _Run:
         """Return the result; a run that had ended before it was resumed is evaluated again."""
         evaluation = self.evaluation or self._evaluate(self.state.best_network)
         raw = self._evaluate(self.state.model) if self.state.kept else None
-        for doubt in doubts(evaluation, raw, read_metrics(self.folder.path)):
+        found = doubts(evaluation, raw, read_metrics(self.folder.path))
+        for doubt in found:
             self.progress.say(doubt)
         network = self.state.best_network.eval()
-        return Result(self.folder.path, network, self.classes, self.state.best_top1, evaluation)
+        return Result(self.folder.path, network, self.classes, self.state.best_top1, evaluation, tuple(found))
 
     def _settled(self, epoch: int) -> bool:
         return all(technique.settled(epoch) for technique in self.recipe.techniques)

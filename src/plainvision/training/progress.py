@@ -1,9 +1,15 @@
-"""What a person sees of a run: a bar while it goes, one line per epoch, and only the lines where no terminal is."""
+"""What a person sees of a run: a line for each epoch and, in a terminal, a bar."""
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from plainvision.showing import shown_lines
+
+
+def say(console: Console | None, text: str) -> None:
+    """Print lines, with what a terminal would obey as escapes; None prints nowhere."""
+    if console is not None:
+        console.print(shown_lines(text), highlight=False, markup=False, soft_wrap=True)
 
 
 class TrainingProgress:
@@ -12,20 +18,19 @@ class TrainingProgress:
     Args:
         steps: of the whole run.
         done: already taken, by the part of the run that is resumed.
-        visible: False in every process but the main one.
+        console: where to show it; None is nowhere.
     """
 
-    def __init__(self, steps: int, done: int, *, visible: bool) -> None:
-        self.visible = visible
-        self.console = Console()
+    def __init__(self, steps: int, done: int, console: Console | None) -> None:
+        self._console = console or Console(quiet=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=12),  # the figures have to fit beside it, in 80 columns
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
-            console=self.console,
-            disable=not (visible and self.console.is_terminal),
+            console=self._console,
+            disable=console is None or not console.is_terminal,
             transient=True,
         )
         self._task = self._bar.add_task("training", total=steps, completed=done, figures="")
@@ -44,5 +49,4 @@ class TrainingProgress:
 
     def say(self, text: str) -> None:
         """Print a line, above the bar where there is one."""
-        if self.visible:
-            self.console.print(shown_lines(text), highlight=False, markup=False, soft_wrap=True)
+        say(self._console, text)
