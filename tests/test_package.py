@@ -30,8 +30,8 @@ def test_every_name_resolves_in_any_order(order):
     found = python(
         "-c",
         f"import plainvision as pv\nfor name in {order}(pv.__all__): getattr(pv, name)\n"
-        "import plainvision.surgery.fusing, plainvision.surgery.pairs, plainvision.bench.measure\n"
-        "import plainvision.explain.gradcam\n"
+        "import plainvision.surgery.fusing, plainvision.surgery.pairs, plainvision.bench.timing\n"
+        "import plainvision.explain.grad_cam\n"
         "rooms = {name: getattr(pv, name) for name in pv.__all__ if isinstance(getattr(pv, name), type(pv))}\n"
         "print(*rooms)\n"
         "print(*map(callable, (pv.surgery.fuse, pv.surgery.linear_pairs, pv.bench.measure, pv.explain.gradcam)))\n"

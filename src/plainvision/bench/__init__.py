@@ -1,19 +1,9 @@
-"""What a network costs: parameters, multiply-adds, time and memory, how these grow, and records of it.
-
-The functions load together with the room, because one of them shares its name with its file.
-"""
+"""What a network costs: parameters, multiply-adds, time and memory, how these grow, and records of it."""
 
 from plainvision.bench.growth import growth_exponents
-from plainvision.bench.measure import (
-    Measurement,
-    comparison,
-    measure,
-    measure_training_step,
-    median_interval,
-    ratios,
-    ratios_per_round,
-)
+from plainvision.bench.measurement import Measurement, comparison, median_interval, ratios_per_round
 from plainvision.bench.record import as_table, host_facts, write_record
+from plainvision.bench.timing import measure, measure_training_step
 from plainvision.inspection.counting import count_macs, count_parameters
 
 __all__ = [
@@ -27,7 +17,6 @@ __all__ = [
     "measure",
     "measure_training_step",
     "median_interval",
-    "ratios",
     "ratios_per_round",
     "write_record",
 ]

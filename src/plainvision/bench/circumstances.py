@@ -1,4 +1,4 @@
-"""Under which circumstances networks are measured: sizes, device, precision; wrong ones are refused here."""
+"""Circumstances of a measurement: sizes, device, precision."""
 
 import copy
 from collections.abc import Mapping
@@ -103,5 +103,5 @@ def _tensors(model: nn.Module) -> list[Tensor]:
 
 
 def floating_dtype(model: nn.Module) -> torch.dtype:
-    """Return the type that ``model`` computes in, so the one its images should have."""
+    """Return the type that ``model`` computes in, which its images should have."""
     return next((tensor.dtype for tensor in _tensors(model) if tensor.is_floating_point()), torch.float32)

@@ -1,8 +1,7 @@
-"""How memory and time grow with the image: the exponents of power laws.
+"""Exponents of the power laws by which memory and time grow with the image's surface.
 
-A convolution does the same at each place of an image, so memory and time of a network of convolutions grow in
-proportion to the image's surface: exponent 1. The time of attention among all places tends towards 2, and so does
-its memory where the whole matrix of weights is kept.
+A convolution does the same at each place of an image: exponent 1. The time of attention among all places tends towards
+2, and so does its memory where the whole matrix of weights is kept.
 """
 
 import math
@@ -12,11 +11,11 @@ from typing import Any
 
 
 def growth_exponents(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row per network: by which powers of the image's surface its memory and its time grow.
+    """Return the exponents of each network, a row each.
 
     ``memory_exponent`` and ``time_exponent`` are the slopes of straight lines through the logarithms, by least
-    squares: 1.0 is in proportion to the surface, 2.0 to its square. Memory that is unknown, or was too little to
-    be seen, counts as no point; with points at fewer than two surfaces the exponent is None.
+    squares: 1.0 is in proportion to the surface, 2.0 to its square. Unknown or unmeasurably little memory is no point;
+    with points at fewer than two surfaces the exponent is None.
 
     Args:
         rows: a row per network and image size, of `comparison` or `Measurement.to_dict`, in any order.

@@ -1,4 +1,4 @@
-"""The most memory that one piece of work holds beyond what was held before it."""
+"""Peak memory of a call, above what was in use."""
 
 import ctypes
 import gc
@@ -15,11 +15,11 @@ _RESET_PEAK = "5"  # see proc_pid_clear_refs(5): sets the peak of the resident s
 
 
 def peak_memory_mb(work: Callable[[], object], device: torch.device, passes: int = 3) -> float | None:
-    """Return the peak of ``work()`` in MB (1e6 bytes) beyond what was held before: the median of the passes.
+    """Return the peak memory of ``work()`` in MB (1e6 bytes), above what was in use: the median of the passes.
 
-    On CUDA: what PyTorch's allocator handed out. On the CPU, under Linux: the growth of the process's
-    resident set, which also sees the scratch space of the libraries below PyTorch, and says little below
-    1 MB. Elsewhere None. Call ``work`` once before, so that what is made only once is not counted.
+    On CUDA it is the allocations of PyTorch. On the CPU, under Linux, it is the growth of the process's resident set;
+    that includes the scratch space of the libraries below PyTorch, and says little below 1 MB. Elsewhere it is None.
+    Call ``work`` once before, so that what is allocated only once does not count.
     """
     gc.collect()  # or it may run inside ``work`` and free what was held before
     if device.type == "cuda":

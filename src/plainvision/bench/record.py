@@ -1,4 +1,4 @@
-"""A measured number as a record: the claim, the figures, how to get them again, and on what they were got."""
+"""Records of measured numbers: claim, figures, command, host; and tables of them."""
 
 import html
 import importlib.metadata
@@ -28,16 +28,15 @@ def write_record(
 ) -> None:
     """Write a record of ``figures`` into a JSON file, whole or not at all.
 
-    Beside the claim, the command and the figures it holds the day (UTC) and the facts of the host. Nothing in
-    it tells whose machine that was: absolute paths in ``command`` are cut to their last part.
+    It also holds the day (UTC) and the facts of the host. Absolute paths in ``command`` are cut to their last part, so
+    that nothing tells whose machine that was.
 
     Args:
         path: the file.
         claim: what the figures show, or are to show.
         figures: lists of rows, or single values, by name; or rows by name, which are one table.
-        command: what gets the figures again.
-        columns: those that documentation shows of the table called "rows", or of rows by name; None shows all. The
-            others stay in the file.
+        command: the command that reproduces the figures.
+        columns: those that documentation shows of the table called "rows", or of rows by name; None shows all.
 
     Raises:
         ValueError: ``figures`` holds something that JSON cannot, a NaN or an infinity included.
@@ -62,7 +61,7 @@ def write_record(
 
 
 def host_facts() -> dict[str, Any]:
-    """Return what a number depends on: processor, memory, GPU, versions; no host, user or folder names."""
+    """Return processor, memory, GPU and versions, on which numbers depend; no names of hosts, users or folders."""
     return {
         "cpu": _cpu_name(),
         "vector_extensions": _vector_extensions(),

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: text, tables and figures in a single file that can be mailed."""
+"""An HTML page of text, tables and figures in a single file."""
 
 import base64
 import html

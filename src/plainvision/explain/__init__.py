@@ -1,11 +1,8 @@
-"""Where a network looks: attention maps, Grad-CAM, and figures of them.
-
-The functions load together with the room, because one of them shares its name with its file.
-"""
+"""Where a network looks: attention maps, Grad-CAM, and figures of them."""
 
 from plainvision.explain.attention import attention_kind, attention_maps
 from plainvision.explain.explanation import Explanation, class_names, explain_image
-from plainvision.explain.gradcam import gradcam, last_spatial_layer
+from plainvision.explain.grad_cam import gradcam, last_spatial_layer
 from plainvision.figures.maps import class_maps, compare
 from plainvision.figures.style import save
 

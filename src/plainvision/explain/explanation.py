@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from plainvision.explain.attention import attention_kind, attention_maps
-from plainvision.explain.gradcam import gradcam
+from plainvision.explain.grad_cam import gradcam
 from plainvision.inspection.checks import check_images, check_logits, class_indices
 from plainvision.inspection.eval_mode import eval_mode
 

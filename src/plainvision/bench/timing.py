@@ -1,19 +1,15 @@
-"""How long networks take and how much memory they need, timed in turns: a machine's drift hits all alike.
+"""Time and peak memory of networks, measured in turns, so that a machine's drift hits all of them alike.
 
-Times are wall-clock times of one pass, the device waited for on both sides: what someone who waits for the
-answer sees, the cost of launching kernels included. On a machine that is shared or warms up, compare networks
-of one call only: there every round times each of them, and `ratios` compares within rounds.
+A time is the wall-clock time of one pass between two synchronisations of the device: the latency that a caller sees,
+kernel launches included. On a machine that is shared or warms up, compare networks of one call only: each round times
+all of them, and `comparison` compares within rounds.
 """
 
-import math
-import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import cast
 
-import numpy
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,71 +22,10 @@ from plainvision.bench.circumstances import (
     floating_dtype,
     networks_by_name,
 )
+from plainvision.bench.measurement import Measurement
 from plainvision.bench.memory import peak_memory_mb
 from plainvision.inspection.counting import checked_image_size, count_macs, count_parameters
 from plainvision.inspection.eval_mode import eval_mode
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What one network cost, under which circumstances."""
-
-    name: str
-    """The network's name."""
-    parameters: int
-    """Learned values."""
-    macs: int
-    """Multiply-adds of the forward pass of one image."""
-    batch_size: int
-    """Images per pass."""
-    image_size: tuple[int, int]
-    """Height and width in pixels."""
-    device: str
-    """Where it ran: cpu, cuda:0, ..."""
-    precision: str
-    """no, bf16 or fp16."""
-    channels_last: bool
-    """Whether activations had the channels_last memory layout."""
-    compiled: bool
-    """Whether torch.compile compiled the network."""
-    threads: int
-    """PyTorch's CPU threads."""
-    times_ms: tuple[float, ...]
-    """Milliseconds of each pass, one per round."""
-    peak_memory_mb: float | None
-    """The most that one pass held beyond what was held before it, in MB (1e6 bytes); None where unknown."""
-
-    @property
-    def runs(self) -> int:
-        """How many passes were timed."""
-        return len(self.times_ms)
-
-    @property
-    def p50_ms(self) -> float:
-        """Median time of a pass in milliseconds."""
-        return statistics.median(self.times_ms)
-
-    @property
-    def p90_ms(self) -> float:
-        """The time in milliseconds that nine passes of ten stay within."""
-        return float(numpy.quantile(self.times_ms, 0.9))
-
-    @property
-    def images_per_second(self) -> float:
-        """Images of a batch over the median time of a pass."""
-        return 1000 * self.batch_size / self.p50_ms
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figures as plain values for a record or a table; the single times are summed up."""
-        plain = asdict(self)
-        del plain["times_ms"]
-        return plain | {
-            "image_size": list(self.image_size),
-            "runs": self.runs,
-            "p50_ms": self.p50_ms,
-            "p90_ms": self.p90_ms,
-            "images_per_second": self.images_per_second,
-        }
 
 
 def measure(
@@ -109,9 +44,9 @@ def measure(
 ) -> list[Measurement]:
     """Time inference on (batch_size, channels, H, W) and return one `Measurement` per network, in order.
 
-    Every round times each network once, and each round begins with the next one. A network therefore finds
-    the processor's caches as another left them. Peak memory holds activations, scratch space and the output;
-    weights and the images are there before and do not count. The networks are left as they are.
+    Every round times each network once, and each round begins with the next one, so that a network finds the
+    processor's caches as another left them. Peak memory covers activations, scratch space and the output, but neither
+    weights nor images. The networks are left as they are.
 
     Args:
         models: one network, or networks by name.
@@ -119,11 +54,11 @@ def measure(
         channels: channels of an image.
         batch_size: images per pass.
         runs: timed rounds.
-        warmup: rounds before them that do not count.
+        warmup: untimed rounds before them.
         device: where to run, on copies where the networks are elsewhere; None runs where they are.
         precision: `bf16` and `fp16` run a copy with weights and images in that type, as in deployment.
         channels_last: run a copy in the channels_last memory layout.
-        compile: compile with torch.compile first; the time that takes is not measured.
+        compile: compile with torch.compile first, untimed.
         seconds: stop, for all networks, after the round in which the slowest has used up this much time; the
             warm-up likewise.
 
@@ -167,23 +102,22 @@ def measure_training_step(
 ) -> list[Measurement]:
     """Time a training step and return one `Measurement` per network: forward, cross-entropy, backward, SGD.
 
-    It runs on copies and times in turns, as `measure` does. ``macs`` are those of the forward pass. Peak
-    memory holds what the backward pass needs, scratch space and the gradients; not weights and images.
+    It times copies, in turns as `measure` does, and takes the same arguments. ``macs`` are those of the forward pass.
+    Peak memory covers activations, scratch space and gradients, but neither weights nor images.
 
     Args:
         models: one network, or networks by name; each returns (batch_size, num_classes).
         image_size: H and W in pixels; one number means a square.
         channels: channels of an image.
         batch_size: images per step.
-        num_classes: the width of the networks' answers.
+        num_classes: number of logits.
         runs: timed rounds.
-        warmup: rounds before them that do not count.
+        warmup: untimed rounds before them.
         device: where to run; None runs where the networks are.
         precision: `bf16` and `fp16` are mixed precision: autocast, and for `fp16` a scaled loss.
         channels_last: use the channels_last memory layout.
-        compile: compile with torch.compile first; the time that takes is not measured.
-        seconds: stop, for all networks, after the round in which the slowest has used up this much time; the
-            warm-up likewise.
+        compile: compile with torch.compile first, untimed.
+        seconds: as in `measure`.
 
     Raises:
         ValueError: what `measure` refuses, a network that does not return (batch_size, num_classes), or a
@@ -216,67 +150,6 @@ def measure_training_step(
         return _training(setup, network, images, labels.to(setup.device), num_classes)
 
     return _measure(setup, placed, training)
-
-
-def ratios_per_round(measurements: Sequence[Measurement]) -> list[tuple[float, ...]]:
-    """Return, per network, its speed relative to the first network's in each round: 2.0 is twice as fast.
-
-    Raises:
-        ValueError: no measurements, or not of one call: their rounds do not match.
-    """
-    if len({measurement.runs for measurement in measurements}) != 1:
-        raise ValueError(
-            f"cannot compare round by round: the measurements have {[m.runs for m in measurements]} rounds. "
-            "Give measurements of one call of `measure`."
-        )
-    first = measurements[0].times_ms
-    return [tuple(a / b for a, b in zip(first, m.times_ms, strict=True)) for m in measurements]
-
-
-def ratios(measurements: Sequence[Measurement]) -> list[float]:
-    """Return, per network, the median over rounds of its speed relative to the first, which has 1.0.
-
-    Raises:
-        ValueError: no measurements, or not of one call.
-    """
-    return [statistics.median(rounds) for rounds in ratios_per_round(measurements)]
-
-
-def comparison(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
-    """Return a row per network for a record or a table: its figures, its speed relative to the first.
-
-    ``speed_ratio`` is the median over rounds, ``ratio_low`` and ``ratio_high`` its `median_interval`; None where the
-    rounds are too few for one.
-
-    Raises:
-        ValueError: no measurements, or not of one call.
-    """
-    rows = []
-    for measurement, rounds in zip(measurements, ratios_per_round(measurements), strict=True):
-        low, high = median_interval(rounds) or (None, None)
-        ratio = {"speed_ratio": statistics.median(rounds), "ratio_low": low, "ratio_high": high}
-        rows.append(measurement.to_dict() | ratio)
-    return rows
-
-
-def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Return an interval that holds the true median with 95 % confidence, whatever the distribution.
-
-    None below six values: not even the lowest and the highest are that sure.
-
-    Raises:
-        ValueError: no values.
-    """
-    if not values:
-        raise ValueError("there is no median of no values. Give at least one.")
-    ordered, count = sorted(values), len(values)
-    # How many values lie below the median is Binomial(count, 1/2): drop values from both ends while the two
-    # tails together stay under 5 %.
-    drop, tail = 0, 0
-    while 2 * (tail + math.comb(count, drop)) <= 0.05 * 2**count:
-        tail += math.comb(count, drop)
-        drop += 1
-    return (ordered[drop - 1], ordered[count - drop]) if drop else None
 
 
 def _measure(
