@@ -74,9 +74,9 @@ def test_class_folders_alone_can_be_evaluated_but_not_trained_on(folder):
 def test_training_and_validation_may_lie_in_two_archives(folder):
     whole = zipped(folder)
     training = TrainingBatches(recipe(whole, validation_root=str(whole), validation_split="validation"))
-    batches = evaluation(whole, validation_root=str(tarred(folder)), classes=training.classes)
+    batches = list(evaluation(whole, validation_root=str(tarred(folder)), classes=training.classes))
     assert len(batches) == 2
-    assert len(names(list(batches))) == 6
+    assert len(names(batches)) == 6
 
 
 def test_hard_links_in_a_tar_are_followed(folder):
@@ -105,7 +105,7 @@ def test_the_digits_are_split_in_the_same_way_each_time():
     training = TrainingBatches(recipe("digits", batch_size=479, **digits))
     validation = evaluation("digits", batch_size=360, **digits)
     assert training.classes == validation.classes == tuple("0123456789")
-    assert (training.images_per_epoch, training.steps_per_epoch, len(validation)) == (1437, 3, 1)
+    assert (training.images_per_epoch, training.steps_per_epoch, validation.images) == (1437, 3, 360)
     batch = next(iter(validation))
     assert batch.images.shape == (360, 1, 8, 8)
     assert batch.names[:2] == ("digits/validation/0021", "digits/validation/0024")

@@ -117,9 +117,10 @@ def test_shards_are_evaluated_once_over_all_processes(shards, workers):
         assert sorted(keys) == list(range(16))
 
 
-def test_a_stream_has_no_number_of_batches(shards):
-    with pytest.raises(TypeError, match="cannot be counted before they are read"):
-        len(evaluation(shards))
+def test_a_stream_has_no_number_of_images_and_no_parts(shards):
+    assert evaluation(shards).images is None
+    with pytest.raises(TypeError, match="has to be read from its beginning"):
+        evaluation(shards).part(0, 2)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

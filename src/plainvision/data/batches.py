@@ -4,30 +4,27 @@ What a training batch holds is a function of (seed, epoch, position in the epoch
 the workers, the processes, or the step at which a resumed run starts.
 """
 
-import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from plainvision.data.images import Images, class_lookup, location, open_images
 from plainvision.data.rows import (
     MOST_IN_A_ROW,
     Batch,
+    BatchLoader,
     Failure,
     Reader,
     Sample,
-    collate,
     evaluation_transform,
-    opened,
     training_transform,
 )
 from plainvision.data.settings import Data
 from plainvision.data.streams import EvaluationStream, TrainingStream, is_stream
-from plainvision.processes import Loader
 from plainvision.seeds import derived_seed
 
 if TYPE_CHECKING:
@@ -104,6 +101,10 @@ class EvaluationBatches:
     without them the training images at ``data.root`` are asked, and, where there are none, the validation
     images.
 
+    Attributes:
+        classes: names of the classes.
+        images: how many images this process reads, None for a stream, which does not know.
+
     Raises:
         FileNotFoundError, ValueError: the images cannot be found, or have a class that training lacks.
         ImportError: the package that reads the root is not installed.
@@ -119,28 +120,14 @@ class EvaluationBatches:
         processes: int = 1,
     ) -> None:
         self._where = location(data, "validation")
-        self._batches: EvaluationStream | Loader[Sample | Failure]
-        if is_stream(self._where[0]):
-            stream = EvaluationStream(data, batch_size, classes, rank, processes)
-            self.classes, self._batches = stream.classes, stream
-            return
-        images = open_images(data, "validation")
-        self.classes = classes or _training_classes(data) or images.classes
-        labels = class_lookup(images.classes, self.classes, data)[images.labels]
-        self._batches = _evaluation_loader(
-            _EvaluationImages(images, labels, np.arange(rank, len(labels), processes), data), batch_size
-        )
+        kind = EvaluationStream if is_stream(self._where[0]) else _EvaluationImages
+        self._source: EvaluationStream | _EvaluationImages = kind(data, batch_size, classes, rank, processes)
+        self.classes, self.images = self._source.classes, self._source.images
 
     @cached_property
     def fingerprint(self) -> str:
         """The hash of the names and labels of all processes' images; of a stream, of what describes it."""
-        source: Any = self._batches if isinstance(self._batches, EvaluationStream) else self._batches.dataset
-        return source.fingerprint()
-
-    @property
-    def images(self) -> int | None:
-        """How many images there are, None for a stream, which does not know."""
-        return None if isinstance(self._batches, EvaluationStream) else len(self._batches.dataset)  # type: ignore[arg-type]
+        return self._source.fingerprint()
 
     def part(self, first: int, last: int) -> Iterator[Batch]:
         """Yield batches of the images from number ``first`` to before ``last`` alone; no other one is read.
@@ -150,28 +137,14 @@ class EvaluationBatches:
         Raises:
             TypeError: the images are a stream, which has to be read from its beginning.
         """
-        if isinstance(self._batches, EvaluationStream):
+        if isinstance(self._source, EvaluationStream):
             raise TypeError(f"the stream {self._where[0]!r} has to be read from its beginning")
-        images = self._batches.dataset
-        assert isinstance(images, _EvaluationImages)
-        assert self._batches.batch_size is not None
-        yield from map(opened, _evaluation_loader(images.part(first, last), self._batches.batch_size))
-
-    def __len__(self) -> int:
-        """Return the number of this process's batches, or one fewer for each whose images are all unreadable.
-
-        Raises:
-            TypeError: the images are a stream, whose batches are known only when they have been read.
-        """
-        if isinstance(self._batches, EvaluationStream):
-            raise TypeError(f"the batches of the stream {self._where[0]!r} cannot be counted before they are read")
-        return len(self._batches)
+        return self._source.batches(first, last)
 
     def __iter__(self) -> Iterator[Batch]:
         held: Batch | None = None
         orphans: tuple[str, ...] = ()  # named with the next batch, when a whole one is unreadable
-        for one in self._batches:
-            batch = opened(one)
+        for batch in self._source.batches():
             if not batch.names:
                 orphans += batch.skipped
                 continue
@@ -191,54 +164,38 @@ class _Epochs:
         images = open_images(recipe.data, "train")
         self.classes, self.fingerprint = images.classes, images.fingerprint
         self.images_per_epoch = len(images.labels) * recipe.augment.repeats
-        self._steps = _Steps(recipe.batch_size, rank, processes)
-        self._loader: Loader[Sample | Failure] = Loader(
-            _TrainingImages(images, recipe), collate, workers=recipe.data.workers, batches=self._steps, persistent=True
+        self._batch_size, self._share = recipe.batch_size, recipe.batch_size // processes
+        self._first = rank * self._share
+        self._steps: list[range] = []
+        self._loader = BatchLoader(
+            _TrainingImages(images, recipe), workers=recipe.data.workers, batches=self._steps, persistent=True
         )
         self._turn = 0
 
     def batches(self, epoch: int, start: int, steps: int) -> Iterator[Batch]:
         self._turn += 1
-        turn = self._turn
-        self._steps.epoch, self._steps.range = epoch, range(start, steps)
+        turn, first = self._turn, epoch * self.images_per_epoch + self._first
+        places = (first + step * self._batch_size for step in range(start, steps))
+        self._steps[:] = [range(place, place + self._share) for place in places]
         for batch in self._loader:
-            yield opened(batch)
+            yield batch
             # Persistent workers serve one iterator; an old one would now steal the new one's batches.
             if turn != self._turn:
                 raise RuntimeError(f"epoch {epoch} is over: another call of epoch() has begun. Finish one first.")
 
 
-class _Steps:
-    """A batch sampler: the keys (epoch, position) of this process's share of each step."""
-
-    def __init__(self, batch_size: int, rank: int, processes: int) -> None:
-        self._batch_size = batch_size
-        self._share = batch_size // processes
-        self._first = rank * self._share
-        self.epoch = 0
-        self.range = range(0)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch = self.epoch
-        for step in self.range:
-            first = step * self._batch_size + self._first
-            yield [(epoch, position) for position in range(first, first + self._share)]
-
-
 class _TrainingImages(Dataset[Sample | Failure]):
-    """The image at (epoch, position): the key says everything, so a worker needs no state of its own."""
+    """The image at a position, counted through all epochs, which says everything: a worker needs no state."""
 
     def __init__(self, images: Images, recipe: "Recipe") -> None:
         self._images = images
-        self._labels = images.labels
         self._where = location(recipe.data, "train")
         self._reader = Reader(recipe.data, training_transform(recipe.data, recipe.augment))
-        self._repeats = recipe.augment.repeats
-        self._seed = recipe.seed
+        self._repeats, self._seed = recipe.augment.repeats, recipe.seed
         self._order: tuple[int, np.ndarray] | None = None
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample | Failure:
-        epoch, position = key
+    def __getitem__(self, place: int) -> Sample | Failure:
+        epoch, position = divmod(place, len(self._images.labels) * self._repeats)
         order = self._order_of(epoch)
         unreadable: dict[int, str] = {}
         for index in (int(order[place % len(order)]) for place in range(position, position + len(order))):
@@ -256,38 +213,32 @@ class _TrainingImages(Dataset[Sample | Failure]):
 
     def _order_of(self, epoch: int) -> np.ndarray:
         if self._order is None or self._order[0] != epoch:
-            shuffled = np.random.default_rng(derived_seed(self._seed, epoch)).permutation(len(self._labels))
+            shuffled = np.random.default_rng(derived_seed(self._seed, epoch)).permutation(len(self._images.labels))
             # An image's repeats are neighbours, so that they meet in one batch: that is the technique.
             self._order = epoch, np.repeat(shuffled, self._repeats)
         return self._order[1]
 
 
 class _EvaluationImages(Dataset[Sample | Failure]):
-    def __init__(self, images: Images, labels: np.ndarray, chosen: np.ndarray, data: Data) -> None:
-        self._images = images
-        self._labels = labels
-        self._chosen = chosen
-        self._reader = Reader(data, evaluation_transform(data))
-        self.workers = data.workers
+    """The validation images that can be read in any order."""
 
-    def fingerprint(self) -> str:
-        return self._images.fingerprint()
+    def __init__(self, data: Data, batch_size: int, classes: tuple[str, ...] | None, rank: int, processes: int) -> None:
+        images = open_images(data, "validation")
+        self.classes = classes or _training_classes(data) or images.classes
+        self.fingerprint = images.fingerprint
+        self._rows, self._reader = images, Reader(data, evaluation_transform(data))
+        self._labels = class_lookup(images.classes, self.classes, data)[images.labels]
+        self._chosen = range(rank, len(images.labels), processes)
+        self.images = len(self._chosen)
+        self._batch_size, self._workers = batch_size, data.workers
 
-    def part(self, first: int, last: int) -> "_EvaluationImages":
-        part = copy.copy(self)
-        part._chosen = self._chosen[first:last]
-        return part
+    def batches(self, first: int = 0, last: int | None = None) -> Iterator[Batch]:
+        """Return batches of this process's images from number ``first`` to before ``last``."""
+        images = Subset(self, self._chosen[first:last])
+        return iter(BatchLoader(images, workers=self._workers, batch_size=self._batch_size))
 
-    def __len__(self) -> int:
-        return len(self._chosen)
-
-    def __getitem__(self, row: int) -> Sample | Failure:
-        index = int(self._chosen[row])
-        return self._reader(self._images.row(index)._replace(label=int(self._labels[index])))
-
-
-def _evaluation_loader(images: _EvaluationImages, batch_size: int) -> Loader[Sample | Failure]:
-    return Loader(images, collate, workers=images.workers, batch_size=batch_size)
+    def __getitem__(self, index: int) -> Sample | Failure:
+        return self._reader(self._rows.row(index)._replace(label=int(self._labels[index])))
 
 
 def _training_classes(data: Data) -> tuple[str, ...] | None:

@@ -1,6 +1,6 @@
 """A batch, and how one image becomes a row of it: decoded elsewhere, transformed and seeded here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -9,10 +9,11 @@ import timm.data
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import default_collate
+from torch.utils.data import Dataset, default_collate
 
 from plainvision.data.decoding import reason
 from plainvision.data.settings import Augment, Data
+from plainvision.processes import Loader
 from plainvision.seeds import seeded
 
 # So many unreadable images in a row are no accident, and a large data set should not be searched to its end.
@@ -110,15 +111,32 @@ def collate(samples: list[Sample | Failure]) -> Batch | Failure:
     )
 
 
-def opened(batch: Batch | Failure) -> Batch:
-    """Return the batch.
+class BatchLoader(Loader[Sample | Failure]):
+    """Batches of images; its arguments are those of `Loader`.
 
     Raises:
-        ValueError: it is a failure; the text is the worker's.
+        ValueError: while reading, an image that cannot be read is to end everything; the text is the worker's.
     """
-    if isinstance(batch, Failure):
-        raise ValueError(batch.message)
-    return batch
+
+    def __init__(
+        self,
+        images: Dataset[Sample | Failure],
+        *,
+        workers: int,
+        batch_size: int = 1,
+        batches: Iterable[Any] | None = None,
+        persistent: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(
+            images, collate, workers=workers, batch_size=batch_size, batches=batches, persistent=persistent, seed=seed
+        )
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, Failure):
+                raise ValueError(batch.message)
+            yield batch
 
 
 def pixel_mode(data: Data) -> str:

@@ -20,22 +20,20 @@ from plainvision.data.images import Role, class_lookup, fingerprint, local_or_re
 from plainvision.data.rows import (
     MOST_IN_A_ROW,
     Batch,
+    BatchLoader,
     Failure,
     Reader,
     Row,
     Sample,
-    collate,
     evaluation_transform,
-    opened,
     training_transform,
 )
 from plainvision.data.settings import Data
 from plainvision.data.shards import Shards
-from plainvision.processes import Loader
+from plainvision.seeds import derived_seed
 
 if TYPE_CHECKING:
     from plainvision.training.recipe import Recipe
-from plainvision.seeds import derived_seed
 
 
 def is_stream(root: str) -> bool:
@@ -99,10 +97,10 @@ class TrainingStream:
             batch=share,
         )
         # A new loader each epoch: what a reader shuffles depends on what it has read before.
-        loader = _loader(images, share, self._workers, seed=derived_seed(self._recipe.seed, epoch))
+        seed = derived_seed(self._recipe.seed, epoch)
+        loader = BatchLoader(images, workers=self._workers, batch_size=share, seed=seed)
         taken, unreadable = start, ""
-        for one in islice(loader, start, steps):
-            batch = opened(one)
+        for batch in islice(loader, start, steps):
             if len(batch.names) < share:
                 unreadable = f" It last left out {batch.skipped[-1]}." if batch.skipped else ""
                 break
@@ -125,6 +123,8 @@ class EvaluationStream:
             that ``classes`` does not.
     """
 
+    images = None  # nobody knows how many this process reads
+
     def __init__(self, data: Data, batch_size: int, classes: tuple[str, ...] | None, rank: int, processes: int) -> None:
         _refuse_counts(data.validation_per_class, "validation_per_class", location(data, "validation")[0])
         self._data, self._batch_size, self._share = data, batch_size, (rank, processes)
@@ -140,7 +140,8 @@ class EvaluationStream:
         self.classes = known
         self._lookup = np.arange(len(known)) if source.classes is None else class_lookup(source.classes, known, data)
 
-    def __iter__(self) -> Iterator[Batch | Failure]:
+    def batches(self) -> Iterator[Batch]:
+        """Return this process's batches."""
         source = _open(self._data, "validation", None)
         shards = source.shards(1)
         if isinstance(source, Shards):
@@ -155,7 +156,7 @@ class EvaluationStream:
             key=(self._share[0],),
             share=self._share,
         )
-        return iter(_loader(images, self._batch_size, min(self._data.workers, shards), seed=0))
+        return iter(BatchLoader(images, workers=min(self._data.workers, shards), batch_size=self._batch_size, seed=0))
 
 
 class _Hub:
@@ -290,8 +291,3 @@ def _useful_workers(shards: int, processes: int, data: Data) -> int:
             f"own. Start at most {shards} processes, or pack the images in more shards."
         )
     return min(data.workers, shards // processes)
-
-
-def _loader(images: _StreamedImages, batch_size: int, workers: int, *, seed: int) -> Loader[Sample | Failure]:
-    # timm's readers shuffle by the seed of their worker.
-    return Loader(images, collate, workers=workers, batch_size=batch_size, seed=seed)

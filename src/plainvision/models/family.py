@@ -107,8 +107,9 @@ def note_deployed(model: nn.Module) -> None:
     """Let timm rebuild ``model`` in deployed form, where it is one of ours that is built so with ``deployed``."""
     if isinstance(model, Backbone) and "deployed" in inspect.signature(type(model)).parameters:
         model.pretrained_cfg.update(_ends(model))
-        if hasattr(model, "_model_args"):  # what a hub records, from timm 1.0.31 on
-            model._model_args = {**model._model_args, "deployed": True}
+        recorded: Any = getattr(model, "_model_args", None)  # for a hub, from timm 1.0.31 on
+        if recorded is not None:
+            model._model_args = {**recorded, "deployed": True}  # type: ignore[assignment]
 
 
 def _ends(model: Backbone) -> dict[str, Any]:

@@ -10,9 +10,8 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from plainvision.data.images import Images, open_images
-from plainvision.data.rows import Batch, Failure, Reader, Sample, collate, opened, training_transform
+from plainvision.data.rows import Batch, BatchLoader, Failure, Reader, Sample, training_transform
 from plainvision.data.streams import is_stream
-from plainvision.processes import Loader
 from plainvision.search.settings import CellSearch
 from plainvision.seeds import derived_seed
 
@@ -62,14 +61,10 @@ class Halves:
         for weights, architecture in zip(*loaders, strict=True):
             yield _readable(weights), _readable(architecture)
 
-    def _loader(self, half: "_Half", epoch: int, steps: range) -> Loader[Sample | Failure]:
+    def _loader(self, half: "_Half", epoch: int, steps: range) -> BatchLoader:
         size = self._settings.batch_size
-        return Loader(
-            half,
-            collate,
-            workers=(self._settings.data.workers + 1) // 2,  # each half has its own
-            batches=[[(epoch, step * size + row) for row in range(size)] for step in steps],
-        )
+        keys = [[(epoch, step * size + row) for row in range(size)] for step in steps]
+        return BatchLoader(half, workers=(self._settings.data.workers + 1) // 2, batches=keys)  # each half has its own
 
 
 def halve(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -102,8 +97,7 @@ class _Half(Dataset[Sample | Failure]):
         return self._reader(self._images.row(index), derived_seed(*self._key, epoch, position))
 
 
-def _readable(found: Batch | Failure) -> Batch:
-    batch = opened(found)
+def _readable(batch: Batch) -> Batch:
     if not batch.names:
         raise ValueError(
             f"no image of a whole batch can be read: {len(batch.skipped)} failed, the first of them "
