@@ -189,7 +189,7 @@ def test_every_command_is_understood(words, monkeypatch):
     else:
         module = verb
         if verb == "dynamic":
-            module, *rest = [f"dynamic_verbs.{rest[0]}", *rest[1:]]
+            module, *rest = [f"dynamic.{rest[0]}", *rest[1:]]
         tyro.cli(importlib.import_module(f"plainvision.commands.{module}").Arguments, args=rest)
 
 

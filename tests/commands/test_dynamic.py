@@ -23,9 +23,9 @@ from safetensors.torch import save_file
 import plainvision as pv
 from plainvision import commands
 from plainvision.commands import dynamic
-from plainvision.commands.dynamic_verbs import progress
-from plainvision.commands.dynamic_verbs.network import NetworkOptions
-from plainvision.commands.dynamic_verbs.space import SpaceOptions
+from plainvision.commands.dynamic import progress
+from plainvision.commands.dynamic.space import SpaceOptions
+from plainvision.commands.options.network import NetworkOptions
 from plainvision.data.batches import EvaluationBatches
 from plainvision.dynamic import Outcomes
 from plainvision.dynamic.comparisons import preference_series, rows_by_layers, view_curves
@@ -102,7 +102,7 @@ class Place:
     @property
     def words(self) -> tuple[str | Path, ...]:
         """The run with its images, as options."""
-        return "--model", self.run, "--data.root", self.images
+        return self.run, "--data.root", self.images
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +118,8 @@ def place(tmp_path_factory) -> Place:
                 Image.fromarray(picture).save(images / split / name / f"{index}.png")
     data = Data(root=str(images), image_size=16, crop_ratio=1.0, workers=0)
     made(run, Recipe(name="tiny", model="resnet20_cifar", model_options={"width": 0.5}, data=data))
-    said = good("evaluate", "--model", run, "--data.root", images, *STRIDES, "--out", folder / "strides")
-    good("evaluate", "--model", run, "--data.root", images, *DILATIONS, "--out", folder / "dilations")
+    said = good("evaluate", run, "--data.root", images, *STRIDES, "--out", folder / "strides")
+    good("evaluate", run, "--data.root", images, *DILATIONS, "--out", folder / "dilations")
     return Place(folder, run, images, folder / "strides", folder / "dilations", said)
 
 
@@ -298,14 +298,16 @@ def test_the_paper_s_options_are_the_default(place, tmp_path):
 def test_networks_come_by_name_from_us_timm_and_torchvision(tmp_path):
     ours = pv.create_model("resnet20_cifar", num_classes=10)
     save_file(ours.state_dict(), tmp_path / "ours.safetensors")
-    found = NetworkOptions(model="resnet20_cifar", checkpoint=str(tmp_path / "ours.safetensors"), num_classes=10).load()
+    found = NetworkOptions(
+        network="resnet20_cifar:num_classes=10", checkpoint=str(tmp_path / "ours.safetensors")
+    ).load()
     torch.testing.assert_close(found.model.state_dict(), ours.state_dict())
     assert (found.data.image_size, found.data.crop_ratio, found.classes) == (32, 1.0, None)
 
     theirs = torchvision.models.resnet18(num_classes=7)
     torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
     path = str(tmp_path / "theirs.pth")
-    found = NetworkOptions(model="torchvision/resnet18", checkpoint=path, num_classes=7).load()
+    found = NetworkOptions(network="torchvision/resnet18:num_classes=7", checkpoint=path).load()
     torch.testing.assert_close(found.model.state_dict(), theirs.state_dict())
     assert found.name == "torchvision/resnet18"
     assert (found.data.image_size, found.data.interpolation) == (224, "bilinear")
@@ -529,7 +531,6 @@ def test_finetune_trains_and_sets_the_bounds_beside_each_other(place, tmp_path, 
     assert recipe.model_options == {"width": 0.5}
     again = (
         "evaluate",
-        "--model",
         tmp_path / "rof" / "run",
         "--data.root",
         place.images,
@@ -548,7 +549,7 @@ def test_finetune_starts_from_a_checkpoint_by_name_with_the_schedule_of_the_pape
     torch.save(pv.create_model("resnet20_cifar", num_classes=3).state_dict(), tmp_path / "w.pth")
     asked = []
 
-    def train(recipe, out, *, resume):
+    def train(recipe, out, *, resume, console):
         asked.append((recipe, out, resume))
         raise ValueError("not now")
 
@@ -624,19 +625,19 @@ def test_times_are_told_roughly(seconds, words):
         ("evaluate {run} --data.image-size 0", "data.image_size=0 must be at least 8"),
         ("evaluate {run} --stride A=1,2 --data.root nowhere", "there are no images at 'nowhere'"),
         ("evaluate {run} --checkpoint x.pth", "brings its own weights and classes, and --checkpoint would give others"),
-        ("evaluate --model resnet18", "no weights for resnet18: what random weights could do means nothing."),
-        ("evaluate --model resnet18 --pretrained --checkpoint x", "--pretrained and --checkpoint are two answers"),
-        ("evaluate --model resnet18 --pretrained --num-classes 3", "--pretrained weights have classes of their own"),
-        ("evaluate --model resnet20_cifar --pretrained", "cannot load published weights of resnet20_cifar: No"),
-        ("evaluate --model resnt18 --checkpoint x.pth", "unknown model 'resnt18'. Did you mean resnet18"),
-        ("evaluate --model torchvision/resnt18 --checkpoint x.pth", "Did you mean torchvision/resnet18"),
-        ("evaluate --model {folder}/ran", "no weights at {folder}/ran. Nearby: run"),
+        ("evaluate resnet18", "no weights for resnet18: what random weights could do means nothing."),
+        ("evaluate resnet18 --pretrained --checkpoint x", "--pretrained and --checkpoint are two answers"),
+        ("evaluate resnet18:num_classes=3 --pretrained", "--pretrained weights have classes of their own"),
+        ("evaluate resnet20_cifar --pretrained", "cannot load published weights of resnet20_cifar: No"),
+        ("evaluate resnt18 --checkpoint x.pth", "unknown model 'resnt18'. Did you mean resnet18"),
+        ("evaluate torchvision/resnt18 --checkpoint x.pth", "Did you mean torchvision/resnet18"),
+        ("evaluate {folder}/ran", "no weights at {folder}/ran. Nearby: run"),
         (
-            "evaluate --model {vision}",
+            "evaluate {vision}",
             "no sites are known for VisionTransformer. Name them with `sites`, for instance sites={{'A': "
             "'layer1.0.conv1'}}, or on the command line --sites A=layer1.0.conv1.",
         ),
-        ("evaluate --model resnet20_cifar --checkpoint {weights} --num-classes 3", "there is no word of where the"),
+        ("evaluate resnet20_cifar:num_classes=3 --checkpoint {weights}", "a network loaded by name has no data set."),
         ("bounds", "no outcomes. Give a folder that `plainvision dynamic evaluate` wrote into, for instance: plain"),
         ("bounds {folder}/stride", "no outcomes at {folder}/stride. Nearby: strides. Give a folder that"),
         ("bounds {folder}", "no outcomes at {folder}. There are some in dilations, strides. Give a folder that"),
@@ -652,8 +653,8 @@ def test_times_are_told_roughly(seconds, words):
         ),
         ("greedy {strides} --most 0", "--most 0 leaves no permutation"),
         ("greedy {strides} --combine {folder}/c.json", "nothing to combine. Give the outcomes of another attribute"),
-        ("finetune --model torchvision/resnet18 --checkpoint x", "torchvision/resnet18: a run has to rebuild its"),
-        ("finetune --model {fused}", "which this command does not know how to rebuild. In Python, train by its own"),
+        ("finetune torchvision/resnet18 --checkpoint x", "torchvision/resnet18: a run has to rebuild its"),
+        ("finetune {fused}", "which this command does not know how to rebuild. In Python, train by its own"),
         ("finetune {run} --epochs 0", "epochs=0 must be above zero"),
         ("finetune {run} --stride Q=1,2 --batch-size 4", "unknown site 'Q' in stride: the sites are A, B, C, D."),
         ("finetune {run} --resume", "nothing to resume in"),

@@ -40,9 +40,7 @@ SLOW = ("bench", "study", "quickstart")
 def modules() -> dict[str, object]:
     """Return the module of each verb."""
     found = {verb: import_module(f"plainvision.commands.{verb}") for verb in commands.VERBS}
-    return found | {
-        f"dynamic {verb}": import_module(f"plainvision.commands.dynamic_verbs.{verb}") for verb in dynamic.VERBS
-    }
+    return found | {f"dynamic {verb}": import_module(f"plainvision.commands.dynamic.{verb}") for verb in dynamic.VERBS}
 
 
 def examples() -> dict[str, list[str]]:
@@ -76,7 +74,7 @@ def place(tmp_path_factory) -> Path:
         save_network(
             folder / "runs" / name / "best.safetensors", network.state_dict(), Origin(recipe, CLASSES, recipe.epochs)
         )
-    short = [*SHORTER["dynamic evaluate"].split(), "--model", "runs/resnet", "--data.root", "clothing.zip"]
+    short = [*SHORTER["dynamic evaluate"].split(), "--data.root", "clothing.zip"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for out, *words in (
@@ -86,7 +84,7 @@ def place(tmp_path_factory) -> Path:
             ("size", "--size", "B=1,3"),
             ("stride_and_size", "--stride", "B=1,2", "--size", "B=1,3"),
         ):
-            ended = plainvision("dynamic", "evaluate", *short, *words, "--out", f"runs/{out}")
+            ended = plainvision("dynamic", "evaluate", "runs/resnet", *short, *words, "--out", f"runs/{out}")
             assert (ended.status, ended.err) == (0, "")
     return folder
 

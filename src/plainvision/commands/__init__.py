@@ -8,6 +8,8 @@ import difflib
 import importlib
 import io
 import os
+import re
+import shlex
 import sys
 import tempfile
 import traceback
@@ -32,6 +34,15 @@ VERBS = {
     "dynamic": "ask what it would buy to configure a trained network for each image",
     "quickstart": "train, fuse, verify and time a network on embedded data, with a report",
 }
+
+
+# Options that `--help` leaves to `--help-all`: most of those in groups, and the finer ones of training.
+_RARE = re.compile(
+    r"  --((?!(data\.(root|validation-split|image-size|workers)|machine\.precision|training\.(epochs|seeds))\b"
+    r"|techniques\.|model-options\.)[\w-]+\."
+    r"|(min-lr|momentum|betas|optimizer-eps|layer-decay|schedule|decay-epochs|warmup-lr|clip-grad|loss|label-smoothing"
+    r"|bce-threshold|num-classes|new-classifier|architecture-\w+|checkpoint-steps|latency-\w+|combine-limit)\b)"
+)
 
 
 @dataclass
@@ -85,13 +96,13 @@ def parsed(
     description: str | None,
     default: _Arguments | None = None,
 ) -> _Arguments:
-    """Return the arguments of ``plainvision VERB`` that the words are; wrong ones and ``--help`` end the program.
+    """Return the arguments of ``plainvision VERB`` that the words are; wrong ones and help end the program.
 
     Args:
         kind: the dataclass of the arguments.
         words: what was typed behind the verb.
         verb: what the program is called in the help.
-        description: what the help says first.
+        description: what the help says first, with its example.
         default: what is not given; None takes the defaults of the dataclass.
 
     Raises:
@@ -100,10 +111,20 @@ def parsed(
     import tyro
 
     given: Any = tyro.MISSING_NONPROP if default is None else default
-    said = io.StringIO()
+    whole = "--help-all" in words
+    helps = whole or not {"-h", "--help"}.isdisjoint(words)
+    told, said = io.StringIO(), io.StringIO()
+    redirected = contextlib.redirect_stdout(told) if helps else contextlib.redirect_stderr(said)
     try:
-        with _plain_unless_seen(), contextlib.redirect_stderr(said):
-            return tyro.cli(kind, args=words, prog=f"plainvision {verb}", description=description, default=given)
+        with _plain_unless_seen(), redirected:
+            return tyro.cli(
+                kind,
+                args=["--help"] if helps else words,
+                prog=f"plainvision {verb}",
+                description="",
+                default=given,
+                config=(tyro.conf.PositionalMetavarFromFieldName,),
+            )
     except SystemExit as ended:
         cause: BaseException | None = ended
         while cause is not None:
@@ -112,7 +133,27 @@ def parsed(
                 raise ValueError(str(cause)) from None
             cause = cause.__context__
         print(said.getvalue(), end="", file=sys.stderr)
+        if helps:
+            print(_help_of(verb, told.getvalue(), description or "", whole))
         raise
+
+
+@contextlib.contextmanager
+def resumable(verb: str, words: list[str], said: str = "") -> Iterator[None]:
+    """Tell who stops the work which command goes on with it.
+
+    Args:
+        verb: the verb that works.
+        words: what was typed behind it.
+        said: the message where the work has none of its own; without one there is nothing to go on with.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if not (str(error) or said):
+            raise
+        again = shlex.join([*words, *([] if "--resume" in words else ["--resume"])])
+        raise type(error)(f"{str(error) or said}\n  plainvision {verb} {again}") from None
 
 
 def check_writable(path: Path, option: str) -> None:
@@ -175,6 +216,14 @@ def show(table: Table) -> None:
     Console(width=width, markup=False, emoji=False, highlight=False).print(drawn)
 
 
+def speed_cells(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Return how much faster a row's network is and the interval of that; nothing where it is compared with none."""
+    if row["speed_ratio"] is None:
+        return "", ""
+    interval = "too few" if row["ratio_low"] is None else f"{row['ratio_low']:.2f}–{row['ratio_high']:.2f}"
+    return f"{row['speed_ratio']:.2f} x", interval
+
+
 def say(text: str) -> None:
     """Print lines, without what a terminal would obey in them."""
     print(shown_lines(text))
@@ -199,6 +248,23 @@ def _help() -> str:
         f"usage: plainvision COMMAND [options]\n\n{verbs}\n\n"
         "`plainvision COMMAND --help` explains one, with an example. A first look: plainvision quickstart"
     )
+
+
+def _help_of(verb: str, options: str, description: str, whole: bool) -> str:
+    """Return a verb's help: its example, what it does, and its options by group, the rare ones left out."""
+    (example,) = re.findall(r"^Example: .+$", description, re.MULTILINE)
+    usage, *groups = re.split(r"\n\s*\n", re.sub(r" +$|^ +-{9,}\s*\n", "", options.strip(), flags=re.MULTILINE))
+    shown = [example, description.replace(example, "").strip(), usage]
+    left_out = 0
+    for group in groups:
+        head, *entries = re.split(r"\n(?=  --?\w)", group)
+        kept = [entry for entry in entries if whole or not _RARE.match(entry)]
+        left_out += len(entries) - len(kept)
+        if kept or not entries:
+            shown.append("\n".join([head, *kept]))
+    if left_out:
+        shown.append(f"`plainvision {verb} --help-all` shows {left_out} more.")
+    return "\n\n".join(shown)
 
 
 def _fail(message: str, status: int = 2) -> None:

@@ -3,19 +3,15 @@
 Example: plainvision bench resnet50 vanillanet_9 vanillanet_9:deployed --sizes 224 320 448 --plot growth.png
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 import tyro
 
-from plainvision.commands import Table, check_writable, parsed, show
+from plainvision.commands import Table, parsed, show, speed_cells
+from plainvision.commands.options.network import Network, NetworksOptions
+from plainvision.commands.options.output import Device, OutputOptions
 
-if TYPE_CHECKING:
-    from torch import nn
-
-_FORMATS = (".png", ".pdf", ".svg")
 # What a record's table shows in the documentation.
 _COLUMNS = (
     *("name", "image_size", "p50_ms", "images_per_second", "peak_memory_mb", "speed_ratio", "ratio_low", "ratio_high"),
@@ -27,8 +23,10 @@ class Arguments:
     """What `plainvision bench` takes."""
 
     networks: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Names of networks, folders of runs or .safetensors files; NAME:option=value,... gives a name's options, and
-    NAME:deployed is the fused form."""
+    """Names (ours, timm's, torchvision/NAME), folders of runs or .safetensors files. NAME:option=value,... gives a
+    name's options, and :deployed behind any of them is its fused form. A name alone has random weights."""
+    weights: Annotated[NetworksOptions, tyro.conf.arg(name="")] = field(default_factory=NetworksOptions)
+    """Whose weights."""
     image_size: int | None = None
     """Side of the images, in pixels; 224 by default."""
     sizes: tuple[int, ...] = ()
@@ -37,22 +35,20 @@ class Arguments:
     """Images per pass."""
     runs: int = 30
     """Timed passes of each network."""
-    device: str | None = None
-    """Where to run: cpu, cuda, ...; by default a GPU where there is one."""
+    device: Device = None
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Type of weights and images."""
     channels_last: bool = False
     """Use the channels_last memory layout."""
     compile: bool = False
     """Compile with torch.compile."""
-    plot: Path | None = None
-    """Draw how time and memory grow with --sizes into this .png, .pdf or .svg file."""
-    json: Path | None = None
-    """Write a record to this file: figures, command, machine and versions."""
+    output: Annotated[OutputOptions, tyro.conf.arg(name="")] = field(default_factory=OutputOptions)
+    """What is written. The figure draws how time and memory grow with --sizes."""
 
 
 def main(words: list[str]) -> None:
     """Print a row for each network."""
+    words = ["--figure" if word == "--plot" else word for word in words]  # as it was called once
     arguments = parsed(Arguments, words, "bench", __doc__)
     if not arguments.networks:
         raise ValueError("no network to time. Name one or more, for instance: plainvision bench resnet18 vanillanet_5")
@@ -62,21 +58,19 @@ def main(words: list[str]) -> None:
 
     import torch
 
-    from plainvision.bench import comparison, growth_exponents, measure, write_record
+    from plainvision.bench import comparison, growth_exponents, measure
     from plainvision.figures.growth import growth_figure
-    from plainvision.figures.style import save
     from plainvision.inspection.devices import usable_device
 
-    for path, option in ((arguments.plot, "--plot"), (arguments.json, "--json")):
-        if path is not None:
-            check_writable(path, option)
-    networks, channels = _networks(arguments.networks)
+    arguments.output.check()
+    networks = arguments.weights.load(arguments.networks, random=True)
+    channels = _channels(networks)
     rows = []
     for size in sizes:
         if arguments.compile:
             torch.compiler.reset()  # or the second size is compiled for any size, and slower than the first for it
         measurements = measure(
-            networks,
+            {name: network.model for name, network in networks.items()},
             image_size=size,
             channels=channels,
             batch_size=arguments.batch_size,
@@ -93,13 +87,9 @@ def main(words: list[str]) -> None:
         figures["growth"] = growth_exponents(rows)
         show(_growth_table(figures["growth"]))
         print("Exponents of growth with the image's surface: 1 is in proportion to it.")
-    if arguments.plot is not None:
-        save(growth_figure(rows), arguments.plot)
-        print(f"figure in {arguments.plot}")
-    if arguments.json is not None:
-        command = f"plainvision bench {shlex.join(words)}"
-        write_record(arguments.json, "timed side by side", figures, command, columns=_COLUMNS)
-        print(f"record in {arguments.json}")
+    drawn = growth_figure(rows) if arguments.output.figure else None
+    command = f"plainvision bench {shlex.join(words)}"
+    arguments.output.write("timed side by side", figures, command, drawn, columns=_COLUMNS)
 
 
 def _sizes(arguments: Arguments) -> tuple[int, ...]:
@@ -112,40 +102,24 @@ def _sizes(arguments: Arguments) -> tuple[int, ...]:
     sizes = arguments.sizes or (224 if arguments.image_size is None else arguments.image_size,)
     if len(set(sizes)) < len(sizes):
         raise ValueError(f"--sizes {' '.join(map(str, sizes))} names a side twice. Give each one once.")
-    if arguments.plot is not None:
-        if len(sizes) < 2:
-            raise ValueError(
-                "--plot draws how time and memory grow, and one image size shows no growth. Give two or more, for "
-                "instance: --sizes 224 288 384"
-            )
-        if arguments.plot.suffix.lower() not in _FORMATS:
-            raise ValueError(
-                f"cannot tell from {arguments.plot} which kind of figure to draw. Give --plot a file that ends in "
-                f"{', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}."
-            )
+    if arguments.output.figure is not None and len(sizes) < 2:
+        raise ValueError(
+            "--figure draws how time and memory grow, and one image size shows no growth. Give two or more, for "
+            "instance: --sizes 224 288 384"
+        )
     return sizes
 
 
-def _networks(names: Sequence[str]) -> "tuple[dict[str, nn.Module], int]":
-    """Return the networks by name, and the channels of the images that all of them take."""
-    found = {name: _network(name) for name in names}
-    channels = {name: channels for name, (_, channels) in found.items()}
+def _channels(networks: dict[str, Network]) -> int:
+    """Return the channels of the images that all networks take."""
+    channels = {name: network.channels for name, network in networks.items()}
     if len(set(channels.values())) > 1:
         raise ValueError(
             "the networks take images of different channels: "
             f"{', '.join(f'{name} {count}' for name, count in channels.items())}. Networks of one call are timed on "
             "the same images; time these in several calls."
         )
-    return {name: network for name, (network, _) in found.items()}, channels[names[0]]
-
-
-def _network(text: str) -> "tuple[nn.Module, int]":
-    """Return a network by its words, with random weights where it has none, and the channels of its images."""
-    from plainvision.commands.options.network import network_words
-
-    words = network_words(text)
-    found = words.load(random=not words.is_ours)
-    return found.model, found.known.channels if found.known else int(words.options.get("in_chans", 3))
+    return next(iter(channels.values()))
 
 
 def _table(rows: list[dict]) -> Table:
@@ -162,8 +136,7 @@ def _table(rows: list[dict]) -> Table:
             _figure(row["p90_ms"]),
             _figure(row["images_per_second"]),
             "" if row["peak_memory_mb"] is None else _figure(row["peak_memory_mb"]),
-            f"{row['speed_ratio']:.2f} x",
-            "too few" if row["ratio_low"] is None else f"{row['ratio_low']:.2f}–{row['ratio_high']:.2f}",
+            *speed_cells(row),
         )
     return table
 

@@ -5,16 +5,18 @@ Example: plainvision evaluate runs/clothing --data.root clothing.zip --data.vali
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from plainvision.commands import Table, check_writable, parsed, say, show
-from plainvision.commands.options.data import DataOptions, PreparationOptions, changed_data, need_root
-from plainvision.commands.options.network import network_words
+from plainvision.commands.options.data import DataOptions, PreparationOptions, data_to_read
+from plainvision.commands.options.network import NetworkOptions, network_first
+from plainvision.commands.options.output import Device
 from plainvision.showing import shown
 
 if TYPE_CHECKING:
+    from plainvision.training.evaluation import Evaluation
     from plainvision.training.recipe import Data
 
 
@@ -22,15 +24,8 @@ if TYPE_CHECKING:
 class Arguments:
     """What `plainvision evaluate` takes."""
 
-    source: Annotated[str | None, tyro.conf.Positional] = None
-    """The folder of a run, or a .safetensors file that plainvision wrote."""
-    model: str | None = None
-    """Instead of a source: the name of a network, with its options as NAME:option=value,..., whose weights
-    --checkpoint gives."""
-    checkpoint: str | None = None
-    """Path or URL of weights for --model, ours or the official ones."""
-    weights: Literal["best", "last"] = "best"
-    """Which weights of a run."""
+    network: Annotated[NetworkOptions, tyro.conf.arg(name="")]
+    """Which network, and whose weights."""
     data: DataOptions = field(default_factory=DataOptions)
     """The data to score on; what is not given is as in training."""
     preparation: Annotated[PreparationOptions, tyro.conf.arg(name="data")] = field(default_factory=PreparationOptions)
@@ -42,49 +37,32 @@ class Arguments:
     column."""
     batch_size: int = 64
     """Images per pass."""
-    device: str | None = None
-    """Where to compute: cpu, cuda, ...; by default a GPU where there is one."""
+    device: Device = None
 
 
 def main(words: list[str]) -> None:
     """Print top-1 and top-5, and top-1 per class."""
-    arguments = parsed(Arguments, words, "evaluate", __doc__)
-    if (arguments.source is None) == (arguments.model is None):
-        raise ValueError("give either the folder of a run, or --model with --checkpoint, to say what to evaluate.")
-    if (arguments.checkpoint is None) != (arguments.model is None):
-        raise ValueError("--model and --checkpoint belong together: the name of a network, and its weights.")
-    words_of = network_words(arguments.source or arguments.model or "")
+    arguments = parsed(Arguments, network_first(words), "evaluate", __doc__)
 
     import plainvision as pv
     from plainvision.data.batches import EvaluationBatches
-    from plainvision.files import write_csv
     from plainvision.inspection.devices import usable_device
 
     device = usable_device(arguments.device)
     if arguments.csv is not None:
         check_writable(arguments.csv, "--csv")
-    found = words_of.load(arguments.checkpoint, weights=arguments.weights)
-    if not words_of.is_ours:
-        need_root(arguments.data)
-    network, classes = found.model, found.classes
-    data = changed_data(found.data, arguments.data, arguments.preparation)
-    forms = {"as it is": network}
+    found = arguments.network.load()
+    data = data_to_read(found, arguments.data, arguments.preparation)
+    forms = {"as it is": found.model}
     if arguments.fuse:
-        forms["deployed"] = pv.fuse(network, image_size=data.image_size)
-    batches = EvaluationBatches(data, batch_size=arguments.batch_size, classes=classes)
+        forms["deployed"] = pv.fuse(found.model, image_size=data.image_size)
+    batches = EvaluationBatches(data, batch_size=arguments.batch_size, classes=found.classes)
     results = {
         form: pv.training.evaluate(model, batches, classes=batches.classes, device=device)
         for form, model in forms.items()
     }
-
-    table = Table(("", *results))
-    table.add_row("top-1 %", *(f"{result.top1:.2f}" for result in results.values()))
-    table.add_row("top-5 %", *(f"{result.top5:.2f}" for result in results.values()))
-    table.add_row("loss", *(f"{result.loss:.4f}" for result in results.values()), end_section=True)
-    for name in next(iter(results.values())).per_class:
-        table.add_row(name, *(f"{result.per_class[name]:.2f}" for result in results.values()))
-    show(table)
-    first = next(iter(results.values()))
+    first = results["as it is"]
+    show(_table(results))
     say(f"{first.images} images of {data.validation_root or data.root}")
     for name in first.skipped:
         print(f"skipped {shown(name)}")
@@ -92,14 +70,31 @@ def main(words: list[str]) -> None:
         same = sum(a.predicted == b.predicted for a, b in zip(*(r.predictions for r in results.values()), strict=True))
         print(f"both forms name the same class for {same} of {first.images} images")
     if arguments.csv is not None:
-        place = _place(data)
-        rows = [
-            [p.name, p.label, p.predicted, f"{p.confidence:.6f}", form, place]
-            for form, result in results.items()
-            for p in result.predictions
-        ]
-        write_csv(arguments.csv, ["image", "label", "predicted", "confidence", "form", "found_in"], rows)
+        _write(arguments.csv, results, data)
         print(f"predictions in {arguments.csv}")
+
+
+def _table(results: "dict[str, Evaluation]") -> Table:
+    table = Table(("", *results))
+    table.add_row("top-1 %", *(f"{result.top1:.2f}" for result in results.values()))
+    table.add_row("top-5 %", *(f"{result.top5:.2f}" for result in results.values()))
+    table.add_row("loss", *(f"{result.loss:.4f}" for result in results.values()), end_section=True)
+    for name in results["as it is"].per_class:
+        table.add_row(name, *(f"{result.per_class[name]:.2f}" for result in results.values()))
+    return table
+
+
+def _write(path: Path, results: "dict[str, Evaluation]", data: "Data") -> None:
+    """Write every prediction, and where its image is."""
+    from plainvision.files import write_csv
+
+    place = _place(data)
+    rows = [
+        [one.name, one.label, one.predicted, f"{one.confidence:.6f}", form, place]
+        for form, result in results.items()
+        for one in result.predictions
+    ]
+    write_csv(path, ["image", "label", "predicted", "confidence", "form", "found_in"], rows)
 
 
 def _place(data: "Data") -> str:

@@ -6,9 +6,8 @@ Example: plainvision explain shoe.jpg hat.jpg --model runs/clothing --out maps.p
 """
 
 import difflib
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,11 +15,13 @@ import tyro
 
 from plainvision.commands import check_writable, parsed, say
 from plainvision.commands.options.data import PreparationOptions, changed_data
-from plainvision.commands.options.network import network_words
+from plainvision.commands.options.network import NetworksOptions
+from plainvision.commands.options.output import Device
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
+    from plainvision.explain.explanation import Explanation
     from plainvision.training.recipe import Data
 
 
@@ -31,10 +32,10 @@ class Arguments:
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Files of images."""
     model: tuple[str, ...] = ()
-    """One network or more: folders of runs, .safetensors files that plainvision wrote, or names with --checkpoint and
-    their options: NAME:option=value,..."""
-    checkpoint: tuple[str, ...] = ()
-    """Paths or URLs of weights, one for each network that is given by name, in their order."""
+    """One network or more: folders of runs, .safetensors files that plainvision wrote, or names (ours, timm's,
+    torchvision/NAME) with their options: NAME:option=value,..."""
+    networks: Annotated[NetworksOptions, tyro.conf.arg(name="")] = field(default_factory=NetworksOptions)
+    """Whose weights."""
     method: Literal["attention", "gradcam"] | None = None
     """Which maps; by default attention where the network has it, else Grad-CAM."""
     top: int = 3
@@ -49,16 +50,7 @@ class Arguments:
     """Blend neighbouring patches instead of drawing squares."""
     out: Path = Path("maps.png")
     """The figure: a .png, .pdf or .svg file."""
-
-
-@dataclass(frozen=True)
-class Network:
-    """A trained network, and what belongs to it."""
-
-    label: str
-    model: "nn.Module"
-    data: "Data"
-    names: tuple[str, ...]
+    device: Device = None
 
 
 def main(words: list[str]) -> None:
@@ -69,33 +61,37 @@ def main(words: list[str]) -> None:
             "give images and networks, for instance: plainvision explain shoe.jpg --model runs/clothing --out maps.png"
         )
 
-    from plainvision.explain.explanation import explain_image
+    from plainvision.explain.explanation import class_names, explain_image
     from plainvision.figures.maps import class_maps, compare
     from plainvision.figures.style import check_format, save
+    from plainvision.inspection.devices import usable_device
 
     check_format(arguments.out)
     check_writable(arguments.out, "--out")
     _check_files(arguments.images)
-    networks = [
-        replace(network, data=changed_data(network.data, arguments.data))
-        for network in _networks(arguments.model, arguments.checkpoint)
-    ]
-    explained = {}
-    for network in networks:
-        explained[network.label] = [
-            explain_image(
-                network.model,
-                *_prepared(path, network.data),
-                names=network.names,
+    device = usable_device(arguments.device)
+    explained: dict[str, list[Explanation]] = {}
+    for label, network in arguments.networks.load(arguments.model).items():
+        data = changed_data(network.data, arguments.data)
+        # What timm and we call num_classes; without it there are no logits to explain either.
+        names = network.classes or class_names(getattr(network.model, "num_classes", 0))
+        chosen = [_index(word, names) for word in arguments.classes] or None
+        model = network.model.to(device)
+        explained[label] = []
+        for path in arguments.images:
+            image, picture = _prepared(path, data)
+            one = explain_image(
+                model,
+                image.to(device),
+                picture,
+                names=names,
                 top=arguments.top,
-                classes=[_index(word, network.names) for word in arguments.classes] or None,
+                classes=chosen,
                 method=arguments.method,
                 layer=arguments.layer,
             )
-            for path in arguments.images
-        ]
-        for path, one in zip(arguments.images, explained[network.label], strict=True):
-            say(f"{path}  {network.label}, {one.method}: {one}")
+            say(f"{path}  {label}, {one.method}: {one}")
+            explained[label].append(one)
     titles = [path.name for path in arguments.images]
     if len(explained) == 1:
         ((label, explanations),) = explained.items()
@@ -116,30 +112,6 @@ def _check_files(paths: Sequence[Path]) -> None:
             near = difflib.get_close_matches(path.name, [item.name for item in path.parent.glob("*")], n=3)
             hint = f" Nearby: {', '.join(near)}." if near else ""
             raise FileNotFoundError(f"no image at {path}.{hint} Give files of images.")
-
-
-def _networks(models: Sequence[str], checkpoints: Sequence[str]) -> list[Network]:
-    """Return the networks with their weights; names take the checkpoints in their order."""
-    from plainvision.explain.explanation import class_names
-
-    words = [network_words(model) for model in models]
-    named = sum(not one.is_ours for one in words)
-    if named < len(checkpoints):
-        raise ValueError(
-            f"--checkpoint gives {len(checkpoints)} files for {named} networks by name; runs and .safetensors files of "
-            "ours bring their own weights. Give one for each name."
-        )
-    left = iter(checkpoints)
-    often = Counter(models)
-    found = []
-    for model, one in zip(models, words, strict=True):
-        checkpoint = None if one.is_ours else next(left, None)
-        network = one.load(checkpoint)
-        label = model.rstrip("/") if often[model] == 1 or checkpoint is None else f"{model} {Path(checkpoint).name}"
-        # What timm and we call num_classes; without it there are no logits to explain either.
-        names = network.classes or class_names(getattr(network.model, "num_classes", 0))
-        found.append(Network(label, network.model, network.data, names))
-    return found
 
 
 def _prepared(path: Path, data: "Data") -> tuple["Tensor", "Tensor"]:

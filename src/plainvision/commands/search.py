@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from plainvision.commands import Table, check_writable, parsed, show
+from plainvision.commands import Table, parsed, resumable, show
+from plainvision.commands.options.output import FigureOptions
 from plainvision.search.settings import Budget, CellSearch
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ class Arguments:
     """What each network is trained with after the search."""
     skip_training: bool = False
     """Only search and draw."""
-    figure: Path | None = None
-    """Where the cells are drawn, a .png, .pdf or .svg file; by default cells.png in the folder."""
+    output: Annotated[FigureOptions, tyro.conf.arg(name="")] = field(default_factory=FigureOptions)
+    """What is drawn: the cells."""
     resume: bool = False
     """Continue what is in that folder, search and training alike, as if it had never stopped."""
 
@@ -40,39 +41,38 @@ def main(words: list[str]) -> None:
     """Search, draw, train, and print what came out."""
     arguments = parsed(Arguments, words, "search", __doc__)
 
+    from rich.console import Console
+
     from plainvision.bench import write_record
     from plainvision.figures.cells import draw_cells
-    from plainvision.figures.style import check_format, save
+    from plainvision.figures.style import save
     from plainvision.files import write_json
-    from plainvision.processes import TrainingInterrupted
     from plainvision.search.cell_search import search_cells
     from plainvision.search.choices import operation_counts
     from plainvision.search.comparison import check_images, compare_with_random, means
 
-    if arguments.figure is not None:
-        check_format(arguments.figure)
-        check_writable(arguments.figure, "--figure")
+    arguments.output.check()
     out, search = arguments.out, arguments.search
     if not arguments.skip_training:
         check_images(search, arguments.training)
-    try:
-        found = search_cells(search, out, resume=arguments.resume)
-        figure = arguments.figure or out / "cells.png"
+    with resumable("search", words):
+        console = Console()
+        found = search_cells(search, out, resume=arguments.resume, console=console)
+        figure = arguments.output.figure or out / "cells.png"
         save(draw_cells(found), figure)
         counts = operation_counts([found])
         write_json(out / "choices.json", counts)
         show(_choices(counts))
         print(f"cells in {out / 'genotype.json'}, drawn in {figure}, counts in {out / 'choices.json'}")
-        if not arguments.skip_training:
-            rows = compare_with_random(found, search, arguments.training, out, resume=arguments.resume)
-            show(_networks(rows))
-            claim = f"cells found by a search of {search.cells} cells, beside random ones trained alike"
-            figures = {"mean": means(rows), "networks": [asdict(row) for row in rows], "choices": counts}
-            write_record(out / "record.json", claim, figures, f"plainvision search {shlex.join(words)}")
-            print(f"networks in {out}, scores in {out / 'comparison.json'}, record in {out / 'record.json'}")
-    except TrainingInterrupted as error:
-        again = shlex.join([*words, *([] if arguments.resume else ["--resume"])])
-        raise TrainingInterrupted(f"{error}\n  plainvision search {again}") from None
+        if arguments.skip_training:
+            return
+        rows = compare_with_random(found, search, arguments.training, out, resume=arguments.resume, console=console)
+    averages = means(rows)
+    show(_networks(rows, averages))
+    claim = f"cells found by a search of {search.cells} cells, beside random ones trained alike"
+    figures = {"mean": averages, "networks": [asdict(row) for row in rows], "choices": counts}
+    write_record(out / "record.json", claim, figures, f"plainvision search {shlex.join(words)}")
+    print(f"networks in {out}, scores in {out / 'comparison.json'}, record in {out / 'record.json'}")
 
 
 def _choices(rows: list[dict[str, Any]]) -> Table:
@@ -87,15 +87,13 @@ def _head(operation: str) -> str:
     return "\n".join(operation.replace("_", " ").rsplit(" ", 1))
 
 
-def _networks(rows: "Sequence[Trained]") -> Table:
-    from plainvision.search.comparison import means
-
+def _networks(rows: "Sequence[Trained]", means: list[dict[str, Any]]) -> Table:
     table = Table(("cells", "seed", "top-1\n%", "params\nM", "MACs\nM", "without\nparameters"), words=2)
     for row in rows:
         costs = _costs(row.parameters, row.macs, row.parameter_free)
         table.add_row(row.cells, str(row.seed), f"{row.top1:.2f}", *costs)
     table.add_section()
-    for mean in means(rows):
+    for mean in means:
         spread = "" if mean["top1_std"] is None else f" ± {mean['top1_std']:.2f}"
         costs = _costs(mean["parameters_mean"], mean["macs_mean"], mean["parameter_free_mean"])
         table.add_row(mean["cells"], "mean", f"{mean['top1_mean']:.2f}{spread}", *costs)

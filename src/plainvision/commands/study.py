@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from plainvision.commands import Table, check_writable, parsed, say, show
-from plainvision.search.study import LayerStudy
+from plainvision.commands import Table, parsed, resumable, show, speed_cells
+from plainvision.commands.options.output import Device, OutputOptions
+from plainvision.study.settings import LayerStudy
 
 
 @dataclass(frozen=True)
@@ -25,32 +26,28 @@ class Arguments:
     """The study, field by field."""
     resume: bool = False
     """Go on with what is in that folder: finished runs are read, a run that was stopped is continued."""
-    device: str | None = None
-    """Where the networks are timed: cpu, cuda, ...; by default a GPU where there is one."""
+    device: Device = None
+    """Where the networks are timed."""
     latency_batch_size: int = 1
     """Images per timed pass. On a GPU small networks are worth comparing with many."""
     latency_runs: int = 50
     """Timed passes of each network."""
-    figure: Path | None = None
-    """Where accuracy is drawn against latency, a .png, .pdf or .svg file; by default study.png in the folder."""
+    output: Annotated[OutputOptions, tyro.conf.arg(name="")] = field(default_factory=OutputOptions)
+    """What is written beside the table. The figure draws accuracy against latency."""
 
 
 def main(words: list[str]) -> None:
     """Train, time, print the table, and write it with its record and its figure."""
     arguments = parsed(Arguments, words, "study", __doc__)
 
-    from plainvision.bench import write_record
+    from rich.console import Console
+
     from plainvision.figures.study import draw_study
-    from plainvision.figures.style import check_format, save
-    from plainvision.processes import TrainingInterrupted
-    from plainvision.search.study import run_study, write_csv
+    from plainvision.study.run import run_study, write_csv
 
     out = arguments.out
-    figure = arguments.figure or out / "study.png"
-    check_format(figure)
-    if arguments.figure is not None:
-        check_writable(figure, "--figure")
-    try:
+    arguments.output.check()
+    with resumable("study", words):
         rows = run_study(
             arguments.study,
             out,
@@ -58,20 +55,17 @@ def main(words: list[str]) -> None:
             device=arguments.device,
             latency_batch_size=arguments.latency_batch_size,
             latency_runs=arguments.latency_runs,
-            report=say,
+            console=Console(),
         )
-    except TrainingInterrupted as error:
-        again = shlex.join([*words, *([] if arguments.resume else ["--resume"])])
-        raise TrainingInterrupted(f"{error}\n  plainvision study {again}") from None
     show(_table(rows))
     write_csv(rows, out / "study.csv")
+    print(f"table in {out / 'study.csv'}")
     claim = (
         f"each spatial operation in each stage of a network of {arguments.study.bottleneck} bottlenecks, trained alike"
     )
     columns = ("stage", "op", "top1_mean", "top1_std", "macs", "p50_ms", "speed_ratio", "ratio_low", "ratio_high")
-    write_record(out / "study.json", claim, {"rows": rows}, f"plainvision study {shlex.join(words)}", columns=columns)
-    save(draw_study(rows), figure)
-    print(f"table in {out / 'study.csv'}, record in {out / 'study.json'}, figure in {figure}")
+    output = arguments.output.beside(out, "study.png", "study.json")
+    output.write(claim, {"rows": rows}, f"plainvision study {shlex.join(words)}", draw_study(rows), columns)
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -97,13 +91,6 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
             f"{row['parameters'] / 1e6:.3f}",
             f"{row['macs'] / 1e6:.2f}",
             f"{row['p50_ms']:.3g}",
-            *(
-                ("", "")
-                if row["speed_ratio"] is None
-                else (
-                    f"{row['speed_ratio']:.2f} x",
-                    "too few" if row["ratio_low"] is None else f"{row['ratio_low']:.2f}–{row['ratio_high']:.2f}",
-                )
-            ),
+            *speed_cells(row),
         )
     return table

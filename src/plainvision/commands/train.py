@@ -6,16 +6,16 @@ Example: plainvision train vanillanet_clothing --data.root clothing.zip --out ru
 import argparse
 import os
 import shlex
+import textwrap
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from plainvision.commands import parsed, say
+from plainvision.commands import parsed, resumable, say
 from plainvision.recipes import get_recipe, list_recipes
-from plainvision.training.length import for_epochs
-from plainvision.training.recipe import Recipe
+from plainvision.training.recipe import Recipe, for_epochs
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def main(words: list[str]) -> None:
     """Train, and print what came out."""
     if not words or words[0].startswith("-"):
         print(_help())
-        if not words or words[0] not in ("-h", "--help"):
+        if not words or words[0] not in ("-h", "--help", "--help-all"):
             raise ValueError(
                 "the recipe's name comes first, for instance: plainvision train vanillanet_digits --out runs/a"
             )
@@ -49,20 +49,17 @@ def main(words: list[str]) -> None:
         default=Arguments(recipe=default, out=tyro.MISSING),
     )
 
-    from accelerate import PartialState
+    from rich.console import Console
 
     from plainvision.layers.linear_pair import LinearPair
-    from plainvision.processes import TrainingInterrupted
+    from plainvision.processes import process_group
     from plainvision.training.loop import train
 
     if not arguments.resume and os.environ.get("RANK", "0") == "0":
         _say_what_was_scaled(base, default, arguments.recipe)
-    try:
-        result = train(arguments.recipe, arguments.out, resume=arguments.resume)
-    except TrainingInterrupted as error:
-        again = shlex.join([*words, *([] if arguments.resume else ["--resume"])])
-        raise TrainingInterrupted(f"{error}\n  plainvision train {again}") from None
-    if not PartialState().is_main_process:
+    with resumable("train", words):
+        result = train(arguments.recipe, arguments.out, resume=arguments.resume, console=Console())
+    if not process_group().is_main_process:
         return
     say(f"top-1 {result.last.top1:.2f} %, best {result.best_top1:.2f} %; weights in {result.folder}")
     if all(pair.slope.item() == 1 for pair in result.network.modules() if isinstance(pair, LinearPair)):
@@ -104,8 +101,10 @@ def _say_what_was_scaled(base: Recipe, default: Recipe, recipe: Recipe) -> None:
 
 
 def _help() -> str:
-    names = "\n".join(f"  {name}" for name in list_recipes())
+    names = textwrap.fill("  ".join(list_recipes()), 80, initial_indent="  ", subsequent_indent="  ")
+    what, example = (__doc__ or "").strip().split("\n\n")
     return (
-        f"usage: plainvision train RECIPE --out DIR [options]\n\n{__doc__}\nrecipes:\n{names}\n\n"
-        "`plainvision train RECIPE --help` lists every field that can be overridden."
+        f"{example}\n\n{what}\n\nusage: plainvision train RECIPE --out DIR [options]\n\n"
+        f"recipes:\n{names}\n\n"
+        "`plainvision train RECIPE --help` lists the common fields of a recipe, --help-all every field."
     )

@@ -1,1 +1,1 @@
-"""What several verbs are given: network.py and data.py."""
+"""What several verbs are given: network.py, data.py and output.py."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 if TYPE_CHECKING:
+    from plainvision.commands.options.network import Network
     from plainvision.training.recipe import Data
 
 
@@ -66,14 +67,15 @@ def changed_data(data: "Data", *options: DataOptions | PreparationOptions | Trai
     return data
 
 
-def need_root(options: DataOptions) -> None:
-    """Check that somebody says where the images are, when the network does not know.
+def data_to_read(network: "Network", options: DataOptions, *others: PreparationOptions | TrainingDataOptions) -> "Data":
+    """Return the data of ``network`` with the changes of the options.
 
     Raises:
-        ValueError: nobody does.
+        ValueError: nobody says where the images are, or a value cannot be.
     """
-    if "root" not in options:
+    if network.classes is None and "root" not in options:
         raise ValueError(
-            "there is no word of where the images are, and a network by name does not know. Give a folder of class "
-            "folders, or an archive of one, with --data.root."
+            "a network loaded by name has no data set. Give a folder of class folders, or an archive of one, with "
+            "--data.root."
         )
+    return changed_data(network.data, options, *others)

@@ -7,16 +7,22 @@ A name is one of ours, timm's, or torchvision/NAME. Options are the keyword argu
 import ast
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
 
 if TYPE_CHECKING:
     from torch import nn
 
     from plainvision.training.recipe import Data
+    from plainvision.training.weights_file import Origin
 
 _TORCHVISION = "torchvision/"
+# The recipe's name of a network that was fused by its own name: no run trained it, so its classes have no names.
+NO_RUN = "no run"
 # What timm's names may begin with; their colon begins no option.
 _SCHEMES = ("hf-hub:", "hf_hub:", "local-dir:")
 
@@ -26,12 +32,20 @@ class Network:
     """A network, and what it knows about its images."""
 
     model: "nn.Module"
-    classes: tuple[str, ...] | None
-    """Names of the classes, where the network brings them."""
+    """The network, in eval mode."""
     name: str | None
     """What to call it in records; None lets it say so itself."""
     known: "Data | None"
     """How its images are prepared, and for a run where they are; None asks the network."""
+    channels: int
+    """Channels of its images."""
+    origin: "Origin | None" = None
+    """Where the weights of a run or a file come from."""
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes; None where no run trained the network, which then has no data set either."""
+        return None if self.origin is None or self.origin.recipe.name == NO_RUN else self.origin.classes
 
     @property
     def data(self) -> "Data":
@@ -114,7 +128,8 @@ class NetworkWords:
 
         if self.is_ours:
             model, origin = load_network(self.name, weights)
-            found = Network(model, origin.classes, None, origin.recipe.data)
+            data = origin.recipe.data
+            found = Network(model, None, data, data.channels, origin)
         else:
             found = self._built(pretrained)
             if checkpoint is not None:
@@ -134,13 +149,14 @@ class NetworkWords:
         return found
 
     def _built(self, pretrained: bool) -> Network:
+        channels = int(self.options.get("in_chans", 3))
         try:
             if self.is_torchvision:
                 model, data = _torchvision(self.name, pretrained, self.options)
-                return Network(model, None, self.name, data)
+                return Network(model, self.name, data, channels)
             from plainvision.models.registry import create_model
 
-            return Network(create_model(self.name, pretrained=pretrained, **self.options), None, self.name, None)
+            return Network(create_model(self.name, pretrained=pretrained, **self.options), self.name, None, channels)
         except (TypeError, RuntimeError, AssertionError, AttributeError, LookupError) as error:
             # RuntimeError is timm's way to say that there are no weights, the others are any builder's about an option.
             why = str(error).split(". ")[0] or repr(error)
@@ -153,6 +169,92 @@ class NetworkWords:
             raise ValueError(
                 f"cannot build {self.name} with {given or 'no options'}: {why}. Correct its options."
             ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsOptions:
+    """Whose weights networks have."""
+
+    pretrained: bool = False
+    """Download the published weights of a network by name: timm's, or the first of torchvision."""
+    weights: Literal["best", "last"] = "best"
+    """Which weights of a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions(WeightsOptions):
+    """Which network, and whose weights."""
+
+    network: Annotated[str, tyro.conf.Positional]
+    """The folder of a run, a .safetensors file that plainvision wrote, or a name (ours, timm's, torchvision/NAME) with
+    its options: NAME:option=value,...; :deployed behind any of them is its fused form."""
+    checkpoint: str | None = None
+    """Path or URL of the weights of a network by name."""
+
+    @property
+    def words(self) -> NetworkWords:
+        """What the words of the network say.
+
+        Raises:
+            ValueError: they are no words of a network.
+        """
+        return network_words(self.network)
+
+    def load(self) -> Network:
+        """Return the network with its weights.
+
+        Raises:
+            ValueError, OSError: there is no such network, or there are no such weights.
+        """
+        return self.words.load(self.checkpoint, weights=self.weights, pretrained=self.pretrained)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworksOptions(WeightsOptions):
+    """Whose weights several networks have."""
+
+    checkpoint: tuple[str, ...] = ()
+    """Paths or URLs of weights, one for each network by name, in their order."""
+
+    def load(self, texts: Sequence[str], *, random: bool = False) -> dict[str, Network]:
+        """Return the networks by what tells them apart: their words, and their checkpoint where words are there twice.
+
+        Args:
+            texts: the words of each.
+            random: leave networks by name as they were made, unless their weights are given.
+
+        Raises:
+            ValueError, OSError: there is no such network, there are no such weights, or more than networks by name.
+        """
+        words = [network_words(text) for text in texts]
+        named = sum(not one.is_ours for one in words)
+        if named < len(self.checkpoint) or (self.pretrained and not named):
+            given = "--pretrained" if self.pretrained else f"--checkpoint gives {len(self.checkpoint)} files"
+            raise ValueError(
+                f"{given} for {named} networks by name; runs and .safetensors files of ours bring their own weights. "
+                "Give one for each name."
+            )
+        left = iter(self.checkpoint)
+        found = {}
+        for text, one in zip(texts, words, strict=True):
+            checkpoint = None if one.is_ours else next(left, None)
+            pretrained = self.pretrained and not one.is_ours
+            label = text.rstrip("/") if texts.count(text) == 1 or not checkpoint else f"{text} {Path(checkpoint).name}"
+            found[label] = one.load(
+                checkpoint,
+                weights=self.weights,
+                pretrained=pretrained,
+                random=random and not (one.is_ours or pretrained or checkpoint),
+            )
+        return found
+
+
+def network_first(words: list[str]) -> list[str]:
+    """Put the network first that older commands name with ``--model NETWORK``."""
+    if "--model" not in words[:-1]:
+        return words
+    place = words.index("--model")
+    return [words[place + 1], *words[:place], *words[place + 2 :]]
 
 
 def network_words(text: str) -> NetworkWords:

@@ -1,4 +1,4 @@
-"""Tables of several verbs."""
+"""What several verbs print."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -43,8 +43,3 @@ def show_bounds(parts: Mapping[str, Sequence[Mapping[str, Any]]], first: str) ->
         f"Top-1 in %, over K permutations; volatility is best less worst. {ORACLE}\n"
         "Worst, median and best are an oracle's, and so are the controls behind them, which have as many guesses."
     )
-
-
-def digits(value: float) -> str:
-    """Return a number with three digits, or with all before the point."""
-    return f"{value:.0f}" if value >= 99.95 else f"{value:#.3g}"

@@ -3,7 +3,7 @@
 The same command goes on with what is in the folder. `accelerate launch -m plainvision dynamic evaluate ...` shares the
 images among processes.
 
-Example: plainvision dynamic evaluate --model runs/resnet --stride A=1,2 B=1,2,3 --data.root clothing.zip --out runs/ab
+Example: plainvision dynamic evaluate runs/resnet --stride A=1,2 B=1,2,3 --data.root clothing.zip --out runs/ab
 """
 
 import math
@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from plainvision.commands import Table, parsed, say, show
-from plainvision.commands.dynamic_verbs.network import NetworkOptions
-from plainvision.commands.dynamic_verbs.space import SpaceOptions
-from plainvision.commands.options.data import DataOptions, PreparationOptions, changed_data, need_root
-from plainvision.commands.options.network import Network
+from plainvision.commands.dynamic.progress import EvaluationProgress
+from plainvision.commands.dynamic.space import SpaceOptions
+from plainvision.commands.dynamic.tables import ORACLE
+from plainvision.commands.options.data import DataOptions, PreparationOptions, data_to_read
+from plainvision.commands.options.network import Network, NetworkOptions, network_first
+from plainvision.commands.options.output import Device, OutputOptions
 from plainvision.showing import shown
 
 if TYPE_CHECKING:
@@ -54,48 +56,35 @@ class Arguments:
     """Enlarge the prepared images by so much (Figure 5)."""
     context: int | None = None
     """Crop so many pixels about the centre of the resized images (Figure 7)."""
-    device: str | None = None
-    """Where to compute: cpu, cuda, ...; by default a GPU where there is one."""
+    device: Device = None
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision of the passes."""
-    figure: Path | None = None
-    """Figure 2: a .png, .pdf or .svg file; by default unique_predictions.png in the folder."""
-    json: Path | None = None
-    """The record; by default scores.json in the folder."""
+    output: Annotated[OutputOptions, tyro.conf.arg(name="")] = field(default_factory=OutputOptions)
+    """What is written beside the outcomes: Figure 2, unique_predictions.png, and scores.json."""
 
 
 def main(words: list[str]) -> None:
     """Evaluate, print the scores, and write them with their figure."""
-    arguments = parsed(Arguments, words, "dynamic evaluate", __doc__)
-    arguments.network.check()
+    arguments = parsed(Arguments, network_first(words), "dynamic evaluate", __doc__)
     if arguments.space is not None and (arguments.options.values() or arguments.options.attribute):
         raise ValueError("--space lists the permutations, and other options would give others. Give one of them.")
     if arguments.batch_size < 1:
         raise ValueError(f"--batch-size {arguments.batch_size} leaves no images for a pass. Give 1 or more.")
 
-    import torch
-    from accelerate import PartialState
-
-    from plainvision.bench.circumstances import usable_device
-    from plainvision.commands.dynamic_verbs.outcomes import changed, facts, place, write
-    from plainvision.commands.dynamic_verbs.progress import EvaluationProgress
     from plainvision.dynamic.evaluation import evaluate
+    from plainvision.dynamic.tables import changed, facts
     from plainvision.figures.outcomes import unique_predictions
+    from plainvision.inspection.devices import usable_device
+    from plainvision.processes import process_group
 
-    # As `plainvision.dynamic.evaluate` has it: the first one decides for all.
-    processes = PartialState(cpu=not torch.accelerator.is_available())
+    processes = process_group()
     several, is_main = processes.num_processes > 1, processes.is_main_process
     if is_main:
-        for given, option in ((arguments.figure, "--figure"), (arguments.json, "--json")):
-            if given is not None:
-                place(given, option, arguments.out, "")
+        arguments.output.check()
     processes.wait_for_everyone()
-    device = arguments.device or (None if several else "cuda" if torch.cuda.is_available() else "cpu")
-    network = arguments.network.load()
-    if not arguments.network.words.is_ours:
-        need_root(arguments.data)
-    data = changed_data(network.data, arguments.data, arguments.preparation)
-    dynamic = _dynamic(arguments, network, data)
+    found = arguments.network.load()
+    data = data_to_read(found, arguments.data, arguments.preparation)
+    dynamic = _dynamic(arguments, found, data)
     if is_main:
         say(_begins(dynamic))
     try:
@@ -104,13 +93,13 @@ def main(words: list[str]) -> None:
                 dynamic,
                 data,
                 out=arguments.out,
-                classes=network.classes,
+                classes=found.classes,
                 batch_size=arguments.batch_size,
                 controls=arguments.controls,
                 share=arguments.share,
                 scale=arguments.scale,
                 context=arguments.context,
-                device=None if device is None else usable_device(device, {}),
+                device=None if several and arguments.device is None else usable_device(arguments.device),
                 precision=arguments.precision,
                 on_progress=progress,
             )
@@ -124,24 +113,19 @@ def main(words: list[str]) -> None:
     for name in outcomes.skipped:
         print(f"skipped {shown(name)}")
     _show(outcomes)
+    claim = f"every permutation of {outcomes.network} on every image, and what an oracle could make of that"
     record = {**facts(outcomes), "scores": outcomes.scores()}
+    output = arguments.output.beside(arguments.out, "unique_predictions.png", "scores.json")
     drawn = unique_predictions({changed(outcomes): outcomes.unique_predictions()})
-    write(
-        f"every permutation of {outcomes.network} on every image, and what an oracle could make of that",
-        record,
-        f"plainvision dynamic evaluate {shlex.join(words)}",
-        place(arguments.json, "--json", arguments.out, "scores.json"),
-        drawn,
-        place(arguments.figure, "--figure", arguments.out, "unique_predictions.png"),
-    )
+    output.write(claim, record, f"plainvision dynamic evaluate {shlex.join(words)}", drawn)
     say(f"outcomes in {arguments.out}. Next: plainvision dynamic bounds {shlex.quote(str(arguments.out))}")
 
 
 def _dynamic(arguments: Arguments, network: Network, data: "Data") -> "DynamicNetwork":
     """Return the network with its permutations, those that can be computed for the images as it will see them."""
-    from plainvision.commands.dynamic_verbs.space import read_space
     from plainvision.dynamic.network import DynamicNetwork
     from plainvision.dynamic.space import Space
+    from plainvision.dynamic.space_file import read_space
 
     layers = arguments.options.layers()
     space, names = read_space(arguments.space) if arguments.space else (arguments.options.space(), None)
@@ -181,8 +165,6 @@ def _begins(network: "DynamicNetwork") -> str:
 
 
 def _show(outcomes: "Outcomes") -> None:
-    from plainvision.commands.dynamic_verbs.tables import ORACLE
-
     shown = Table(("what", "uses the labels", "top-1 %"), words=2)
     for row in outcomes.scores():
         shown.add_row(row["what"], row["uses the labels"], f"{row['top-1 %']:.2f}")

@@ -1,6 +1,6 @@
 """Ask what it would buy to configure a trained network for each image: evaluate, then look (arXiv:2103.09891).
 
-Example: plainvision dynamic evaluate --model runs/resnet --attribute stride --data.root clothing.zip --out runs/stride
+Example: plainvision dynamic evaluate runs/resnet --attribute stride --data.root clothing.zip --out runs/stride
 """
 
 from plainvision.commands import run_verb
@@ -17,16 +17,17 @@ VERBS = {
 
 def main(words: list[str]) -> None:
     """Run ``plainvision dynamic VERB ...``."""
-    if not words or words[0] in ("-h", "--help"):
+    if not words or words[0] in ("-h", "--help", "--help-all"):
         print(_help())
         return
-    run_verb(words, VERBS, "plainvision.commands.dynamic_verbs", before="dynamic ")
+    run_verb(words, VERBS, __name__, before="dynamic ")
 
 
 def _help() -> str:
+    what, example = (__doc__ or "").strip().split("\n\n")
     verbs = "\n".join(f"  {verb:<13}{what}" for verb, what in VERBS.items())
     return (
-        f"usage: plainvision dynamic COMMAND [options]\n\n{__doc__}\n{verbs}\n\n"
+        f"{example}\n\n{what}\n\nusage: plainvision dynamic COMMAND [options]\n\n{verbs}\n\n"
         "`plainvision dynamic COMMAND --help` explains one, with an example. The others, but `finetune`, read what\n"
         "`evaluate` has written."
     )

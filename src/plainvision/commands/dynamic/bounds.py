@@ -4,13 +4,16 @@ Example: plainvision dynamic bounds runs/stride --figure layers.pdf
 """
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from plainvision.commands import parsed, say
+from plainvision.commands.dynamic.outcomes import read_outcomes
+from plainvision.commands.dynamic.tables import show_bounds
+from plainvision.commands.options.output import OutputOptions
 
 
 @dataclass(frozen=True)
@@ -21,27 +24,22 @@ class Arguments:
     """Folders that `plainvision dynamic evaluate` wrote into, or outcomes.safetensors files."""
     layers: bool = True
     """Also by the layers that change, A, B, ..., ABCD."""
-    figure: Path | None = None
-    """Figure 4, of one outcomes: a .png, .pdf or .svg file; by default layer_choice.png beside it."""
-    json: Path | None = None
-    """The record; by default bounds.json beside the first outcomes."""
+    output: Annotated[OutputOptions, tyro.conf.arg(name="")] = field(default_factory=OutputOptions)
+    """What is written beside the first outcomes: Figure 4 of a single one, layer_choice.png, and bounds.json."""
 
 
 def main(words: list[str]) -> None:
     """Print the table, and write the record and the figure."""
     arguments = parsed(Arguments, words, "dynamic bounds", __doc__)
 
-    from plainvision.commands.dynamic_verbs.outcomes import facts, place, read_outcomes, write
-    from plainvision.commands.dynamic_verbs.tables import show_bounds
     from plainvision.dynamic.comparisons import bounds_row, rows_by_layers
+    from plainvision.dynamic.tables import facts
     from plainvision.figures.outcomes import layer_choice
 
     found = read_outcomes(arguments.outcomes, "bounds")
-    if len(found) > 1 and arguments.figure is not None:
+    if len(found) > 1 and arguments.output.figure is not None:
         raise ValueError(f"--figure draws the layers of one network, and there are {len(found)} outcomes. Give one.")
-    first = arguments.outcomes[0]
-    json = place(arguments.json, "--json", first, "bounds.json")
-    figure = place(arguments.figure, "--figure", first, "layer_choice.png")
+    output = arguments.output.beside(arguments.outcomes[0], "layer_choice.png", "bounds.json")
     if arguments.layers:
         parts = {name: rows_by_layers(one) for name, one in found.items()}
         show_bounds(parts, "layers")
@@ -65,4 +63,4 @@ def main(words: list[str]) -> None:
         )
     record = {"outcomes": {name: facts(one) for name, one in found.items()}, "bounds": parts}
     claim = "worst, median and best case over permutations, beside what as many other guesses reach"
-    write(claim, record, f"plainvision dynamic bounds {shlex.join(words)}", json, drawn, figure)
+    output.write(claim, record, f"plainvision dynamic bounds {shlex.join(words)}", drawn)

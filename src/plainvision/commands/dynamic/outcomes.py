@@ -1,15 +1,11 @@
-"""Outcomes that `plainvision dynamic evaluate` wrote, as arguments, and where what they say is written."""
+"""Outcomes that `plainvision dynamic evaluate` wrote, as arguments."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from plainvision.commands import check_writable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from plainvision.dynamic.outcomes import Outcomes
 
 _FILE = "outcomes.safetensors"
@@ -40,57 +36,6 @@ def read_outcomes(paths: Sequence[Path], verb: str) -> "dict[str, Outcomes]":
     return dict(zip(_labels(files, found), found, strict=True))
 
 
-def changed(outcomes: "Outcomes") -> str:
-    """Return which attributes change, such as "stride", or "stride, size"."""
-    from plainvision.dynamic.space import Space
-
-    return ", ".join(Space(chosen=outcomes.permutations).attributes)
-
-
-def place(path: Path | None, option: str, beside: Path, name: str) -> Path:
-    """Return the file to write, by default ``name`` in the folder of ``beside``, and check that it can be written.
-
-    Raises:
-        ValueError: a figure's file has a suffix of another kind.
-        OSError: the file cannot be written.
-    """
-    from plainvision.figures.style import check_format
-
-    chosen = path or (beside if beside.is_dir() else beside.parent) / name
-    if option == "--figure":
-        check_format(chosen)
-    check_writable(chosen, option)
-    return chosen
-
-
-def write(claim: str, record: Mapping[str, Any], command: str, json: Path, figure: "Figure | None", to: Path) -> None:
-    """Write the record into ``json`` and the figure, where there is one, to its file, and say so."""
-    from plainvision.bench import write_record
-    from plainvision.figures.style import save
-
-    write_record(json, claim, record, command)
-    if figure is None:
-        print(f"record in {json}")
-        return
-    save(figure, to)
-    print(f"record in {json}, figure in {to}")
-
-
-def facts(outcomes: "Outcomes") -> dict[str, Any]:
-    """Return what a record says about outcomes."""
-    return {
-        "network": outcomes.network,
-        "fingerprint": outcomes.fingerprint,
-        "changes": changed(outcomes),
-        "sites": outcomes.sites,
-        "permutations": len(outcomes.permutations),
-        "left_out": outcomes.left_out,
-        "images": len(outcomes.names),
-        "classes": outcomes.classes,
-        "condition": outcomes.condition,
-    }
-
-
 def _file(path: Path) -> Path:
     if path.is_file() or (path / _FILE).is_file():
         return path if path.is_file() else path / _FILE
@@ -108,6 +53,8 @@ def _file(path: Path) -> Path:
 
 
 def _labels(files: Sequence[Path], found: "Sequence[Outcomes]") -> list[str]:
+    from plainvision.dynamic.tables import changed
+
     attributes, networks = [changed(one) for one in found], [one.network for one in found]
     if len(set(networks)) == 1:
         tried = [attributes]

@@ -1,0 +1,75 @@
+"""Show how few multiply-adds would do for the answers of the trained network, and for those of the best case.
+
+Choosing so takes an oracle: it has to know the answer, or the true class, before it chooses.
+
+Example: plainvision dynamic efficiency runs/stride_and_size --figure efficiency.pdf
+"""
+
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from plainvision.commands import Table, parsed, show
+from plainvision.commands.dynamic.outcomes import read_outcomes
+from plainvision.commands.dynamic.tables import ORACLE
+from plainvision.commands.options.output import OutputOptions
+
+if TYPE_CHECKING:
+    from plainvision.figures.outcomes import Kind
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What `plainvision dynamic efficiency` takes."""
+
+    outcomes: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders that `plainvision dynamic evaluate` wrote into, or files; each permutation of the first is drawn too."""
+    output: Annotated[OutputOptions, tyro.conf.arg(name="")] = field(default_factory=OutputOptions)
+    """What is written beside the first outcomes: Figure 6, efficiency.png, and efficiency.json."""
+
+
+def main(words: list[str]) -> None:
+    """Print the table, and write the record and the figure."""
+    arguments = parsed(Arguments, words, "dynamic efficiency", __doc__)
+
+    from plainvision.dynamic.tables import efficiency_rows, facts
+    from plainvision.figures import outcomes as figures
+
+    found = read_outcomes(arguments.outcomes, "efficiency")
+    output = arguments.output.beside(arguments.outcomes[0], "efficiency.png", "efficiency.json")
+    rows = efficiency_rows(found)
+    several = len(found) > 1
+    show(_table(rows, several))
+    print(
+        "MACs are multiply-adds, the mean over the images. Cheapest is each image's cheapest permutation of the same "
+        f"answer.\nOnly an oracle can choose that, or the best case. {ORACLE}"
+    )
+    first = next(iter(found.values()))
+    points: list[tuple[str, float, float, Kind]] = [
+        (row["outcomes"] if several else "", row["macs"], row["top1"], row["what"]) for row in rows
+    ]
+    record = {"outcomes": {name: facts(one) for name, one in found.items()}, "rows": rows}
+    claim = "multiply-adds that an oracle needs to answer as the trained network or as the best case does"
+    drawn = figures.efficiency(first.macs, first.each(), points)
+    output.write(claim, record, f"plainvision dynamic efficiency {shlex.join(words)}", drawn)
+
+
+def _table(rows: list[dict[str, Any]], several: bool) -> Table:
+    unit, letter = (1e9, "G") if max(row["macs"] for row in rows) >= 1e9 else (1e6, "M")
+    table = Table(
+        (*(["outcomes"] if several else []), "what", "top-1\n%", f"MACs\n{letter}", "fewer"), words=1 + several
+    )
+    for row in rows:
+        macs = row["macs"] / unit
+        table.add_row(
+            *([row["outcomes"]] if several else []),
+            row["what"],
+            f"{row['top1']:.2f}",
+            f"{macs:.0f}" if macs >= 99.95 else f"{macs:#.3g}",
+            "" if row["factor"] is None else f"{row['factor']:.2f} x",
+            end_section=row["what"] == "best case, cheapest",
+        )
+    return table

@@ -1,0 +1,232 @@
+"""Fine-tune a network with random options at its sites, and set its bounds before and after beside each other.
+
+The schedule is that of arXiv:2103.09891: 15 epochs of SGD, at a rate of 0.001 and from epoch 11 on of 0.0001. Batch
+size and augmentation are not in the paper.
+
+Example: plainvision dynamic finetune runs/resnet --dilation 1,2,3 --data.root clothing.zip --out runs/rof
+"""
+
+import shlex
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from plainvision.commands import parsed, resumable, say
+from plainvision.commands.dynamic.progress import EvaluationProgress
+from plainvision.commands.dynamic.space import SpaceOptions
+from plainvision.commands.dynamic.tables import show_bounds
+from plainvision.commands.options.data import DataOptions, PreparationOptions, TrainingDataOptions, data_to_read
+from plainvision.commands.options.network import Network, NetworkOptions, network_first
+from plainvision.commands.options.output import OutputOptions
+from plainvision.training.recipe import Augment, Machine, Recipe
+from plainvision.training.techniques import EMA, RandomOptions
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from plainvision.dynamic.outcomes import Outcomes
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What `plainvision dynamic finetune` takes."""
+
+    network: Annotated[NetworkOptions, tyro.conf.arg(name="")]
+    """Which network, and whose weights."""
+    out: Path
+    """The folder: the run in run/, the outcomes in before/ and after/."""
+    options: Annotated[SpaceOptions, tyro.conf.arg(name="")] = field(default_factory=SpaceOptions)
+    """What changes, and where."""
+    data: DataOptions = field(default_factory=DataOptions)
+    """The images, to train on and to evaluate."""
+    preparation: Annotated[PreparationOptions, tyro.conf.arg(name="data")] = field(default_factory=PreparationOptions)
+    """How they are prepared."""
+    training_data: Annotated[TrainingDataOptions, tyro.conf.arg(name="data")] = field(
+        default_factory=TrainingDataOptions
+    )
+    """Those to train on."""
+    augment: Augment = field(default_factory=Augment)
+    """What training does to an image."""
+    epochs: int = 15
+    """Passes over the training images."""
+    batch_size: int = 256
+    """Images per optimizer step, over all processes together; each step draws one permutation."""
+    lr: float = 1e-3
+    """Learning rate at the beginning."""
+    decay_epochs: int = 10
+    """After so many epochs the rate is a tenth."""
+    machine: Machine = field(default_factory=Machine)
+    """How training uses the hardware."""
+    seed: int = 0
+    """Decides order, augmentation and permutations."""
+    controls: bool = True
+    """Also let the networks look at as many other views of each image as there are permutations."""
+    resume: bool = False
+    """Go on with what is in the folder."""
+    output: Annotated[OutputOptions, tyro.conf.arg(name="")] = field(default_factory=OutputOptions)
+    """What is written in the folder: Figure 2, unique_predictions.png, and finetune.json."""
+
+
+def main(words: list[str]) -> None:
+    """Train, evaluate twice, print both bounds, and write them with their figure."""
+    arguments = parsed(Arguments, network_first(words), "dynamic finetune", __doc__)
+    if arguments.network.words.is_torchvision:
+        raise ValueError(
+            f"{arguments.network.network}: a run has to rebuild its network by a name of ours or timm's. timm has most "
+            "of torchvision's networks and their weights, for instance resnet50.tv_in1k --pretrained."
+        )
+
+    from rich.console import Console
+
+    from plainvision.dynamic.comparisons import bounds_row
+    from plainvision.dynamic.tables import facts
+    from plainvision.figures.outcomes import unique_predictions
+    from plainvision.processes import process_group
+    from plainvision.training.loop import train
+    from plainvision.training.weights_file import load_network
+
+    processes = process_group()
+    network, recipe = _begin(arguments)
+    out = arguments.out
+    if processes.is_main_process:
+        output = arguments.output.beside(out, "unique_predictions.png", "finetune.json")
+    processes.wait_for_everyone()
+    with resumable("dynamic finetune", words, f"stopped; what is finished is in {out}. To go on:"):
+        classes = train(recipe, out / "run", resume=arguments.resume, console=Console()).classes
+        processes.wait_for_everyone()  # the main one still writes the weights
+        trained, _ = load_network(out / "run", "last")
+        networks = {"before": _before(arguments.network, network, len(classes)), "after": trained}
+        found = {name: _evaluated(arguments, recipe, name, model, classes) for name, model in networks.items()}
+    if not processes.is_main_process:
+        return
+    rows = [{"network": name, **bounds_row(one)} for name, one in found.items()]
+    show_bounds({"": rows}, "network")
+    drawn = unique_predictions({name: one.unique_predictions() for name, one in found.items()})
+    facts_of = {name: facts(one) for name, one in found.items()}
+    record = {"outcomes": facts_of, "bounds": rows, "recipe": _without_places(recipe)}
+    claim = "bounds over permutations before and after fine-tuning with random options"
+    output.write(claim, record, f"plainvision dynamic finetune {shlex.join(words)}", drawn)
+    both = shlex.join([str(out / "before"), str(out / "after")])
+    say(f"weights in {out / 'run'}. Next: plainvision dynamic greedy {both}")
+
+
+def _without_places(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as plain values, without the paths of this machine."""
+    plain = recipe.to_dict()
+    plain["start_from"] = Path(str(recipe.start_from)).name
+    for root in ("root", "validation_root"):
+        plain["data"][root] = plain["data"][root] and Path(plain["data"][root]).name
+    return plain
+
+
+def _begin(arguments: Arguments) -> tuple[Network, Recipe]:
+    """Return the network, with its weights unless a checkpoint gives them, and the recipe of the run."""
+    from plainvision.recipes.dynamic import imagenet
+
+    options, words, changes = arguments.network, arguments.network.words, arguments.options
+    words.check(options.checkpoint, options.pretrained)
+    if words.deployed:
+        raise ValueError(f"{options.network}: the deployed form can't be trained. Drop `:deployed`.")
+    if options.checkpoint is not None:  # their classes may be those of the data, which are not known yet
+        network, start = words.load(random=True), options.checkpoint
+    else:
+        network = options.load()
+        start = _weights(options, network, arguments.out)
+    if network.origin is not None:
+        model, model_options = network.origin.recipe.model, dict(network.origin.recipe.model_options)
+    else:
+        model, model_options = words.name, dict(words.options)
+    data = data_to_read(network, arguments.data, arguments.preparation, arguments.training_data)
+    values = changes.values()
+    technique = RandomOptions(
+        attribute=None if values else changes.attribute or "stride",
+        **values,  # type: ignore[arg-type]
+        sites=changes.layers(),
+        image_size=data.image_size,
+        seed=arguments.seed,
+    )
+    recipe = replace(
+        imagenet(changes.attribute or "stride"),
+        name="random_option_finetuning",
+        model=model,
+        num_classes=model_options.pop("num_classes", None),  # type: ignore[arg-type]
+        model_options=model_options,
+        start_from=start,
+        data=data,
+        augment=arguments.augment,
+        epochs=arguments.epochs,
+        batch_size=arguments.batch_size,
+        lr=arguments.lr,
+        decay_epochs=arguments.decay_epochs,
+        techniques=(technique,),
+        machine=arguments.machine,
+        seed=arguments.seed,
+    )
+    return network, recipe
+
+
+def _weights(options: NetworkOptions, network: Network, out: Path) -> str:
+    """Return the file of the weights to start from; published ones are written into a file first.
+
+    Raises:
+        ValueError: the recipe of a run does more to its network than to train it.
+    """
+    from safetensors.torch import save_model
+
+    from plainvision.processes import process_group
+
+    if network.origin is None:
+        file = out / "pretrained.safetensors"
+        if process_group().is_main_process and not file.exists():
+            out.mkdir(parents=True, exist_ok=True)
+            save_model(network.model, str(file))
+        process_group().wait_for_everyone()
+        return str(file)
+    others = [one for one in network.origin.recipe.techniques if not isinstance(one, EMA | RandomOptions)]
+    if network.origin.deployed or others:
+        raise ValueError(
+            f"{options.network} is {f'a network with {others[0]}' if others else 'a deployed form'}, which this "
+            "command does not know how to rebuild. In Python, train by its own recipe with RandomOptions beside its "
+            "techniques."
+        )
+    path = Path(options.words.name)
+    return str(path / f"{options.weights}.safetensors" if path.is_dir() else path)
+
+
+def _before(options: NetworkOptions, network: Network, classes: int) -> "nn.Module":
+    """Return the network as it was."""
+    if options.checkpoint is None:
+        return network.model
+    words = replace(options.words, options={"num_classes": classes, **options.words.options})
+    return words.load(options.checkpoint).model
+
+
+def _evaluated(
+    arguments: Arguments, recipe: Recipe, name: str, model: "nn.Module", classes: tuple[str, ...]
+) -> "Outcomes":
+    """Return every permutation's outcomes, kept in the folder of that name."""
+    from plainvision.dynamic.evaluation import evaluate
+    from plainvision.dynamic.network import DynamicNetwork
+    from plainvision.inspection.devices import default_device
+    from plainvision.processes import process_group
+
+    visible, number = process_group().is_main_process, process_group().num_processes
+    network = DynamicNetwork(
+        model,
+        sites=arguments.options.layers(),
+        space=arguments.options.space(),
+        image_size=recipe.data.image_size,
+        name=recipe.model,
+    )
+    with EvaluationProgress(name, visible=visible, processes=number) as progress:
+        return evaluate(
+            network,
+            recipe.data,
+            out=arguments.out / name,
+            classes=classes,
+            controls=arguments.controls,
+            device=default_device() if number == 1 else None,
+            on_progress=progress,
+        )

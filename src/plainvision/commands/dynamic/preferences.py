@@ -1,0 +1,113 @@
+"""Show which permutations and options the images prefer; of several scales or contexts, how that changes with them.
+
+An image prefers the permutation that predicts its true class with the highest confidence.
+
+Example: plainvision dynamic preferences runs/stride runs/stride_scale_2 runs/stride_scale_4 --figure scales.pdf
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from plainvision.commands import Table, parsed, show
+from plainvision.commands.dynamic.outcomes import read_outcomes
+from plainvision.commands.dynamic.tables import ORACLE
+from plainvision.commands.options.output import OutputOptions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from plainvision.dynamic.outcomes import Outcomes
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What `plainvision dynamic preferences` takes."""
+
+    outcomes: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """One folder that `plainvision dynamic evaluate` wrote into, or file; or several at other scales or contexts."""
+    output: Annotated[OutputOptions, tyro.conf.arg(name="")] = field(default_factory=OutputOptions)
+    """What is written beside the first outcomes: Figure 1, 5 or 7 and its record, preferred_permutations,
+    preference_by_scale or preference_by_context."""
+
+
+def main(words: list[str]) -> None:
+    """Print the tables, and write the record and the figure."""
+    arguments = parsed(Arguments, words, "dynamic preferences", __doc__)
+
+    from plainvision.dynamic.comparisons import preference_series
+    from plainvision.dynamic.tables import facts
+
+    found = read_outcomes(arguments.outcomes, "preferences")
+    several = len(found) > 1
+    axis, series = preference_series(found) if several else ("scale", {})
+    name = f"preference_by_{axis}" if several else "preferred_permutations"
+    output = arguments.output.beside(arguments.outcomes[0], f"{name}.png", f"{name}.json")
+    drawn, rows = _by_condition(found, series, axis) if several else _of_one(*found.values())
+    record = {"outcomes": {label: facts(one) for label, one in found.items()}, **rows}
+    claim = "which options predict the true class of an image with the highest confidence, in shares of the images"
+    output.write(claim, record, f"plainvision dynamic preferences {shlex.join(words)}", drawn)
+
+
+def _of_one(outcomes: "Outcomes") -> "tuple[Figure, dict[str, Any]]":
+    """Show what the images of one evaluation prefer; return Figure 1 and what the record says."""
+    from plainvision.dynamic.comparisons import option_order
+    from plainvision.dynamic.tables import permutation_rows
+    from plainvision.figures.preferences import preferred_permutations
+
+    rows, preferences = permutation_rows(outcomes), outcomes.preferences()
+    table = Table(("", "preferred permutation", "images\n%", "alone\ntop-1 %"), words=2)
+    for place, row in enumerate(rows, start=1):
+        if place <= _SHOWN or row["as_trained"]:
+            what = f"{row['permutation']}{' (as trained)' if row['as_trained'] else ''}"
+            table.add_row(str(place), what, f"{100 * row['share']:.2f}", f"{row['top1']:.2f}")
+    show(table)
+    by_site = Table(("option,\nimages in %", *(f"\n{site}" for site in preferences.options)))
+    for option in option_order(outcomes):
+        by_site.add_row(option, *(_percent(options, option) for options in preferences.options.values()))
+    show(by_site)
+    print(
+        f"{sum(row['share'] > 0 for row in rows)} of {len(rows)} permutations are preferred by an image; alone is the "
+        f"accuracy of a permutation for all images.\nOnly an oracle can choose what an image prefers. {ORACLE}"
+    )
+    sites = [*outcomes.sites]
+    figure = preferred_permutations(sites, outcomes.permutations, preferences.permutations, outcomes.default)
+    return figure, {"permutations": rows, "options": preferences.options}
+
+
+def _by_condition(
+    several: "Mapping[str, Outcomes]", series: Mapping[str, Mapping[float, Any]], axis: Any
+) -> "tuple[Figure, dict[str, Any]]":
+    """Show what the images prefer at each scale or context; return Figure 5 or 7 and what the record says."""
+    from plainvision.dynamic.comparisons import option_order
+    from plainvision.dynamic.tables import changed, preference_rows
+    from plainvision.figures.preferences import preference_by_scale
+
+    for attribute, row in series.items():
+        shares = {f"{axis} {value:g}": options for value, options in row.items()}
+        orders = [option_order(one) for one in several.values() if changed(one) == attribute]
+        show(_options(shares, list(dict.fromkeys(option for order in orders for option in order)), attribute))
+    print(f"Images that prefer each option, in %. Only an oracle can choose what an image prefers. {ORACLE}")
+    sites = [*next(iter(several.values())).sites]
+    return preference_by_scale(sites, series, axis=axis), {"rows": preference_rows(series, axis)}
+
+
+def _options(shares: Mapping[str, Mapping[str, Mapping[str, float]]], order: Sequence[str], attribute: str) -> Table:
+    """Return the share of the images that prefer each option, by site, in a column for each condition."""
+    table = Table(("site", attribute, *shares), words=2)
+    for site in next(iter(shares.values())):
+        options = [option for option in order if any(option in by_site[site] for by_site in shares.values())]
+        for option in options:
+            cells = [_percent(one[site], option) for one in shares.values()]
+            table.add_row(site, option, *cells, end_section=option == options[-1])
+    return table
+
+
+def _percent(options: Mapping[str, float], option: str) -> str:
+    return f"{100 * options[option]:.1f}" if option in options else ""
