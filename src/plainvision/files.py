@@ -74,18 +74,28 @@ def object_of(text: str | bytes, name: str) -> dict[str, Any]:
         ValueError: it is damaged, or is something else; ``name`` begins the message.
     """
     try:
-        found = json.loads(text, parse_constant=_no_constant)
+        return plain_object(text)
+    except ValueError as error:
+        raise ValueError(f"{name} is damaged: {error}. Copy it again, or make it anew.") from error
+
+
+def plain_object(text: str | bytes) -> dict[str, Any]:
+    """Return the JSON object in a text, whose numbers are finite.
+
+    Raises:
+        ValueError: it is damaged, or is something else.
+    """
+
+    def refused(word: str) -> None:
+        raise ValueError(f"{word} is no number")
+
+    try:
+        found = json.loads(text, parse_constant=refused)
     except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{name} is damaged: it is not whole JSON ({error}). Copy it again, or make it anew."
-        ) from error
+        raise ValueError(f"it is not whole JSON ({error})") from error
     if not isinstance(found, dict):
-        raise ValueError(f"{name} is damaged: it holds JSON, but no object. Copy it again, or make it anew.")
+        raise ValueError("it holds JSON, but no object")
     return found
-
-
-def _no_constant(word: str) -> None:
-    raise ValueError(f"{word} is no number")
 
 
 def write_csv(path: str | Path, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from plainvision import commands
 from plainvision.recipes import get_recipe, list_recipes
 from plainvision.training import Recipe, loop
-from plainvision.training.length import for_epochs
+from plainvision.training.recipe import for_epochs
 from plainvision.training.techniques import DeepTraining
 
 FEW = ("--data.train-per-class", "8", "--data.validation-per-class", "2", "--batch-size", "40")

@@ -207,7 +207,7 @@ def test_a_folder_keeps_its_own_search(unbroken, tmp_path):
     with pytest.raises(ValueError, match=r"is not empty and holds no search of ours. Give an empty or a new folder"):
         search_cells(TINY, tmp_path)
     (tmp_path / "search.json").write_text('{"cells": ')
-    with pytest.raises(ValueError, match=r"search\.json is damaged .*Give another folder with --out"):
+    with pytest.raises(ValueError, match=r"search\.json is damaged: .*Give another folder with --out"):
         search_cells(TINY, tmp_path, resume=True)
 
 

@@ -72,7 +72,7 @@ def search(folder: Path, resume: bool) -> None:
 
 
 def study(folder: Path, resume: bool) -> None:
-    train_study(STUDY, folder, resume, print)
+    train_study(STUDY, folder, resume, None)
 
 
 KNOWN = {"train": "recipe.json", "search": "search.json", "study": None}

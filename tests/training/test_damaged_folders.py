@@ -149,8 +149,8 @@ def test_the_state_of_another_run_is_refused(run, tmp_path, changes):
         (rewritten(b""), r"recipe\.json is damaged"),
         (cut, r"recipe\.json is damaged"),
         (zeroed, r"recipe\.json is damaged"),
-        (rewritten(b"[1]"), r"recipe\.json is damaged \(it is no JSON object"),
-        (rewritten(b'{"lr": NaN}'), r"recipe\.json is damaged \(NaN is no JSON"),
+        (rewritten(b"[1]"), r"recipe\.json is damaged: it holds JSON, but no object"),
+        (rewritten(b'{"lr": NaN}'), r"recipe\.json is damaged: it is not whole JSON \(NaN is no number"),
         (rewritten(b"\xff\xfe\xfd"), r"recipe\.json is damaged"),
         (rewritten(b"[" * 100_000), r"recipe\.json is damaged"),
     ],
@@ -181,12 +181,12 @@ def test_an_edited_recipe_is_another_one(run, name, value, words):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("nonsense", r"line 2 \(Expecting value"),
-        ("[1]", r"line 2 \(it is no object with a step"),
-        ('{"step": "4"}', r"line 2 \(it is no object with a step"),
+        ("nonsense", r"line 2 \(it is not whole JSON \(Expecting value"),
+        ("[1]", r"line 2 \(it holds JSON, but no object"),
+        ('{"step": "4"}', r"line 2 \(its step is '4'"),
         ('{"step": 4, "top1": "high"}', r"line 2 \(top1 is 'high', and no number"),
-        ('{"step": 4, "loss": NaN}', r"line 2 \(NaN is no JSON"),
-        ("", r"line 2 \(Expecting value"),
+        ('{"step": 4, "loss": NaN}', r"line 2 \(it is not whole JSON \(NaN is no number"),
+        ("", r"line 2 \(it is not whole JSON \(Expecting value"),
     ],
 )
 def test_a_damaged_line_of_the_metrics_is_named(run, line, words):

@@ -324,7 +324,7 @@ def test_a_run_starts_from_weights_of_other_classes_with_a_new_classifier(tmp_pa
             {"data": replace(PLAIN.data, image_size=8), "model": "vanillanet_5", "model_options": {"in_chans": 1}},
             r"vanillanet_5 cannot take images of 1x8x8",
         ),
-        ({"model": "vanillanet_5", "model_options": {}}, r"cannot take images of 1x32x32.*in_chans"),
+        ({"model": "vanillanet_5", "model_options": {"in_chans": 3}}, r"cannot take images of 1x32x32.*in_chans"),
         ({"model_options": {**PLAIN.model_options, "num_classes": 3}}, r"returns \(3,\) .* the data has 10 classes"),
         ({"augment": Augment(policy="nonsense")}, r"does not know the augment\.policy 'nonsense'.*rand-m7"),
         ({"start_from": "nowhere.safetensors"}, r"no checkpoint at nowhere\.safetensors"),

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
+from torch.testing import assert_close
 
 import plainvision as pv
 from plainvision.data.batches import EvaluationBatches
@@ -49,6 +51,30 @@ def edited(folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     change(header)
     save_tensors(folder / "edited.safetensors", tensors, {"plainvision": json.dumps(header)})
     return folder / "edited.safetensors"
+
+
+GREY = Data(channels=1, mean=(0.5,), std=(0.5,), image_size=32)
+
+
+@pytest.mark.parametrize("model", ["vanillanet_5", "test_resnet"])
+def test_a_network_takes_as_many_channels_as_the_images_have(tmp_path, model):
+    recipe = Recipe("grey", model, data=GREY)
+    network = saved(tmp_path, recipe).eval()
+    x = torch.randn(2, 1, 32, 32)
+    assert_close(load_network(tmp_path)[0](x), network(x), rtol=0, atol=0)
+    coloured = build_network(dataclasses.replace(recipe, model_options={"in_chans": 3}), 3, 0)
+    assert coloured(torch.randn(2, 3, 32, 32)).shape == (2, 3)  # an option that is given wins
+
+
+def test_a_network_that_takes_colours_alone_says_so(monkeypatch):
+    monkeypatch.setattr(timm, "create_model", lambda name, num_classes: nn.Linear(3, num_classes))
+    assert build_network(Recipe("colour", "resnet18"), 3, 0).out_features == 3
+    with pytest.raises(
+        ValueError, match=r"resnet18 has no option in_chans, .*RGB images alone, and data\.channels is 1"
+    ):
+        build_network(Recipe("grey", "resnet18", data=GREY), 3, 0)
+    with pytest.raises(ValueError, match=r"resnet18 has no option 'in_chans'\. Leave it out"):
+        build_network(Recipe("option", "resnet18", {"in_chans": 3}), 3, 0)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def check_network(model: nn.Module, recipe: Recipe, classes: int, images: int) -
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f"{recipe.model} cannot take images of {data.channels}x{data.image_size}x{data.image_size}: {error}. Give "
-            "another data.image_size, or the network's own option for channels, in_chans."
+            "another data.image_size, or leave the network's option in_chans to data.channels."
         ) from error
     if not isinstance(logits, Tensor) or logits.shape != (1, classes):
         shape = tuple(logits.shape[1:]) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"

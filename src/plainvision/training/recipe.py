@@ -15,7 +15,7 @@ from plainvision.data.settings import RECORDED, Augment, Data
 from plainvision.fields import ABOVE_ZERO, BELOW_ONE, FINITE, Ranges, check_ranges, from_plain
 from plainvision.training.techniques import TECHNIQUES, Technique
 
-__all__ = ["Augment", "Data", "Machine", "Option", "Recipe", "as_recorded"]
+__all__ = ["Augment", "Data", "Machine", "Option", "Recipe", "as_recorded", "for_epochs"]
 
 _PLAIN_SPLIT = re.compile(r"\w[\w.+-]*(\[[\w:%]*\])?", re.ASCII)
 
@@ -181,6 +181,28 @@ class Recipe:
             raise ValueError("recipe is no object that has techniques and model_options. Copy it again.")
         ready = {"techniques": tuple(_technique(item) for item in techniques), "model_options": options}
         return from_plain(cls, {key: value for key, value in plain.items() if key not in ready}, "recipe", ready)
+
+
+def for_epochs(recipe: Recipe, epochs: int) -> Recipe:
+    """Return ``recipe`` for ``epochs``: what is counted in epochs keeps its part of the run, rounded.
+
+    What ended before the run did still does.
+
+    Raises:
+        ValueError: ``epochs`` is below 1.
+    """
+
+    def share(part: int) -> int:
+        scaled = round(part * epochs / recipe.epochs)
+        return min(scaled, epochs - 1) if part < recipe.epochs else max(scaled, 1)
+
+    return dataclasses.replace(
+        recipe,
+        epochs=epochs,
+        warmup_epochs=share(recipe.warmup_epochs),
+        decay_epochs=max(1, share(recipe.decay_epochs)) if recipe.schedule == "step" else recipe.decay_epochs,
+        techniques=tuple(technique.scaled(share) for technique in recipe.techniques),
+    )
 
 
 def as_recorded(recipe: Recipe) -> Recipe:

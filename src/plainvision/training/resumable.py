@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from plainvision.files import is_unfinished, locked, write_json, write_whole
+from plainvision.files import is_unfinished, locked, plain_object, read_object, write_json, write_text, write_whole
 
 
 class ResumableFolder:
@@ -94,7 +94,7 @@ class ResumableFolder:
         """Forget what was logged after ``step``: it will be computed, and logged, again."""
         lines = [line for line in read_metrics(self.path) if line["step"] <= step]
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        write_whole(self.path / "metrics.jsonl", lambda file: file.write_text(text, encoding="utf-8"))
+        write_text(self.path / "metrics.jsonl", text)
 
     def save_state(self, state: dict[str, Any], images: str) -> None:
         """Write what a restart needs, with the hash of the images; a kill while writing leaves the state before."""
@@ -167,7 +167,7 @@ class ResumableFolder:
     def _check(self) -> None:
         known = self.path / self.file
         if known.exists():
-            there = read_object(known)
+            there = read_asked(known)
             changed = differences(self._fixed(there), self._fixed(self._asked))
             if changed:
                 other = self.other.format(repr(there.get("name")))
@@ -191,22 +191,16 @@ class ResumableFolder:
         return {name: value for name, value in dotted_fields(plain).items() if not name.startswith(self.free)}
 
 
-def read_object(file: Path) -> dict[str, Any]:
-    """Return the JSON object in ``file``.
+def read_asked(file: Path) -> dict[str, Any]:
+    """Return what was asked for, as a folder's ``file`` has it.
 
     Raises:
         ValueError: it is damaged.
     """
     try:
-        content = json.loads(file.read_bytes(), parse_constant=_no_constant)
-        if not isinstance(content, dict):
-            raise ValueError("it is no JSON object")
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{file} is damaged ({error}), so that nobody can tell what the folder holds. Give another "
-            "folder with --out, or copy it again."
-        ) from error
-    return content
+        return read_object(file)
+    except ValueError as error:
+        raise ValueError(f"{error} Give another folder with --out until then.") from error
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
@@ -220,13 +214,13 @@ def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
     lines = []
     for number, text in enumerate(texts, start=1):
         try:
-            line = json.loads(text, parse_constant=_no_constant)
-            if not isinstance(line, dict) or type(line.get("step")) is not int:
-                raise ValueError("it is no object with a step")
+            line = plain_object(text)
+            if type(line.get("step")) is not int:
+                raise ValueError(f"its step is {line.get('step')!r}")
             for name, value in line.items():
                 if type(value) not in (int, float):
                     raise ValueError(f"{name} is {value!r}, and no number")
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             if number < len(texts):
                 raise ValueError(f"{file} is damaged in line {number} ({error}). Remove that line.") from error
             continue
@@ -250,10 +244,6 @@ def differences(there: dict[str, Any], here: dict[str, Any]) -> str:
     """Return the first three fields that differ, in words; empty when none does."""
     changed = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
     return ", ".join(f"{key} ({there.get(key)!r} there, {here.get(key)!r} given)" for key in changed[:3])
-
-
-def _no_constant(word: str) -> Any:
-    raise ValueError(f"{word} is no JSON")
 
 
 def _short(error: Exception) -> str:

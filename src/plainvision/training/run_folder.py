@@ -18,7 +18,7 @@ from torch import Tensor
 
 from plainvision.models.described import check_description
 from plainvision.training.recipe import Recipe, as_recorded
-from plainvision.training.resumable import ResumableFolder, read_object
+from plainvision.training.resumable import ResumableFolder, read_asked
 from plainvision.training.weights_file import Origin, save_network
 
 WEIGHTS = ("best", "last")
@@ -55,7 +55,7 @@ def recorded_recipe(folder: Path, given: Recipe) -> Recipe:
     """
     file = folder / RunFolder.file
     try:
-        found = Recipe.from_dict(read_object(file))
+        found = Recipe.from_dict(read_asked(file))
         check_description(found.model, found.model_options)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error

@@ -46,13 +46,30 @@ class Origin:
 
 
 def build_network(recipe: Recipe, classes: int, epoch: int) -> nn.Module:
-    """Return the network of a recipe, with new weights, in the form that it has in ``epoch``."""
-    model = create_model(recipe.model, **{"num_classes": classes, **recipe.model_options})
+    """Return the network of a recipe, with new weights, in the form that it has in ``epoch``.
+
+    Raises:
+        ValueError: there is no such network, or it has no such option.
+    """
+    try:
+        model = create_model(recipe.model, **_options(recipe, classes))
+    except ValueError as error:
+        if "in_chans" in recipe.model_options or "no option 'in_chans'" not in str(error):
+            raise
+        raise ValueError(
+            f"{recipe.model} has no option in_chans, so that it takes RGB images alone, and data.channels is "
+            f"{recipe.data.channels}. Set data.channels to 3, or choose another network."
+        ) from error
     for technique in recipe.techniques:
         model = technique.build(model)
     for technique in recipe.techniques:
         model = technique.reshape(model, epoch)
     return model
+
+
+def _options(recipe: Recipe, classes: int) -> dict[str, Any]:
+    data = {"num_classes": classes} | ({"in_chans": recipe.data.channels} if recipe.data.channels != 3 else {})
+    return {**data, **recipe.model_options}
 
 
 def save_network(path: Path, weights: Mapping[str, Tensor], origin: Origin) -> None:
@@ -135,7 +152,7 @@ def _described(origin: Origin, tensors: Mapping[str, Tensor]) -> nn.Module:
     elements = _GROWTH * sum(value.numel() for value in tensors.values()) + _ELEMENTS
     layers = _GROWTH * len(tensors) + _LAYERS
     with bounded(elements, layers):
-        build_outline(origin.recipe.model, {"num_classes": len(origin.classes), **origin.recipe.model_options})
+        build_outline(origin.recipe.model, _options(origin.recipe, len(origin.classes)))
     with bounded(2 * elements, 2 * layers):
         model = build_network(origin.recipe, len(origin.classes), origin.epoch)
         if origin.deployed:
