@@ -12,6 +12,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from rich.console import Console
 
 import plainvision as pv
 from plainvision import commands
@@ -153,14 +154,15 @@ def test_a_finished_study_is_read_and_can_grow(whole, monkeypatch):
     folder, _ = whole
     trained = []
 
-    def train(recipe, place, *, resume):
+    def train(recipe, place, *, resume, console):
         trained.append((recipe.name, resume))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(loop, "train", train)
-    told: list[str] = []
-    rows = run_study(SMALL, folder, resume=True, latency_runs=1, device="cpu", latency_batch_size=2, report=told.append)
-    assert told[0] == "4 runs, epochs each: 1; finished already: 4"
+    console = Console(file=io.StringIO())
+    rows = run_study(SMALL, folder, resume=True, latency_runs=1, device="cpu", latency_batch_size=2, console=console)
+    told = console.file.getvalue().splitlines()
+    assert told == ["4 runs, epochs each: 1; finished already: 4", "timing 2 networks on cpu"]
     assert [row["top1"] for row in rows] == [row["top1"] for row in record(folder)]
     assert {row["batch_size"] for row in rows} == {2}
     with pytest.raises(KeyboardInterrupt):

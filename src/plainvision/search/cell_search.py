@@ -53,14 +53,6 @@ class SearchFolder(ResumableFolder):
     advice = "the settings of that search"
     free = ("data.workers", "checkpoint_steps")  # how the search uses the machine
 
-    def __init__(self, path: str | Path, settings: CellSearch, *, resume: bool) -> None:
-        super().__init__(path, settings.to_dict(), resume=resume)
-
-    @property
-    def genotype(self) -> Path:
-        """The file of the cells."""
-        return self.path / "genotype.json"
-
 
 def search_cells(
     settings: CellSearch, out: str | Path, *, resume: bool = False, console: Console | None = None
@@ -80,7 +72,7 @@ def search_cells(
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("a search runs in one process. Start it without a launcher; one GPU is enough.")
-    folder = SearchFolder(out, settings, resume=resume)
+    folder = SearchFolder(out, settings.to_dict(), resume=resume)
     with ExitStack() as held, stop_requested() as stop:
         if resume:
             held.enter_context(folder.held())
@@ -106,13 +98,15 @@ def search_cells(
                     search.end_epoch(epoch)
                 if stop.is_set():
                     raise TrainingInterrupted(f"stopped at step {search.step} of {search.steps}; {search.keep()}")
-    return load_genotype(folder.genotype, space=settings.space)
+    return load_genotype(folder.path / "genotype.json", space=settings.space)
 
 
 class _Search:
     """A search in progress."""
 
-    def __init__(self, settings: CellSearch, folder: SearchFolder, resume: bool, console: Console | None) -> None:
+    def __init__(
+        self, settings: CellSearch, folder: SearchFolder, resume: bool, console: Console | None = None
+    ) -> None:
         self.settings = settings
         self.folder = folder
         self.halves = Halves(settings)
@@ -195,25 +189,17 @@ class _Search:
         """Write the cells, the epoch's figures and the state."""
         self._check_weights()
         genotype = self.net.genotype({"epoch": epoch + 1, "search": self.settings.to_dict()})
-        genotype.save(self.folder.genotype)
-        loss, right, images = self.sums.unbind(1)
-        (mine, other), (accuracy, other_accuracy) = (loss / images).tolist(), (100 * right / images).tolist()
+        genotype.save(self.folder.path / "genotype.json")
+        figures: dict[str, float] = {"epoch": epoch, "step": self.step}
+        for half, (loss, right, images) in zip(("weights", "architecture"), self.sums.tolist(), strict=True):
+            figures |= {f"{half}_loss": loss / images, f"{half}_accuracy": 100 * right / images}
         share = parameter_free_share(genotype)
-        self.folder.log(
-            {
-                "epoch": epoch,
-                "step": self.step,
-                "weights_loss": mine,
-                "weights_accuracy": accuracy,
-                "architecture_loss": other,
-                "architecture_accuracy": other_accuracy,
-                "parameter_free": share,
-            }
-        )
+        self.folder.log(figures | {"parameter_free": share})
         self.sums.zero_()
         self.progress.say(
-            f"epoch {epoch + 1}/{self.settings.epochs}  {accuracy:.1f} % of the weights' half right, "
-            f"{other_accuracy:.1f} % of the architecture's; {100 * share:.0f} % of normal operations without parameters"
+            f"epoch {epoch + 1}/{self.settings.epochs}  {figures['weights_accuracy']:.1f} % of the weights' half "
+            f"right, {figures['architecture_accuracy']:.1f} % of the architecture's; {100 * share:.0f} % of normal "
+            "operations without parameters"
         )
         self._save()
 

@@ -4,7 +4,6 @@ A search that does not beat random cells has found nothing (Li and Talwalkar 201
 """
 
 import statistics
-import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -70,9 +69,22 @@ def compare_with_random(
         OSError: a folder cannot be written.
         TrainingInterrupted: Ctrl-C or SIGTERM came; the state is saved.
     """
-    Path(out).mkdir(parents=True, exist_ok=True)
-    with locked(Path(out)), stop_requested() as stop:
-        return _compare(found, search, budget, Path(out), resume, console, stop)
+    out, rows = Path(out), []
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out), stop_requested() as stop:
+        for seed in range(budget.seeds):
+            cells: dict[Kind, Genotype] = {"found": found, "random": random_genotype(found.space, seed)}
+            for kind, genotype in cells.items():
+                recipe = cell_recipe(genotype, search, budget, name=f"{kind}_{seed}", seed=seed)
+                folder = out / recipe.name
+                if stop.is_set():
+                    raise TrainingInterrupted(f"stopped between two networks; what is finished is saved in {out}.")
+                result = train(recipe, folder, resume=resume and (folder / "recipe.json").exists(), console=console)
+                macs = count_macs(result.network, search.data.image_size, search.data.channels)
+                parameters, share = count_parameters(result.network), parameter_free_share(genotype)
+                rows.append(Trained(kind, seed, result.last.top1, parameters, macs, share))
+                write_json(out / "comparison.json", {"networks": [asdict(row) for row in rows], "mean": means(rows)})
+    return rows
 
 
 def check_images(search: CellSearch, budget: Budget) -> None:
@@ -82,32 +94,6 @@ def check_images(search: CellSearch, budget: Budget) -> None:
         ValueError, FileNotFoundError: there is no validation split, or not one batch to train with.
     """
     check_splits(cell_recipe(random_genotype(search.space, 0), search, budget, name="found_0", seed=0))
-
-
-def _compare(
-    found: Genotype,
-    search: CellSearch,
-    budget: Budget,
-    out: Path,
-    resume: bool,
-    console: Console | None,
-    stop: threading.Event,
-) -> list[Trained]:
-    rows: list[Trained] = []
-    for seed in range(budget.seeds):
-        cells: dict[Kind, Genotype] = {"found": found, "random": random_genotype(found.space, seed)}
-        for kind, genotype in cells.items():
-            recipe = cell_recipe(genotype, search, budget, name=f"{kind}_{seed}", seed=seed)
-            folder = out / recipe.name
-            if stop.is_set():
-                raise TrainingInterrupted(f"stopped between two networks; what is finished is saved in {out}.")
-            result = train(recipe, folder, resume=resume and (folder / "recipe.json").exists(), console=console)
-            network = result.network
-            macs = count_macs(network, search.data.image_size, search.data.channels)
-            share = parameter_free_share(genotype)
-            rows.append(Trained(kind, seed, result.last.top1, count_parameters(network), macs, share))
-            write_json(out / "comparison.json", {"networks": [asdict(row) for row in rows], "mean": means(rows)})
-    return rows
 
 
 def cell_recipe(genotype: Genotype, search: CellSearch, budget: Budget, *, name: str, seed: int) -> Recipe:

@@ -36,10 +36,6 @@ _SEARCH: Ranges = {
 }
 
 
-def _small_images() -> Data:
-    return Data(image_size=32, crop_ratio=1.0)
-
-
 @dataclass(frozen=True)
 class CellSearch:
     """Everything that decides the result of a search (DARTS, arXiv:1806.09055, first order).
@@ -51,7 +47,7 @@ class CellSearch:
         ValueError: a value that cannot work.
     """
 
-    data: Data = field(default_factory=_small_images)
+    data: Data = field(default_factory=lambda: Data(image_size=32, crop_ratio=1.0))
     """Where the images come from. The search reads the training split only."""
     augment: Augment = field(default_factory=lambda: Augment(scale=(0.5, 1.0)))
     """What the search does to an image; without Mixup, CutMix and repeats."""

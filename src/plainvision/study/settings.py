@@ -32,10 +32,6 @@ _ORIGINALS: dict[Bottleneck, _Original] = {
 }
 
 
-def _small_images() -> Data:
-    return Data(image_size=64, crop_ratio=1.0)  # at 32 the last of four stages would have one place: nothing to mix
-
-
 @dataclass(frozen=True)
 class StudyNetwork:
     """One network of a study."""
@@ -59,7 +55,8 @@ class LayerStudy:
         ValueError: a value that cannot work.
     """
 
-    data: Data = field(default_factory=_small_images)
+    # At 32 pixels the last of four stages would have one place: nothing to mix.
+    data: Data = field(default_factory=lambda: Data(image_size=64, crop_ratio=1.0))
     """Where the images come from."""
     bottleneck: Bottleneck = "resnet"
     """ResNet's bottleneck, in a narrow ResNet-26, or the inverted one, in MobileNetV2."""
