@@ -1,4 +1,4 @@
-"""What each permutation costs, and which cannot be computed, found on shapes alone."""
+"""Costs of permutations, and which cannot be computed, from shapes alone."""
 
 import copy
 from collections import Counter

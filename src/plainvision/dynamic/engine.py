@@ -1,4 +1,4 @@
-"""All permutations of a batch of images, at the price of what differs between them."""
+"""Logits of all permutations for a batch of images; what they share is computed once."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

@@ -1,9 +1,9 @@
-"""Every permutation on every image (arXiv:2103.09891, section 3.3), and the oracle's controls."""
+"""Evaluation of every permutation on every image, with the oracle's controls (arXiv:2103.09891, section 3.3)."""
 
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,21 +52,20 @@ def evaluate(
     Under ``accelerate launch`` or ``torchrun`` the processes share the images, and each returns all outcomes.
 
     Args:
-        network: what to evaluate; it is left on its device, in its configuration and its mode.
-        data: the data whose validation split to read; or batches of images (B, C, H, W) and labels (B,) in an order
-            that stays the same, which every process reads whole.
-        out: folder to write into as it goes; the same call finds there what an earlier one has done. Needed where
-            several processes work.
+        network: the network, left on its device, in its configuration and its mode.
+        data: data, whose validation split is read; or batches of images (B, C, H, W) and labels (B,) in an order that
+            stays the same, which every process reads whole.
+        out: folder for the finished parts, which the same call resumes from. Several processes need it.
         classes: names of the classes in the order of the logits; None takes the data's.
         batch_size: images per pass, when ``data`` is not in batches.
         batches_per_part: batches between two writes.
-        controls: also let the trained network look at as many other views of each image as there are permutations.
-        share: compute once what permutations share; False passes each image whole through each of them.
-        scale: enlarge the prepared images by so much before the network sees them (section 4.5).
-        context: crop so many pixels about the centre, at the size that images are resized to anyhow (section 4.5).
+        controls: also evaluate the trained network on as many other views of each image as there are permutations.
+        share: compute once what permutations share; False runs a whole pass for each.
+        scale: factor by which the prepared images are enlarged (section 4.5).
+        context: side in pixels of the centre crop of the resized images (section 4.5).
         device: where to compute; None is where the network is, or each process's own.
         precision: mixed precision of the passes.
-        on_progress: called with the images that are done, and with how many there are when that is known.
+        on_progress: called with the number of images done, and with that of all, None where unknown.
 
     Raises:
         ValueError: labels outside the classes, logits that are not numbers, images of which a permutation cannot be
@@ -94,25 +93,14 @@ def evaluate(
     with nullcontext() if out is None else opened(Path(out), described, processes) as folder:
         try:
             network.to(target)
-            with eval_mode(network), network.configure({}), torch.inference_mode(), _autocast(target, precision):
+            autocast = torch.autocast(target.type, _PRECISIONS[precision], enabled=precision != "no")
+            with eval_mode(network), network.configure({}), torch.inference_mode(), autocast:
                 done = _evaluate(parts, passes, folder, processes, on_progress)
         finally:
             network.to(home)
         outcomes = joined(done) if folder is None else folder.finish(parts)
     parts.check(outcomes.labels)
     return outcomes
-
-
-def context_data(data: Data, side: int) -> Data:
-    """Return ``data`` cropped to ``side`` pixels about the centre of the images as they are resized already.
-
-    Raises:
-        ValueError: the resized images are smaller.
-    """
-    whole = round(data.image_size / data.crop_ratio)
-    if not 0 < side <= whole:
-        raise ValueError(f"context={side}: images are resized to {whole} pixels, so give 1 to {whole}.")
-    return dataclasses.replace(data, image_size=side, crop_ratio=side / whole)
 
 
 def _evaluate(
@@ -122,7 +110,7 @@ def _evaluate(
     processes: PartialState,
     on_progress: Callable[[int, int | None], object] | None,
 ) -> list[Outcomes]:
-    """Compute the parts that are this process's and not there yet; return them where there is no folder."""
+    """Compute this process's missing parts; return them where there is no folder."""
     if folder is not None and folder.is_finished:
         return []
     there = folder.parts() if folder is not None else set()
@@ -164,7 +152,7 @@ def _evaluate(
 
 
 class _Passes:
-    """What is computed for a batch: every permutation, the trained network, and its views."""
+    """Outcomes of a batch: every permutation, the trained network, and its views."""
 
     def __init__(
         self,
@@ -312,20 +300,24 @@ class _Passes:
         return labels.to(self._device, torch.int64)
 
     def _predict(self, images: Tensor) -> np.ndarray:
-        """Return what the network answers as it is configured now, which is as it was trained."""
+        """Return the answers of the network in its present configuration, the trained one."""
         return self._network(images.clone()).argmax(1).cpu().numpy()
 
 
-def _cropped(data: Data | Loader, context: int) -> Data:
+def _cropped(data: Data | Loader, side: int) -> Data:
+    """Return ``data`` cropped to ``side`` pixels about the centre of the images as they are resized already."""
     if not isinstance(data, Data) or is_stream(data.root):
         raise ValueError(
             "context crops images as they are read: give `Data` instead of a loader, or crop in the loader yourself."
         )
-    return context_data(data, context)
+    whole = round(data.image_size / data.crop_ratio)
+    if not 0 < side <= whole:
+        raise ValueError(f"context={side}: images are resized to {whole} pixels, so give 1 to {whole}.")
+    return dataclasses.replace(data, image_size=side, crop_ratio=side / whole)
 
 
 def _check_finite(tops: Tensor) -> None:
-    """Check that no permutation has put out something that is no number."""
+    """Raise if any output is NaN or infinite."""
     wrong = (~torch.isfinite(tops)).any(0)
     if bool(wrong.any()):
         raise ValueError(
@@ -335,7 +327,7 @@ def _check_finite(tops: Tensor) -> None:
 
 
 def _close(found: Tensor, wanted: Tensor) -> bool:
-    """Return whether logits differ by rounding alone, or are no numbers at all, which is another error."""
+    """Return whether logits differ by rounding alone; NaN is another error."""
     if not bool(torch.isfinite(wanted).all()):
         return True
     return bool((found - wanted).abs().max() <= _TOLERANCE * wanted.abs().max() + 1e-6)
@@ -343,9 +335,3 @@ def _close(found: Tensor, wanted: Tensor) -> bool:
 
 def _exact(logits: Tensor) -> torch.dtype:
     return torch.float32 if logits.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-
-
-@contextmanager
-def _autocast(device: torch.device, precision: str) -> Iterator[None]:
-    with torch.autocast(device.type, _PRECISIONS[precision], enabled=precision != "no"):
-        yield

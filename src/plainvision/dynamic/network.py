@@ -25,7 +25,7 @@ class NotTracedWarning(UserWarning):
 class DynamicNetwork(nn.Module):
     """A network with sites that may change: images (B, C, H, W) -> logits (B, K), as it is configured.
 
-    It begins as it was trained, to the bit. The network that is given stays as it is. Source: section 3.
+    It begins as it was trained, to the bit. The network given stays as it is. Source: section 3.
 
     Args:
         model: a trained classifier of ours, timm or torchvision.
@@ -212,8 +212,8 @@ def _take(takes: dict[str, tuple[str, list[str]]], layer: str, label: str, attri
     owner, taken = takes.setdefault(layer, (label, []))
     if owner != label:
         raise ValueError(
-            f"{layer} would belong to the sites {' and '.join(sorted((owner, label)))}. Let one of them go, or say with "
-            "`Site(follow=...)` which layers follow which."
+            f"{layer} would belong to the sites {' and '.join(sorted((owner, label)))}. Let one of them go, or say "
+            "with `Site(follow=...)` which layers follow which."
         )
     taken.append(attribute)
 

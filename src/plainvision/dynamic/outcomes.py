@@ -1,8 +1,8 @@
-"""The record of every permutation on every image, and what it says (arXiv:2103.09891, sections 3.3 and 4).
+"""Outcomes: the answer of every permutation for every image (arXiv:2103.09891, sections 3.3 and 4).
 
 Shapes   N images, P permutations, K views of the image
 Units    accuracies are top-1 in per cent, costs are multiply-adds for one image
-An oracle is told the true class. What it scores is a bound, that no network reaches without being told.
+An oracle is told the true class. Its score is a bound: no network reaches it without being told.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from plainvision.layers.dynamic_conv import Option, Permutation, describe
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """What each permutation of a network answered for each image.
+    """The answer of each permutation of a network for each image.
 
     Raises:
         ValueError: the arrays do not fit together, a class does not exist, or a confidence is no number.
@@ -54,11 +54,11 @@ class Outcomes:
     log_tops: np.ndarray
     """Those of the predicted class, (N, P) float32."""
     static_predictions: np.ndarray
-    """What the trained network answers, (N,)."""
+    """Answers of the trained network, (N,)."""
     mean_predictions: np.ndarray | None = None
-    """What the mean softmax of all permutations answers, (N,); None when some have been left out since."""
+    """Answers of the mean softmax of all permutations, (N,); None when some have been left out since."""
     views: dict[str, np.ndarray] = field(default_factory=dict)
-    """What the trained network answers for K other views of each image, (N, K), by name: the oracle's controls.
+    """Answers of the trained network for K other views of each image, (N, K), by name: the oracle's controls.
 
     Any first k of the columns are such views too, beginning with the image as it is.
     """

@@ -1,7 +1,6 @@
-"""An evaluation in parts, which processes share and a killed run finds again.
+"""An evaluation in parts, which processes share and a killed run resumes from.
 
-A part is a fixed range of images in fixed batches, so that the outcomes are the same however many processes share the
-parts, and wherever a run was stopped.
+A part is a fixed range of images in fixed batches, so that neither the number of processes nor a stop changes outcomes.
 
     evaluation.json         what is evaluated: network, permutations, images
     part-00000.safetensors  the outcomes of one part
@@ -59,7 +58,7 @@ class Parts:
         return json.loads(json.dumps(described))
 
     def share(self, there: set[int], processes: PartialState) -> int | None:
-        """Return about how many images this process has to do, None where nobody knows."""
+        """Return about how many images this process has to evaluate, None where that is unknown."""
         total = self._total()
         if total is None:
             return None
@@ -178,7 +177,7 @@ class Folder:
 
 @contextmanager
 def opened(path: Path, described: dict[str, Any], processes: PartialState) -> Iterator[Folder]:
-    """Give the folder of an evaluation, which no other one may write into meanwhile.
+    """Lock and give the folder of an evaluation.
 
     Args:
         path: where it is, or will be.

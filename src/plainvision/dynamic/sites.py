@@ -1,4 +1,4 @@
-"""Where known networks may change, and which layers have to follow (arXiv:2103.09891, section 3.2 and appendix)."""
+"""Sites of known networks, and the layers that follow them (arXiv:2103.09891, section 3.2 and appendix)."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

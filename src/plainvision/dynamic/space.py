@@ -1,4 +1,4 @@
-"""Which options the sites of a network have, and the permutations of them (arXiv:2103.09891, section 3.1)."""
+"""Options of the sites of a network, and their permutations (arXiv:2103.09891, section 3.1)."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence

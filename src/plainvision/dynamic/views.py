@@ -1,7 +1,7 @@
-"""Other views of an image: what an oracle would gain by looking at it differently instead of computing differently.
+"""Other views of an image, as controls of an oracle.
 
-An oracle over K permutations is K guesses at the class. So it is set beside K guesses of the network as it was trained:
-at K zooms, as in arXiv:2304.05538, and at K random crops.
+An oracle over K permutations has K guesses at the class. So has the trained network that sees K zooms of the image, as
+in arXiv:2304.05538, or K random crops.
 """
 
 import math

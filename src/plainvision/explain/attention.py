@@ -1,4 +1,4 @@
-"""Where a network's last pooling looks: one weight per patch, straight from its softmax.
+"""Attention maps: the softmax weight of each patch in a network's last pooling.
 
 Shapes   B batch, C channels, H height, W width, h x w patches, N = h w, K classes
 """
@@ -21,17 +21,12 @@ _TorchvisionViT = torchvision.models.VisionTransformer
 
 
 def attention_maps(model: nn.Module, images: Tensor, classes: Sequence[int] | Tensor | None = None) -> Tensor:
-    """Return how much of the pooled image each patch is: (B, h, w), or (B, n, h, w) for n ``classes``.
+    """Return the attention weight of each patch: (B, h, w), or (B, n, h, w) for n ``classes``. Each map sums to 1.
 
-    Each map sums to 1, and nothing is done to what the softmax puts out:
-
-    - attention pooling (arXiv:2112.13692, Figures 1 and 2): the pooling's weights, of the single class token, or of
-      the token of a class where each has its own;
-    - a vision transformer of timm or torchvision: what the class token attends to in the last block, the mean over
-      heads (arXiv:2104.14294, Figure 1).
-
-    A class token that attends to itself and to registers has that share left out, and the patches' shares are
-    relative to the rest.
+    - Attention pooling (arXiv:2112.13692, Figures 1 and 2): the weights of the single class token, or of the token of a
+      class where each has its own.
+    - A vision transformer of timm or torchvision: the class token's attention in the last block, the mean over heads
+      (arXiv:2104.14294, Figure 1). What goes to the token itself and to registers is left out.
 
     Args:
         model: the network, left in the mode that it was in.
@@ -75,7 +70,7 @@ def _parts(model: nn.Module, kind: type) -> list[Any]:
 
 
 def _run_and_catch(model: nn.Module, images: Tensor, part: nn.Module) -> tuple[Any, Tensor]:
-    """Return the network's output, and the tensor that ``part`` was given last."""
+    """Return the network's output, and the last input of ``part``."""
     caught: list[Tensor] = []
     handle = part.register_forward_pre_hook(lambda _, given: caught.append(given[0].clone()))
     try:

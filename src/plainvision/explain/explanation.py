@@ -1,4 +1,4 @@
-"""One network's answer to one image, and where it looks: what figures are made of."""
+"""A network's answer for an image, with maps of where it looks."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ Method = Literal["attention", "gradcam"]
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a network answers for one image, and the maps that go with it."""
+    """A network's answer for one image, and its maps."""
 
     picture: Tensor
     """(C, H, W) in [0, 1]: the image as the network saw it; C is 1 or 3."""
@@ -46,7 +46,7 @@ def explain_image(
     method: Method | None = None,
     layer: str | None = None,
 ) -> Explanation:
-    """Return what ``model`` answers for ``image`` (C, H, W), and its maps for the ``top`` classes.
+    """Return the answer of ``model`` for ``image`` (C, H, W), and its maps for the ``top`` classes.
 
     Args:
         model: the network, left in the mode that it was in.

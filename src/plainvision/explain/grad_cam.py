@@ -1,4 +1,4 @@
-"""Grad-CAM: which places of a layer's features speak for a class (Selvaraju et al. 2017, arXiv:1610.02391).
+"""Grad-CAM: the places of a layer's output that raise a class's logit (Selvaraju et al. 2017, arXiv:1610.02391).
 
 Shapes   B batch, C channels, h x w places of the layer, K classes
 """
@@ -20,7 +20,7 @@ _SPATIAL = "(B, C, H, W) with more than one pixel"
 
 
 class _Call(NamedTuple):
-    """What one layer put out in a forward pass."""
+    """A call of one layer in a forward pass."""
 
     name: str
     module: nn.Module
@@ -30,11 +30,11 @@ class _Call(NamedTuple):
 def gradcam(
     model: nn.Module, images: Tensor, classes: int | Sequence[int] | Tensor, layer: str | nn.Module | None = None
 ) -> Tensor:
-    """Return what in a layer speaks for a class: (B, h, w), at least 0; or (B, n, h, w) for n ``classes``.
+    """Return a map of a class: (B, h, w), at least 0; or (B, n, h, w) for n ``classes``.
 
-    The features, weighted per channel by the mean gradient of the class's logit, summed, and cut off at zero
-    (arXiv:1610.02391, equations 1 and 2). Maps are in the unit of the logit and not normalised; where the logit does
-    not depend on the layer they are zero.
+    Features are weighted per channel by the mean gradient of the class's logit, summed, and clipped at zero
+    (arXiv:1610.02391, equations 1 and 2). Maps are in units of the logit, not normalised, and zero where the logit
+    does not depend on the layer.
 
     Args:
         model: the network, left in the mode that it was in; no gradient of its parameters is touched.
@@ -100,7 +100,7 @@ def _choose(model: nn.Module, image: Tensor, layer: str | nn.Module | None) -> t
 
 
 def _observe(model: nn.Module, images: Tensor) -> tuple[Tensor, list[_Call]]:
-    """Return the logits, and what each layer put out, in the order in which they were done."""
+    """Return the logits, and the calls of all layers in their order."""
     calls: list[_Call] = []
 
     def note(name: str) -> Any:

@@ -1,7 +1,7 @@
-"""Maps over their images, laid out for a paper: rows of classes (arXiv:2112.13692, Figure 2) or of networks (Figure 1).
+"""Maps over their images: rows of classes (arXiv:2112.13692, Figure 2) or of networks (Figure 1).
 
-Each map is drawn from zero to its own largest value, over the image in grey: the darker, the less. Patches are drawn as
-the squares that they are, because a map says nothing finer; ``smooth`` blends neighbours.
+Each map is drawn from zero to its own maximum, over the image in grey. Patches are squares, because a map has no finer
+detail; ``smooth`` blends neighbours.
 """
 
 import re
