@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dynamic.test_evaluation import Stopped, assert_same, batches, stop_after, tiny, write_images
-from dynamic.test_outcomes import made, same
-from plainvision.dynamic.space_file import read_space, write_space
+from dynamic.evaluations_for_tests import Stopped, assert_same, batches, stop_after, tiny, write_images
+from dynamic.outcomes_for_tests import made, same
 from safetensors.numpy import load_file, save_file
 
 from plainvision.bench import write_record
 from plainvision.dynamic import Outcomes, Space, evaluate
+from plainvision.dynamic.space_file import read_space, write_space
 from plainvision.files import locked
 from plainvision.genotype import CellSpace, load_genotype, random_genotype
 from plainvision.layers.dynamic_conv import Option

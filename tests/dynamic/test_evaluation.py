@@ -1,72 +1,33 @@
-"""Outcomes, against one plain pass after the other, and what a folder keeps of a killed run."""
+"""Outcomes, against one plain pass after the other."""
 
-import os
-import pickle
-import signal
-import subprocess
-import sys
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import fields, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from networks_for_tests import trained
-from PIL import Image
+from dynamic.evaluations_for_tests import (
+    CLASSES,
+    Stopped,
+    Tiny,
+    assert_equals_plain_passes,
+    assert_same,
+    batches,
+    logits_of,
+    read,
+    stop_after,
+    tiny,
+    watched,
+    write_images,
+)
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from plainvision.data.batches import EvaluationBatches
 from plainvision.data.rows import Batch
 from plainvision.dynamic import DynamicNetwork, Outcomes, Space, evaluate
-from plainvision.dynamic.views import VIEWS
 from plainvision.layers.dynamic_conv import Option
 from plainvision.training.recipe import Data
-
-CLASSES = ("coat", "hat", "shoe")
-TESTS = Path(__file__).parent.parent
-OTHER_STRIDES = Space(stride=(1, 2))
-
-Batches = list[tuple[Tensor, Tensor]]
-
-
-class Tiny(nn.Module):
-    """A few layers with two sites, whose answers differ between their options."""
-
-    def __init__(self, classes: int = 3) -> None:
-        super().__init__()
-        self.stem, self.bn = nn.Conv2d(3, 8, 3, 1, 1), nn.BatchNorm2d(8)
-        self.a, self.b = nn.Conv2d(8, 8, 3, 2, 1), nn.Conv2d(8, 16, 3, 1, 1)
-        self.act, self.fc = nn.ReLU(inplace=True), nn.Linear(16, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.act(self.bn(self.stem(x)))
-        x = self.act(self.a(x))
-        return self.fc(self.act(self.b(x)).mean((2, 3)))
-
-
-def tiny(
-    space: Space | None = None, *, kind: type[Tiny] = Tiny, classes: int = 3, image_size: int = 8, seed: int = 3
-) -> DynamicNetwork:
-    torch.manual_seed(seed)
-    model = trained(kind(classes), seed)
-    with torch.no_grad():
-        model.fc.weight *= 4
-        model.fc.bias -= model(torch.randn(64, 3, 8, 8)).mean(0)  # so that no class always wins
-    space = space or Space(stride=(0.5, 1, 2))
-    return DynamicNetwork(model, sites={"A": "a", "B": "b"}, space=space, image_size=image_size, name="tiny")
-
-
-def batches(*sizes: int, side: int = 8, classes: int = 3) -> Batches:
-    """Return batches of images, the first pixel of which is their number."""
-    found = [(torch.randn(n, 3, side, side), torch.randint(classes, (n,))) for n in sizes]
-    for number, image in enumerate(image for images, _ in found for image in images):
-        image[0, 0, 0] = number
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -77,108 +38,6 @@ def network() -> DynamicNetwork:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Data:
     return write_images(tmp_path_factory.mktemp("images"))
-
-
-def write_images(place: Path) -> Data:
-    """Write ``clothes/SPLIT/CLASS/N.png``: 3 classes, 1 training and 6 validation images each."""
-    random = np.random.default_rng(0)
-    for split, each in (("train", 1), ("validation", 6)):
-        for name in CLASSES:
-            folder = place / "clothes" / split / name
-            folder.mkdir(parents=True)
-            for number in range(each):
-                pixels = random.integers(0, 255, (18, 15, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / f"{number}.png")
-    return Data(root=str(place / "clothes"), image_size=8, crop_ratio=0.8, workers=0)
-
-
-def read(data: Data, size: int) -> list[Batch]:
-    return list(EvaluationBatches(data, batch_size=size))
-
-
-def logits_of(network: DynamicNetwork, given: Iterable) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield images, labels and logits (P, B, K) of each batch, one plain pass after the other."""
-    for batch in given:
-        images, labels = (batch.images, batch.labels) if isinstance(batch, Batch) else batch
-        found = []
-        for permutation in network.permutations:
-            with network.configure(dict(zip(network.sites, permutation, strict=True))):
-                found.append(network(images.clone()))
-        yield images, labels, torch.stack(found)
-
-
-@torch.no_grad()
-def assert_equals_plain_passes(outcomes: Outcomes, network: DynamicNetwork, given: Iterable) -> None:
-    network.eval()
-    rows = 0
-    for images, labels, logits in logits_of(network, given):
-        here = slice(rows, rows + len(labels))
-        rows = here.stop
-        softmax = logits.double().softmax(-1)
-        truth = labels.long()[None, :, None].expand(len(logits), -1, -1)
-        assert outcomes.labels[here].tolist() == labels.tolist()
-        assert np.array_equal(outcomes.predictions[here].T, logits.argmax(-1).numpy())
-        for found, expected in (
-            (outcomes.log_confidences, softmax.gather(-1, truth)[..., 0]),
-            (outcomes.log_tops, softmax.amax(-1)),
-        ):
-            assert_close(torch.from_numpy(np.exp(found[here].T.astype(np.float64))), expected, rtol=0, atol=1e-6)
-        assert np.array_equal(outcomes.mean_predictions[here], softmax.mean(0).argmax(-1).numpy())
-        with network.configure({}):
-            assert np.array_equal(outcomes.static_predictions[here], network(images).argmax(-1).numpy())
-            for name, view in outcomes.views.items():
-                seen = [network(image).argmax(-1) for image in VIEWS[name](images, len(logits))]
-                assert np.array_equal(view[here].T, torch.stack(seen).numpy())
-    assert rows == len(outcomes.names)
-    assert outcomes.permutations == network.permutations
-    # Otherwise nothing has been shown.
-    assert (outcomes.predictions != outcomes.predictions[:, :1]).any()
-    assert (outcomes.mean_predictions != outcomes.static_predictions).any()
-
-
-def assert_same(one: Outcomes, other: Outcomes) -> None:
-    """Compare everything, bit for bit."""
-    for field in fields(Outcomes):
-        a, b = getattr(one, field.name), getattr(other, field.name)
-        if field.name == "views":
-            assert list(a) == list(b)
-            for name in a:
-                assert np.array_equal(a[name], b[name]), name
-        elif isinstance(a, np.ndarray):
-            assert a.dtype == b.dtype
-            assert a.tobytes() == b.tobytes(), field.name
-        else:
-            assert a == b, field.name
-
-
-@contextmanager
-def watched(network: DynamicNetwork) -> Iterator[list[Tensor]]:
-    """Give the images that reach the network's first layer, as they come."""
-    seen: list[Tensor] = []
-    hook = network.model.stem.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
-    try:
-        yield seen
-    finally:
-        hook.remove()
-
-
-def numbers(seen: list[Tensor]) -> set[int]:
-    return {int(image[0, 0, 0]) for images in seen for image in images}
-
-
-class Stopped(Exception):
-    """What a test stops an evaluation with."""
-
-
-def stop_after(count: int):
-    def on_progress(done: int, _: int | None) -> None:
-        if done >= count:
-            raise Stopped
-
-    return on_progress
-
-
-# What outcomes say
 
 
 def test_outcomes_are_those_of_plain_passes(network):
@@ -264,9 +123,6 @@ def test_mixed_precision_is_close_to_the_whole_one(network):
     assert_close(np.exp(mixed.log_confidences), np.exp(exact.log_confidences), rtol=0, atol=0.1)
 
 
-# Conditions
-
-
 def test_enlarged_images_are_what_the_network_sees(network):
     given = batches(6)
     larger = [(F.interpolate(images, scale_factor=2, mode="bilinear"), labels) for images, labels in given]
@@ -328,9 +184,6 @@ def test_images_of_another_size_are_recounted_or_refused():
         evaluate(network, batches(4, side=4))
 
 
-# How the network is left
-
-
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_network_is_left_as_it_was_found(fails):
     network = tiny()
@@ -354,9 +207,6 @@ def test_the_network_is_left_as_it_was_found(fails):
         assert value.device.type == "cpu"
         assert not value.is_inference()
     network(given[0][0]).sum().backward()  # it still learns
-
-
-# Networks that cannot be followed layer by layer
 
 
 class Rewriting(Tiny):
@@ -387,42 +237,6 @@ def test_a_network_that_no_graph_shows_is_evaluated_as_it_is(kind):
     assert_equals_plain_passes(outcomes, network, given)
 
 
-# Parts
-
-
-@pytest.mark.parametrize("batches_per_part", [1, 2, 3, 50])
-def test_outcomes_do_not_depend_on_parts(network, data, tmp_path, batches_per_part):
-    for given in (data, [(batch.images, batch.labels) for batch in read(data, 4)]):
-        out = tmp_path / type(given).__name__
-        expected = evaluate(network, given, batch_size=4)
-        outcomes = evaluate(network, given, batch_size=4, batches_per_part=batches_per_part, out=out)
-        assert_same(outcomes, expected)
-        assert sorted(path.name for path in out.iterdir()) == ["evaluation.json", "outcomes.safetensors"]
-        assert_same(Outcomes.load(out / "outcomes.safetensors", network.fingerprint), expected)
-
-
-@pytest.mark.parametrize("kind", ["data", "loader"])
-def test_a_stopped_run_goes_on_where_it_was_and_ends_the_same(network, data, tmp_path, kind):
-    given = data if kind == "data" else batches(4, 4, 4, 4, 2)
-    again = {"batch_size": 4, "batches_per_part": 2, "controls": False}
-    expected = evaluate(network, given, **again)
-    again["out"] = tmp_path / "out"
-    with watched(network) as before, pytest.raises(Stopped):
-        evaluate(network, given, on_progress=stop_after(12), **again)
-    assert [path.name for path in sorted(tmp_path.glob("out/part-*"))] == ["part-00000.safetensors"]
-    progress = []
-    with watched(network) as after:
-        outcomes = evaluate(network, given, on_progress=lambda *told: progress.append(told), **again)
-    assert_same(outcomes, expected)
-    if kind == "loader":
-        assert numbers(before) == set(range(12))
-        assert numbers(after) == set(range(8, 18))  # the finished part is not computed again
-    assert progress == [(done, 10 if kind == "data" else None) for done in (4, 8, 10)]
-    with watched(network) as seen:
-        assert_same(evaluate(network, given, **again), expected)
-    assert not seen  # a finished evaluation is read
-
-
 def test_progress_is_told_in_images(network, data):
     told: list[tuple[int, int | None]] = []
     evaluate(network, data, batch_size=7, on_progress=lambda *given: told.append(given))
@@ -430,153 +244,6 @@ def test_progress_is_told_in_images(network, data):
     told.clear()
     evaluate(network, batches(3, 5), on_progress=lambda *given: told.append(given))
     assert told == [(3, None), (8, None)]
-
-
-def test_a_loader_that_shuffles_is_found_out_when_it_is_read_again(network, tmp_path):
-    given = batches(4, 4, 4)
-    given = [(images, torch.full_like(labels, number)) for number, (images, labels) in enumerate(given)]
-    with pytest.raises(Stopped):
-        evaluate(network, given, out=tmp_path, batches_per_part=1, on_progress=stop_after(8))
-    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert "part-00000.safetensors" in files
-    with pytest.raises(ValueError, match=r"the loader gave its images in another order than before.*does not shuffle"):
-        evaluate(network, given[::-1], out=tmp_path, batches_per_part=1)
-    for name, content in files.items():
-        assert (tmp_path / name).read_bytes() == content
-    assert not (tmp_path / "outcomes.safetensors").exists()
-
-
-def test_a_folder_of_another_evaluation_is_refused_and_stays(network, data, tmp_path):
-    again = {"batch_size": 4, "batches_per_part": 2, "controls": False}
-    evaluate(network, data, out=tmp_path / "finished", **again)
-    with pytest.raises(Stopped):
-        evaluate(network, data, out=tmp_path / "begun", on_progress=stop_after(12), **again)
-    files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert len(files) == 4
-    for what, other, given, changed in (
-        ("fingerprint", tiny(seed=4), data, {}),
-        ("permutations", tiny(OTHER_STRIDES), data, {}),
-        ("data", network, replace(data, image_size=9), {}),
-        ("data", network, batches(4), {}),
-        ("condition", network, data, {"scale": 2}),
-        ("data", network, data, {"context": 9}),
-        ("views", network, data, {"controls": True}),
-        ("precision", network, data, {"precision": "bf16"}),
-        ("batch_size", network, data, {"batch_size": 3}),
-        ("batches_per_part", network, data, {"batches_per_part": 3}),
-    ):
-        for folder in ("begun", "finished"):
-            match = rf"{folder} holds an evaluation of something else: it differs in .*{what} \(.*Give another folder"
-            with pytest.raises(ValueError, match=match):
-                evaluate(other, given, out=tmp_path / folder, **{**again, **changed})
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
-    # Neither the processes that read images nor what is shared decides the outcomes.
-    finished = evaluate(network, data, out=tmp_path / "finished", **again)
-    assert_same(evaluate(network, replace(data, workers=1), out=tmp_path / "begun", share=False, **again), finished)
-
-
-def test_a_folder_with_something_else_in_it_is_refused(network, tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"is not empty and holds no evaluation of ours\. Give an empty or a new"):
-        evaluate(network, batches(2), out=tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-    with pytest.raises(OSError, match=r"cannot write .*notes\.txt.*Give another folder"):
-        evaluate(network, batches(2), out=tmp_path / "notes.txt" / "out")
-
-
-# Killed, and in several processes
-
-
-def run(program: str, *arguments: object, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launcher, program, *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-
-
-def given_to(program: Path, network: DynamicNetwork, data: Data, code: str) -> str:
-    """Write a program that finds ``network`` and ``data``, to the bit."""
-    torch.save(network.model.state_dict(), program.with_suffix(".pt"))
-    program.with_suffix(".pickle").write_bytes(pickle.dumps(data))
-    program.write_text(
-        "import os, pickle, signal, sys\n"
-        "from pathlib import Path\n"
-        "import torch\n"
-        "from dynamic.test_evaluation import tiny\n"
-        "from plainvision.dynamic import evaluate\n"
-        "torch.set_num_threads(1)\n"
-        "network = tiny()\n"
-        f"network.model.load_state_dict(torch.load({str(program.with_suffix('.pt'))!r}))\n"
-        f"data = pickle.loads(Path({str(program.with_suffix('.pickle'))!r}).read_bytes())\n" + code
-    )
-    return str(program)
-
-
-KILLED = """
-written = 0
-
-def killing(descriptor):
-    global written
-    written += 1
-    if written == 5:  # the plan and the first part with their folder, and in the middle of the second
-        os.kill(os.getpid(), signal.SIGKILL)
-
-os.fsync = killing
-evaluate(network, data, batch_size=3, batches_per_part=2, out=sys.argv[1])
-"""
-
-
-def test_a_run_that_is_killed_while_it_writes_is_found_again(network, data, tmp_path):
-    out = tmp_path / "out"
-    ended = run(given_to(tmp_path / "program.py", network, data, KILLED), out)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
-    left = sorted(path.name for path in out.iterdir())
-    assert left[0].endswith(".unfinished")
-    assert left[1:] == ["evaluation.json", "part-00000.safetensors"]
-    progress = []
-    outcomes = evaluate(
-        network, data, batch_size=3, batches_per_part=2, out=out, on_progress=lambda *told: progress.append(told)
-    )
-    assert progress[-1] == (12, 12)
-    assert_same(outcomes, evaluate(network, data, batch_size=3))
-    assert sorted(path.name for path in out.iterdir()) == ["evaluation.json", "outcomes.safetensors"]
-
-
-TOGETHER = """
-rank, place = os.environ["RANK"], Path(sys.argv[1])
-found = evaluate(network, data, batch_size=3, batches_per_part=1, out=place / "data")
-found.save(place / f"data-{rank}.safetensors")
-images = [batch for batch in torch.load(place / "batches.pt")]
-told = []
-found = evaluate(network, images, batches_per_part=1, out=place / "loader", on_progress=lambda *n: told.append(n))
-found.save(place / f"loader-{rank}.safetensors")
-try:
-    evaluate(network, data)
-except ValueError as error:
-    (place / f"told-{rank}.txt").write_text(f"{told[-1][0]} images; {error}")
-"""
-
-
-def test_two_processes_find_what_one_finds_and_finish_what_one_began(network, data, tmp_path):
-    given = batches(4, 3, 4, 2, 4)
-    torch.save(given, tmp_path / "batches.pt")
-    with pytest.raises(Stopped):
-        evaluate(network, given, out=tmp_path / "loader", batches_per_part=1, on_progress=stop_after(7))
-    program = given_to(tmp_path / "program.py", network, data, TOGETHER)
-    ended = run(program, tmp_path, launcher=("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"))
-    assert ended.returncode == 0, ended.stderr
-    for kind, expected in (
-        ("data", evaluate(network, data, batch_size=3)),
-        ("loader", evaluate(network, given, batches_per_part=1)),
-    ):
-        for rank in (0, 1):
-            assert_same(Outcomes.load(tmp_path / f"{kind}-{rank}.safetensors"), expected)
-        assert sorted(path.name for path in (tmp_path / kind).iterdir()) == ["evaluation.json", "outcomes.safetensors"]
-    refused = "2 processes need a folder to meet in: give `out`, the same to each."
-    told = [(tmp_path / f"told-{rank}.txt").read_text() for rank in (0, 1)]
-    assert told == [f"5 images; {refused}", f"8 images; {refused}"]  # they shared four of five parts
-
-
-# Errors
 
 
 @pytest.mark.parametrize(("wrong", "told"), [(3, 3), (-1, -1)])
@@ -627,22 +294,6 @@ def test_a_network_that_writes_into_its_images_spoils_no_other_pass(share):
     assert np.array_equal(found.static_predictions, static.numpy())
     assert all(np.array_equal(view[:, 0], found.static_predictions) for view in found.views.values())
     assert all(torch.equal(images, old) for (images, _), old in zip(given, before, strict=True))
-
-
-def test_weights_that_have_changed_since_are_those_of_another_network(tmp_path):
-    network, given = tiny(), batches(3)
-    evaluate(network, given, out=tmp_path / "out", controls=False)
-    with torch.no_grad():
-        network.model.fc.weight.neg_()
-    with pytest.raises(ValueError, match=r"holds an evaluation of something else: it differs in fingerprint \("):
-        evaluate(network, given, out=tmp_path / "out", controls=False)
-
-
-def test_classes_in_another_order_are_another_evaluation(data, tmp_path):
-    network = tiny()
-    evaluate(network, data, out=tmp_path / "out", classes=CLASSES, controls=False)
-    with pytest.raises(ValueError, match="it differs in classes"):
-        evaluate(network, data, out=tmp_path / "out", classes=CLASSES[::-1], controls=False)
 
 
 def test_images_of_several_sizes_are_refused(network):
