@@ -15,8 +15,6 @@ from plainvision.recipes import (
     patchconvnet,
     patchconvnet_finetuning,
     small,
-    small_parameter_free,
-    small_patchconvnet,
     vanillanet,
 )
 from plainvision.recipes.registry import describe, get_recipe, list_recipes, recipe
@@ -33,7 +31,5 @@ __all__ = [
     "patchconvnet_finetuning",
     "recipe",
     "small",
-    "small_parameter_free",
-    "small_patchconvnet",
     "vanillanet",
 ]

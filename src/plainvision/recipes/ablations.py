@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 from plainvision.recipes.registry import add_recipe
 from plainvision.recipes.vanillanet import imagenet
 from plainvision.training.recipe import Recipe
-from plainvision.training.techniques import EMA, DeepTraining, LinearPairs, SeriesActivations
+from plainvision.training.techniques import LinearPairs, SeriesActivations
 
 Network = Literal["vanillanet_6", "alexnet", "resnet50"]
 
@@ -45,18 +45,18 @@ class Case(NamedTuple):
 # Top-1, per cent. n of the series activation; 0 is a plain ReLU.
 TABLE_1 = {0: 60.53, 1: 74.53, 2: 75.62, 3: 76.36, 4: 76.43}
 TABLE_2 = {
-    Case("vanillanet_6", deep_training=False, series_activation=False): 59.58,
-    Case("vanillanet_6", deep_training=True, series_activation=False): 60.53,
-    Case("vanillanet_6", deep_training=False, series_activation=True): 75.23,
-    Case("vanillanet_6", deep_training=True, series_activation=True): 76.36,
-    Case("alexnet", deep_training=False, series_activation=False): 57.52,
-    Case("alexnet", deep_training=True, series_activation=False): 59.09,
-    Case("alexnet", deep_training=False, series_activation=True): 61.12,
-    Case("alexnet", deep_training=True, series_activation=True): 63.59,
-    Case("resnet50", deep_training=False, series_activation=False): 76.13,
-    Case("resnet50", deep_training=True, series_activation=False): 76.16,
-    Case("resnet50", deep_training=False, series_activation=True): 76.30,
-    Case("resnet50", deep_training=True, series_activation=True): 76.27,
+    Case("vanillanet_6", False, False): 59.58,
+    Case("vanillanet_6", True, False): 60.53,
+    Case("vanillanet_6", False, True): 75.23,
+    Case("vanillanet_6", True, True): 76.36,
+    Case("alexnet", False, False): 57.52,
+    Case("alexnet", True, False): 59.09,
+    Case("alexnet", False, True): 61.12,
+    Case("alexnet", True, True): 63.59,
+    Case("resnet50", False, False): 76.13,
+    Case("resnet50", True, False): 76.16,
+    Case("resnet50", False, True): 76.30,
+    Case("resnet50", True, True): 76.27,
 }
 # Where a shortcut joins.
 TABLE_3: dict[Literal["before", "after"] | None, float] = {None: 76.36, "before": 75.92, "after": 75.72}
@@ -69,38 +69,16 @@ def series(n: int) -> Recipe:
 
 
 def techniques(case: Case) -> Recipe:
-    """Return a run of Table 2."""
-    return _techniques_of_vanillanet(case) if case.network == "vanillanet_6" else _techniques_of_other(case)
-
-
-def shortcut(where: Literal["before", "after"] | None) -> Recipe:
-    """Return the run of Table 3 whose shortcut joins before or after the activation, or which has none."""
-    base = imagenet(6)
-    name = f"vanillanet_6_shortcut_{where or 'none'}"
-    return replace(base, name=name, model_options={**base.model_options, "shortcut": where})
-
-
-def _techniques_of_vanillanet(case: Case) -> Recipe:
-    """Leave techniques out by the network's options: VanillaNet has both built in."""
-    base = imagenet(6)
-    built_in = {"linear_pairs": case.deep_training, "series": 3 if case.series_activation else 0}
-    return replace(
-        base,
-        name=case.name,
-        model_options={**base.model_options, **built_in},
-        techniques=tuple(item for item in base.techniques if case.deep_training or not isinstance(item, DeepTraining)),
-    )
-
-
-def _techniques_of_other(case: Case) -> Recipe:
-    """Add techniques by surgery, before the network trains."""
+    """Return a run of Table 2: VanillaNet has both techniques built in, others get them by surgery before training."""
     base = imagenet(6)
     deep, average = base.techniques
-    assert isinstance(deep, DeepTraining)
-    assert isinstance(average, EMA)
+    annealing = (deep,) if case.deep_training else ()
+    if case.network == "vanillanet_6":
+        built_in = {"linear_pairs": case.deep_training, "series": 3 if case.series_activation else 0}
+        options = {**base.model_options, **built_in}
+        return replace(base, name=case.name, model_options=options, techniques=(*annealing, average))
     pairs = (LinearPairs(),) if case.deep_training else ()
     series_activations = (SeriesActivations(n=3),) if case.series_activation else ()
-    annealing = (deep,) if case.deep_training else ()
     return replace(
         base,
         name=case.name,
@@ -109,6 +87,13 @@ def _techniques_of_other(case: Case) -> Recipe:
         layer_decay=None,
         techniques=(*pairs, *series_activations, *annealing, average),
     )
+
+
+def shortcut(where: Literal["before", "after"] | None) -> Recipe:
+    """Return the run of Table 3 whose shortcut joins before or after the activation, or which has none."""
+    base = imagenet(6)
+    name = f"vanillanet_6_shortcut_{where or 'none'}"
+    return replace(base, name=name, model_options={**base.model_options, "shortcut": where})
 
 
 def _title(case: Case) -> str:

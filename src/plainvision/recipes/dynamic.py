@@ -29,6 +29,7 @@ from dataclasses import replace
 from typing import Literal
 
 from plainvision.recipes.registry import add_recipe
+from plainvision.recipes.small import CIFAR10
 from plainvision.training.recipe import Augment, Data, Recipe
 from plainvision.training.techniques import RandomOptions
 
@@ -70,14 +71,7 @@ def cifar10(attribute: Attribute) -> Recipe:
         imagenet(attribute),
         name=f"resnet20_cifar_rof_{attribute}",
         model="resnet20_cifar",
-        data=Data(
-            root="cifar10-train.zip",
-            validation_root="cifar10-test.zip",
-            train_split="train",
-            validation_split="test",
-            image_size=32,
-            crop_ratio=1.0,
-        ),
+        data=CIFAR10,
         augment=Augment(scale=(0.8, 1.0)),
         batch_size=128,
         techniques=(strides if attribute == "stride" else RandomOptions(attribute),),
