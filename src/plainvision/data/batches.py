@@ -9,23 +9,13 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
 from torch.utils.data import Dataset, Subset
 
-from plainvision.data.images import Images, class_lookup, location, open_images
-from plainvision.data.rows import (
-    MOST_IN_A_ROW,
-    Batch,
-    BatchLoader,
-    Failure,
-    Reader,
-    Sample,
-    evaluation_transform,
-    training_transform,
-)
+from plainvision.data.epochs import Epochs, all_unreadable
+from plainvision.data.images import class_lookup, location, open_images, place
+from plainvision.data.rows import Batch, BatchLoader, Failure, Reader, Sample, evaluation_transform
 from plainvision.data.settings import Data
 from plainvision.data.streams import EvaluationStream, TrainingStream, is_stream
-from plainvision.seeds import derived_seed
 
 if TYPE_CHECKING:
     from plainvision.training.recipe import Recipe
@@ -55,8 +45,7 @@ class TrainingBatches:
 
     def __init__(self, recipe: "Recipe", *, rank: int = 0, processes: int = 1) -> None:
         _check_shares(recipe, processes)
-        stream = is_stream(recipe.data.root)
-        self._epochs: TrainingStream | _Epochs = (TrainingStream if stream else _Epochs)(recipe, rank, processes)
+        self._epochs = _stream_or_images(recipe, rank, processes)
         self.classes = self._epochs.classes
         self.images_per_epoch = self._epochs.images_per_epoch
         self.steps_per_epoch = self.images_per_epoch // recipe.batch_size
@@ -119,8 +108,8 @@ class EvaluationBatches:
         rank: int = 0,
         processes: int = 1,
     ) -> None:
-        self._where = location(data, "validation")
-        kind = EvaluationStream if is_stream(self._where[0]) else _EvaluationImages
+        self._where = place(data, "validation")
+        kind = EvaluationStream if is_stream(location(data, "validation")[0]) else _EvaluationImages
         self._source: EvaluationStream | _EvaluationImages = kind(data, batch_size, classes, rank, processes)
         self.classes, self.images = self._source.classes, self._source.images
 
@@ -138,7 +127,7 @@ class EvaluationBatches:
             TypeError: the images are a stream, which has to be read from its beginning.
         """
         if isinstance(self._source, EvaluationStream):
-            raise TypeError(f"the stream {self._where[0]!r} has to be read from its beginning")
+            raise TypeError(f"the stream {self._where} has to be read from its beginning")
         return self._source.batches(first, last)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -154,69 +143,15 @@ class EvaluationBatches:
         if held is not None:
             yield replace(held, skipped=held.skipped + orphans)
         elif orphans:
-            raise ValueError(_all_unreadable(orphans, *self._where))
+            raise ValueError(all_unreadable(orphans, self._where))
 
 
-class _Epochs:
-    """The epochs of images that can be read in any order."""
-
-    def __init__(self, recipe: "Recipe", rank: int, processes: int) -> None:
-        images = open_images(recipe.data, "train")
-        self.classes, self.fingerprint = images.classes, images.fingerprint
-        self.images_per_epoch = len(images.labels) * recipe.augment.repeats
-        self._batch_size, self._share = recipe.batch_size, recipe.batch_size // processes
-        self._first = rank * self._share
-        self._steps: list[range] = []
-        self._loader = BatchLoader(
-            _TrainingImages(images, recipe), workers=recipe.data.workers, batches=self._steps, persistent=True
-        )
-        self._turn = 0
-
-    def batches(self, epoch: int, start: int, steps: int) -> Iterator[Batch]:
-        self._turn += 1
-        turn, first = self._turn, epoch * self.images_per_epoch + self._first
-        places = (first + step * self._batch_size for step in range(start, steps))
-        self._steps[:] = [range(place, place + self._share) for place in places]
-        for batch in self._loader:
-            yield batch
-            # Persistent workers serve one iterator; an old one would now steal the new one's batches.
-            if turn != self._turn:
-                raise RuntimeError(f"epoch {epoch} is over: another call of epoch() has begun. Finish one first.")
-
-
-class _TrainingImages(Dataset[Sample | Failure]):
-    """The image at a position, counted through all epochs, which says everything: a worker needs no state."""
-
-    def __init__(self, images: Images, recipe: "Recipe") -> None:
-        self._images = images
-        self._where = location(recipe.data, "train")
-        self._reader = Reader(recipe.data, training_transform(recipe.data, recipe.augment))
-        self._repeats, self._seed = recipe.augment.repeats, recipe.seed
-        self._order: tuple[int, np.ndarray] | None = None
-
-    def __getitem__(self, place: int) -> Sample | Failure:
-        epoch, position = divmod(place, len(self._images.labels) * self._repeats)
-        order = self._order_of(epoch)
-        unreadable: dict[int, str] = {}
-        for index in (int(order[place % len(order)]) for place in range(position, position + len(order))):
-            if index in unreadable:  # another of its repeats
-                continue
-            row = self._reader(self._images.row(index), derived_seed(self._seed, epoch, position))
-            if isinstance(row, Failure):
-                return row
-            if row.image is not None:
-                return replace(row, skipped=tuple(unreadable.values()))
-            (unreadable[index],) = row.skipped
-            if len(unreadable) == MOST_IN_A_ROW:
-                break
-        return Failure(_all_unreadable(tuple(unreadable.values()), *self._where))
-
-    def _order_of(self, epoch: int) -> np.ndarray:
-        if self._order is None or self._order[0] != epoch:
-            shuffled = np.random.default_rng(derived_seed(self._seed, epoch)).permutation(len(self._images.labels))
-            # An image's repeats are neighbours, so that they meet in one batch: that is the technique.
-            self._order = epoch, np.repeat(shuffled, self._repeats)
-        return self._order[1]
+def _stream_or_images(recipe: "Recipe", rank: int, processes: int) -> TrainingStream | Epochs:
+    data, options = recipe.data, {"rank": rank, "processes": processes}
+    if is_stream(data.root):
+        return TrainingStream(recipe, **options)
+    images, key = open_images(data, "train"), (recipe.seed,)
+    return Epochs(images, data, recipe.augment, batch_size=recipe.batch_size, key=key, **options)
 
 
 class _EvaluationImages(Dataset[Sample | Failure]):
@@ -260,10 +195,3 @@ def _check_shares(recipe: "Recipe", processes: int) -> None:
             f"processes{accumulating}: it must be a multiple of {processes * passes}. Set "
             f"batch_size={below or processes * passes}, for instance."
         )
-
-
-def _all_unreadable(unreadable: tuple[str, ...], root: str, split: str) -> str:
-    return (
-        f"no image of {root!r}, split {split!r}, can be read: {len(unreadable)} in a row failed, the first "
-        f"of them {unreadable[0]}. Check the files, and the disk or network that they are on."
-    )

@@ -66,7 +66,10 @@ def open_images(data: Data, role: Role) -> Images:
     """
     images = _open(data, role)
     most = data.train_per_class if role == "train" else data.validation_per_class
-    return images if most is None else _First(images, most)
+    if most is None:
+        return images
+    places = [np.flatnonzero(images.labels == label)[:most] for label in range(len(images.classes))]
+    return Chosen(images, np.sort(np.concatenate(places)))
 
 
 def _open(data: Data, role: Role) -> Images:
@@ -100,6 +103,12 @@ def location(data: Data, role: Role) -> tuple[str, str]:
     return root, split
 
 
+def place(data: Data, role: Role) -> str:
+    """Return the words for where the images of ``role`` are."""
+    root, split = location(data, role)
+    return f"{root!r}, split {split!r}"
+
+
 def absolute(data: Data) -> Data:
     """Return the data with folders and archives written in full, so that they are found from another folder too."""
     validation = None if data.validation_root is None else _absolute(data.validation_root)
@@ -129,9 +138,8 @@ def class_lookup(own: tuple[str, ...], classes: tuple[str, ...], data: Data) -> 
     index = {_spelt(name): number for number, name in enumerate(classes)}
     extra = [name for name in own if _spelt(name) not in index]
     if extra:
-        root, split = location(data, "validation")
         raise ValueError(
-            f"validation ({root!r}, split {split!r}) has the class {', '.join(map(repr, extra[:5]))}"
+            f"validation ({place(data, 'validation')}) has the class {', '.join(map(repr, extra[:5]))}"
             f"{f' and {len(extra) - 5} more' if len(extra) > 5 else ''}, which training does not have. Its "
             f"{len(classes)} classes are "
             f"{', '.join(map(repr, classes[:10]))}{', ...' if len(classes) > 10 else ''}. "
@@ -159,15 +167,12 @@ def need(package: str, root: str) -> Any:
         ) from error
 
 
-class _First(Images):
-    """The first images of each class."""
+class Chosen(Images):
+    """Those of ``images`` with the indices ``chosen``."""
 
-    def __init__(self, images: Images, most: int) -> None:
-        self._images = images
-        places = [np.flatnonzero(images.labels == label)[:most] for label in range(len(images.classes))]
-        self._chosen = np.sort(np.concatenate(places))
-        self.classes = images.classes
-        self.labels = images.labels[self._chosen]
+    def __init__(self, images: Images, chosen: np.ndarray) -> None:
+        self._images, self._chosen = images, chosen
+        self.classes, self.labels = images.classes, images.labels[chosen]
 
     def name(self, index: int) -> str:
         return self._images.name(int(self._chosen[index]))

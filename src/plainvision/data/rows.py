@@ -16,8 +16,6 @@ from plainvision.data.settings import Augment, Data
 from plainvision.processes import Loader
 from plainvision.seeds import seeded
 
-# So many unreadable images in a row are no accident, and a large data set should not be searched to its end.
-MOST_IN_A_ROW = 100
 # So many times as long as high, an image is cut to its middle before it is resized.
 _LONGEST = 8
 

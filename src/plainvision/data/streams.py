@@ -16,9 +16,9 @@ import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
 from plainvision.data.decoding import decode, reason
-from plainvision.data.images import Role, class_lookup, fingerprint, local_or_remote, location, need, open_row
+from plainvision.data.epochs import MOST_IN_A_ROW
+from plainvision.data.images import Role, class_lookup, fingerprint, local_or_remote, location, need, open_row, place
 from plainvision.data.rows import (
-    MOST_IN_A_ROW,
     Batch,
     BatchLoader,
     Failure,
@@ -91,7 +91,7 @@ class TrainingStream:
             _open(data, "train", (self._recipe.seed, epoch)),
             Reader(data, training_transform(data, self._recipe.augment)),
             np.arange(len(self.classes)),
-            where=location(data, "train"),
+            where=place(data, "train"),
             key=(self._recipe.seed, epoch, self._rank),
             share=(self._rank, self._processes),
             batch=share,
@@ -107,9 +107,8 @@ class TrainingStream:
             yield batch
             taken += 1
         if taken < steps:
-            root, split = location(data, "train")
             raise ValueError(
-                f"{root!r}, split {split!r}, ended after {taken} of the {steps} batches that its length "
+                f"{place(data, 'train')}, ended after {taken} of the {steps} batches that its length "
                 f"promises: its shards hold fewer images that can be read.{unreadable} Correct the length, "
                 "or repair the shards."
             )
@@ -132,9 +131,8 @@ class EvaluationStream:
         self.fingerprint = partial(fingerprint, [source.description], [source.images])
         known = classes or source.classes
         if known is None:
-            root, split = location(data, "validation")
             raise ValueError(
-                f"{root!r}, split {split!r}, does not say which classes it has. Give the classes that the "
+                f"{place(data, 'validation')}, does not say which classes it has. Give the classes that the "
                 "network was trained with."
             )
         self.classes = known
@@ -152,7 +150,7 @@ class EvaluationStream:
             source,
             Reader(self._data, evaluation_transform(self._data)),
             self._lookup,
-            where=location(self._data, "validation"),
+            where=place(self._data, "validation"),
             key=(self._share[0],),
             share=self._share,
         )
@@ -200,8 +198,9 @@ class _Hub:
     def rows(self, rank: int, processes: int, worker: int, workers: int) -> Iterator[Row]:
         self._reader.dist_rank, self._reader.dist_num_replicas = rank, processes
         self._reader.set_loader_cfg(num_workers=workers)
-        for image, label in self._reader:
-            yield Row(partial(_read, image, self._source, self._max_pixels), "", int(label))
+        for position, (image, label) in enumerate(self._reader):
+            read = partial(_read, image, self._source, self._max_pixels)
+            yield Row(read, f"{self._split}/{worker}/{position:08d}", int(label))
 
 
 def _read(image: Any, source: str, max_pixels: int, mode: str) -> Any:
@@ -228,7 +227,7 @@ class _StreamedImages(IterableDataset[Sample | Failure]):
         reader: Reader,
         lookup: np.ndarray,
         *,
-        where: tuple[str, str],
+        where: str,
         key: tuple[int, ...],
         share: tuple[int, int],
         batch: int | None = None,
@@ -257,7 +256,7 @@ class _StreamedImages(IterableDataset[Sample | Failure]):
                     break
         except Exception as error:  # a damaged shard, a connection that ends
             yield Failure(
-                f"{self._where[0]!r}, split {self._where[1]!r}, broke off: {reason(error)}. Repair its files or copy "
+                f"{self._where}, broke off: {reason(error)}. Repair its files or copy "
                 "them again, or check the disk or network that they are on."
             )
             return
@@ -273,13 +272,12 @@ class _StreamedImages(IterableDataset[Sample | Failure]):
                 yield row
 
     def _sample(self, row: Row, worker: int, position: int) -> Sample | Failure:
-        root, split = self._where
         if not 0 <= row.label < len(self._lookup):
             return Failure(
-                f"{root!r}, split {split!r}, has the label {row.label}, but there are only "
+                f"{self._where}, has the label {row.label}, but there are only "
                 f"{len(self._lookup)} classes, counted from 0. Correct num_classes or the labels."
             )
-        row = Row(row.read, row.name or f"{split}/{worker}/{position:08d}", int(self._lookup[row.label]))
+        row = row._replace(label=int(self._lookup[row.label]))
         return self._reader(row, derived_seed(*self._key, worker, position))
 
 

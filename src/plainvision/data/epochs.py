@@ -1,0 +1,113 @@
+"""Epochs of images that can be read in any order: shuffled by seed and epoch, augmented by position."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from plainvision.data.images import Images, place
+from plainvision.data.rows import Batch, BatchLoader, Failure, Reader, Sample, training_transform
+from plainvision.data.settings import Augment, Data
+from plainvision.seeds import derived_seed
+
+# So many unreadable images in a row are no accident, and a large data set should not be searched to its end.
+MOST_IN_A_ROW = 100
+
+
+class Epochs:
+    """The epochs of ``images``, this process's share of each batch.
+
+    Attributes:
+        classes: names of the classes.
+        images_per_epoch: how many images an epoch has, repeats included.
+        fingerprint: returns the hash of the images' names and labels.
+
+    Args:
+        images: what is read.
+        data: how it is read.
+        augment: what is done to it.
+        batch_size: images of a batch, over all processes.
+        key: numbers that, with epoch and position, decide order and augmentation.
+        rank: which process this is.
+        processes: how many there are.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        data: Data,
+        augment: Augment,
+        *,
+        batch_size: int,
+        key: tuple[int, ...],
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self.classes, self.fingerprint = images.classes, images.fingerprint
+        self.images_per_epoch = len(images.labels) * augment.repeats
+        self._batch_size, self._share = batch_size, batch_size // processes
+        self._first = rank * self._share
+        self._steps: list[range] = []
+        self._loader = BatchLoader(
+            _Positions(images, data, augment, key), workers=data.workers, batches=self._steps, persistent=True
+        )
+        self._turn = 0
+
+    def batches(self, epoch: int, start: int, steps: int) -> Iterator[Batch]:
+        """Yield the batches of ``epoch`` from step ``start`` to before ``steps``; it ends what was yielded before.
+
+        Raises:
+            ValueError: an image cannot be read and ``data.corrupt`` is "stop", or too many in a row cannot.
+        """
+        self._turn += 1
+        turn, first = self._turn, epoch * self.images_per_epoch + self._first
+        beginnings = (first + step * self._batch_size for step in range(start, steps))
+        self._steps[:] = [range(beginning, beginning + self._share) for beginning in beginnings]
+        for batch in self._loader:
+            yield batch
+            # Persistent workers serve one iterator; an old one would now steal the new one's batches.
+            if turn != self._turn:
+                raise RuntimeError(f"epoch {epoch} is over: another call of epoch() has begun. Finish one first.")
+
+
+class _Positions(Dataset[Sample | Failure]):
+    """The image at a position, counted through all epochs, which says everything: a worker needs no state."""
+
+    def __init__(self, images: Images, data: Data, augment: Augment, key: tuple[int, ...]) -> None:
+        self._images, self._repeats, self._key = images, augment.repeats, key
+        self._where = place(data, "train")
+        self._reader = Reader(data, training_transform(data, augment))
+        self._order: tuple[int, np.ndarray] | None = None
+
+    def __getitem__(self, number: int) -> Sample | Failure:
+        epoch, position = divmod(number, len(self._images.labels) * self._repeats)
+        order = self._order_of(epoch)
+        unreadable: dict[int, str] = {}
+        for index in (int(order[i % len(order)]) for i in range(position, position + len(order))):
+            if index in unreadable:  # another of its repeats
+                continue
+            row = self._reader(self._images.row(index), derived_seed(*self._key, epoch, position))
+            if isinstance(row, Failure):
+                return row
+            if row.image is not None:
+                return replace(row, skipped=tuple(unreadable.values()))
+            (unreadable[index],) = row.skipped
+            if len(unreadable) == MOST_IN_A_ROW:
+                break
+        return Failure(all_unreadable(tuple(unreadable.values()), self._where))
+
+    def _order_of(self, epoch: int) -> np.ndarray:
+        if self._order is None or self._order[0] != epoch:
+            shuffled = np.random.default_rng(derived_seed(*self._key, epoch)).permutation(len(self._images.labels))
+            # An image's repeats are neighbours, so that they meet in one batch: that is the technique.
+            self._order = epoch, np.repeat(shuffled, self._repeats)
+        return self._order[1]
+
+
+def all_unreadable(unreadable: tuple[str, ...], where: str) -> str:
+    """Return the words for images of which none can be read."""
+    return (
+        f"no image of {where}, can be read: {len(unreadable)} in a row failed, the first "
+        f"of them {unreadable[0]}. Check the files, and the disk or network that they are on."
+    )
