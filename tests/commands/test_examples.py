@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands.test_commands import plainvision
+from commands.running import plainvision
 from networks_for_tests import trained
 from PIL import Image
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands.test_commands import plainvision, said
+from commands.running import plainvision, said
 from PIL import Image
 from safetensors.torch import save_file
 

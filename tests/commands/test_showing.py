@@ -244,7 +244,7 @@ def test_figures_of_maps_name_everything(tmp_path):
 
 
 def test_the_next_command_can_be_copied_from_the_screen(tmp_path, monkeypatch):
-    from commands.test_commands import plainvision
+    from commands.running import plainvision
 
     monkeypatch.chdir(tmp_path)
     place = Path("my runs; rm -r x")

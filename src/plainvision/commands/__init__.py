@@ -41,7 +41,7 @@ _RARE = re.compile(
     r"  --((?!(data\.(root|validation-split|image-size|workers)|machine\.precision|training\.(epochs|seeds))\b"
     r"|techniques\.|model-options\.)[\w-]+\."
     r"|(min-lr|momentum|betas|optimizer-eps|layer-decay|schedule|decay-epochs|warmup-lr|clip-grad|loss|label-smoothing"
-    r"|bce-threshold|num-classes|new-classifier|architecture-\w+|checkpoint-steps|latency-\w+|combine-limit)\b)"
+    r"|bce-threshold|name|num-classes|new-classifier|architecture-\w+|checkpoint-steps|latency-\w+|combine-limit)\b)"
 )
 
 
@@ -257,7 +257,7 @@ def _help_of(verb: str, options: str, description: str, whole: bool) -> str:
     shown = [example, description.replace(example, "").strip(), usage]
     left_out = 0
     for group in groups:
-        head, *entries = re.split(r"\n(?=  --?\w)", group)
+        head, *entries = re.split(r"\n(?=  --?\w)", re.sub(r"\n  -h, --help\s+show this.*", "", group))
         kept = [entry for entry in entries if whole or not _RARE.match(entry)]
         left_out += len(entries) - len(kept)
         if kept or not entries:

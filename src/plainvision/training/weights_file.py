@@ -117,8 +117,8 @@ def load_network(source: str | Path, weights: str = "best") -> tuple[nn.Module, 
     if _KEY not in words:
         raise ValueError(
             f"{path} does not say which network its weights belong to: plainvision did not write it. Build the network "
-            "with `plainvision.create_model` and use `plainvision.load_checkpoint`, or on the command line name it "
-            "with --model."
+            "with `plainvision.create_model` and use `plainvision.load_checkpoint`, or on the command line give "
+            "its name, and this file with --checkpoint."
         )
     try:
         origin = _origin(words[_KEY])

@@ -1,0 +1,107 @@
+"""`plainvision evaluate`: scores in both forms, on other data, at other sizes."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from commands.running import plainvision, row, rows, said
+from safetensors.torch import save_file
+
+import plainvision as pv
+
+
+def test_evaluate_scores_both_forms(run, tmp_path):
+    file = tmp_path / "new" / "answers.csv"
+    ended = plainvision("evaluate", run.folder, "--fuse", "--csv", file)
+    assert (ended.status, ended.err) == (0, "")
+    table, top1, top5 = rows(ended.out), row(ended.out, "top-1 %"), row(ended.out, "top-5 %")
+    assert float(top1[0]) > 70  # chance is 10
+    assert float(top5[0]) > float(top1[0])
+    assert top1 == [top1[0]] * 2
+    assert "360 images of digits" in ended.out
+    assert "both forms name the same class for 360 of 360 images" in ended.out
+    assert f"predictions in {file}" in ended.out
+    assert f"top-1 {top1[0]} %" in run.finished.out
+
+    with file.open(newline="") as lines:
+        answers = list(csv.DictReader(lines))
+    assert list(answers[0]) == ["image", "label", "predicted", "confidence", "form", "found_in"]
+    for column, form in enumerate(("as it is", "deployed")):
+        mine = [answer for answer in answers if answer["form"] == form]
+        assert len({answer["image"] for answer in mine}) == 360
+        right = [answer["label"] for answer in mine if answer["label"] == answer["predicted"]]
+        assert top1[column] == f"{100 * len(right) / 360:.2f}"
+        for digit in "0123456789":
+            share = right.count(digit) / sum(answer["label"] == digit for answer in mine)
+            assert table[digit][column] == f"{100 * share:.2f}"
+        assert all(0.1 <= float(answer["confidence"]) <= 1 for answer in mine)
+
+
+def test_evaluate_takes_the_newest_weights_too(run, tmp_path):
+    newest = tmp_path / "newest"
+    newest.mkdir()
+    shutil.copy(run.folder / "last.safetensors", newest)
+    ended = plainvision("evaluate", newest, "--weights", "last")
+    assert ended.status == 0
+    assert f"top-1 {row(ended.out, 'top-1 %')[0]} %" in run.finished.out
+    assert said(
+        plainvision("evaluate", newest), f"no weights at {newest / 'best.safetensors'}. Nearby: last.safetensors"
+    )
+
+
+def test_evaluate_scores_other_data_by_the_names_of_its_classes(run, two_digits, tmp_path):
+    place = ("--data.validation-root", two_digits, "--data.validation-split", "test")
+    ended = plainvision("evaluate", run.folder, *place, "--csv", tmp_path / "some.csv", "--batch-size", 16)
+    assert ended.status == 0
+    assert set("0123456789") & set(rows(ended.out)) == {"3", "7"}
+    plainvision("evaluate", run.folder, "--csv", tmp_path / "all.csv")
+    tables = []
+    for name in ("some", "all"):
+        with (tmp_path / f"{name}.csv").open(newline="") as lines:
+            answers = csv.DictReader(lines)
+            tables.append({Path(a["image"]).stem: (a["label"], a["predicted"], a["confidence"]) for a in answers})
+    some, every = tables
+    assert f"{len(some)} images of {two_digits}" in " ".join(ended.out.split())
+    assert {label for label, _, _ in some.values()} == {"3", "7"}
+    same = some.keys() & every.keys()
+    assert len(same) > 5
+    for image in same:
+        assert some[image][:2] == every[image][:2]
+        assert float(some[image][2]) == pytest.approx(float(every[image][2]), abs=1e-4)
+
+
+def test_evaluate_reads_at_another_size(run):
+    scores = {
+        size: rows(plainvision("evaluate", run.folder, "--data.image-size", size).out)["loss"] for size in (32, 48)
+    }
+    assert scores[32] != scores[48]
+
+
+def test_evaluate_tells_which_images_it_could_not_read(run, two_digits):
+    (two_digits / "test" / "7" / "torn.png").write_bytes(b"torn")
+    ended = plainvision("evaluate", run.folder, "--data.root", two_digits, "--data.validation-split", "test")
+    assert "skipped sevens/test/7/torn.png (cannot identify image file" in ended.out
+
+
+def test_evaluate_refuses_a_network_of_other_classes(two_digits, tmp_path):
+    torch.manual_seed(0)
+    save_file(pv.create_model("vanillanet_5").state_dict(), tmp_path / "v5.safetensors")
+    named = ("evaluate", "--model", "vanillanet_5", "--checkpoint", tmp_path / "v5.safetensors")
+    data = ("--data.root", two_digits, "--data.validation-split", "test", "--data.workers", 0, "--data.image-size", 64)
+    said(plainvision(*named, *data), "the network has 1000 classes and the data 2 (3, 7): they do not belong together")
+
+
+def test_evaluate_wants_one_network_and_its_weights(run):
+    nothing = plainvision("evaluate")
+    assert (nothing.status, "NETWORK" in nothing.err) == (2, True)
+    assert said(plainvision("evaluate", "vanillanet_5"), "no weights for vanillanet_5", "with --checkpoint, or")
+    both = "brings its own weights and classes, and --checkpoint would give others"
+    assert said(plainvision("evaluate", run.folder, "--checkpoint", "weights.pth"), both)
+
+
+def test_evaluate_does_not_know_a_class_that_training_had_not(run, two_digits):
+    (two_digits / "test" / "7").rename(two_digits / "test" / "seven")
+    place = ("--data.validation-root", two_digits, "--data.validation-split", "test")
+    assert said(plainvision("evaluate", run.folder, *place), "has the class 'seven', which training does not have")

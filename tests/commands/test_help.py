@@ -1,0 +1,46 @@
+"""The help of every verb: an example first, two screens at most, and everything behind `--help-all`."""
+
+import re
+
+import pytest
+from commands.running import plainvision
+
+from plainvision import commands
+from plainvision.commands import dynamic
+from plainvision.recipes import list_recipes
+
+VERBS = [[verb] for verb in commands.VERBS] + [["dynamic", verb] for verb in dynamic.VERBS]
+
+
+@pytest.mark.parametrize("words", VERBS + [["train", name] for name in list_recipes()[::6]], ids=" ".join)
+def test_help_begins_with_an_example_and_fits_on_two_screens(words, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = plainvision(*words, "--help")
+    assert (shown.status, shown.err) == (0, "")
+    assert shown.out.startswith(f"Example: plainvision {' '.join(words[:1] if words[0] == 'train' else words)} ")
+    assert len(shown.out.splitlines()) <= 80
+
+
+def test_rare_options_are_left_to_another_word_and_all_of_them_work(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in (["train", "vanillanet_digits"], ["study"], ["search"], ["dynamic", "finetune"]):
+        common, whole = (plainvision(*words, word).out for word in ("--help", "--help-all"))
+        (left_out,) = re.findall(rf"^`plainvision {' '.join(words)} --help-all` shows (\d+) more\.$", common, re.M)
+        options = [set(re.findall(r"^  (--[\w.-]+)", text, re.MULTILINE)) for text in (common, whole)]
+        assert options[0] < options[1]
+        assert len(options[1] - options[0]) == int(left_out)
+        assert "--help-all` shows" not in whole
+    assert {"--augment.mixup", "--betas", "--machine.fsdp"} <= set(
+        re.findall(r"--[\w.-]+", plainvision("train", "vanillanet_digits", "--help-all").out)
+    )
+
+
+def test_the_same_words_mean_the_same_after_every_verb_that_takes_a_network():
+    for words in (["evaluate"], ["fuse"], ["bench"], ["explain"], ["dynamic", "evaluate"]):
+        whole = plainvision(*words, "--help-all").out
+        assert [
+            option
+            for option in ("--checkpoint", "--pretrained", "--weights", "--device")
+            if not re.search(rf"^  {option}\b", whole, re.MULTILINE)
+        ] == []
+        assert "torchvision/NAME" in " ".join(whole.split())

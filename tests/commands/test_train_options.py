@@ -1,0 +1,121 @@
+"""A recipe in words: what `plainvision train` overrides, and what it refuses."""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from commands.running import SHORT, STEPS, plainvision, said
+
+from plainvision.recipes import get_recipe, list_recipes
+from plainvision.training import loop
+
+
+def test_train_needs_a_recipe_by_name():
+    for words in ((), ("--out", "runs/a")):
+        ended = plainvision("train", *words)
+        assert said(ended, "the recipe's name comes first, for instance: plainvision train vanillanet_digits --out")
+        assert set(list_recipes()) < set(ended.out.split())
+    assert said(
+        plainvision("train", "vanilanet_digits"), "unknown recipe 'vanilanet_digits'. Did you mean", "net_digits"
+    )
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list:
+    """What reaches the training loop instead of being trained."""
+    calls: list = []
+
+    def train(recipe, out, *, resume, console):
+        calls.append((recipe, out, resume))
+        raise ValueError("not now")
+
+    monkeypatch.setattr(loop, "train", train)
+    return calls
+
+
+def test_overrides_reach_the_recipe(asked):
+    words = (
+        *("--out", "runs/a", "--resume", "--epochs", "9", "--data.root", "shoes.zip", "--data.mean", "0.25"),
+        *("--techniques.0.epochs", "4", "--techniques.0.anneal", "cosine", "--machine.threads", "None"),
+        *("--model-options.width", "0.5", "--augment.scale", "0.5", "1", "--clip-grad", "2"),
+    )
+    assert said(plainvision("train", "vanillanet_digits", *words), "not now")
+    ((recipe, out, resume),) = asked
+    base = get_recipe("vanillanet_digits")
+    assert recipe == replace(
+        base,
+        epochs=9,
+        warmup_epochs=2,  # as long a part of the run as the recipe's
+        data=replace(base.data, root="shoes.zip", mean=(0.25,)),
+        techniques=(replace(base.techniques[0], epochs=4, anneal="cosine"),),
+        machine=replace(base.machine, threads=None),
+        model_options={"width": 0.5, "in_chans": 1},
+        augment=replace(base.augment, scale=(0.5, 1.0)),
+        clip_grad=2.0,
+    )
+    assert (out, resume) == (Path("runs/a"), True)
+
+
+@pytest.mark.parametrize("name", ["vanillanet_6_imagenet", "resnet50_both", "vanillanet_cifar10"])
+def test_without_overrides_the_recipe_is_the_published_one(asked, name):
+    assert said(plainvision("train", name, "--out", "runs/a"), "not now")
+    assert asked == [(get_recipe(name), Path("runs/a"), False)]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--epochs", "0"], "epochs=0 must be above zero"),
+        (
+            ["--epochs", "3", "--warmup-epochs", "5"],
+            "5 warm-up epochs leave nothing of 3 epochs for the schedule. Give fewer warmup_epochs or",
+        ),
+        (["--batch-size", "-4"], "batch_size=-4 must be above zero"),
+        (["--data.channels", "3"], "data.mean has 1 values and data.std 1, for data.channels=3"),
+        (["--batch-size", "2000"], "batch_size=2000 but only 1437 images"),
+        (["--num-classes", "3"], "num_classes=3, but the data has 10 classes"),
+        (["--model", "vanilanet_5"], "unknown model 'vanilanet_5'. Did you mean vanillanet_5"),
+        (["--model-options.width", "0"], "width=0.0 leaves no channels"),
+        (["--optimizer", "adamm"], "adamm"),
+        (["--start-from", "nowhere.safetensors"], "no checkpoint at nowhere.safetensors"),
+        (["--data.root", "nowhere"], "there are no images at 'nowhere': no such folder or archive"),
+        (["--data.root", "digit"], "Did you mean digits?"),
+        (["--resume"], "nothing to resume in"),
+    ],
+)
+def test_a_value_that_cannot_work_is_explained(tmp_path, words, message):
+    ended = plainvision("train", "vanillanet_digits", "--out", tmp_path / "run", *words)
+    assert said(ended, message)
+    assert ended.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--epochs", "many"], ["Error parsing --epochs", "'many'", "plainvision train vanillanet_digits --help"]),
+        (["--epoch", "3"], ["Unrecognized options: --epoch", "--epochs", "plainvision train vanillanet_digits --help"]),
+        (["--loss", "hinge"], ["--loss", "'hinge'", "cross_entropy", "bce"]),
+        (["--techniques.1.epochs", "3"], ["Unrecognized options: --techniques.1.epochs"]),
+    ],
+)
+def test_an_option_that_there_is_not_is_explained(words, parts):
+    assert not said(plainvision("train", "vanillanet_digits", "--out", "runs/a", *words), *parts)  # tyro's own frame
+
+
+def test_a_run_needs_a_folder():
+    assert not said(plainvision("train", "vanillanet_digits"), "Required options", "--out PATH", "The run's folder.")
+
+
+def test_a_stopped_run_says_how_to_go_on_and_goes_on(run):
+    assert run.stopped.status == 130
+    assert run.stopped.err.startswith(
+        f"plainvision: stopped at step {STEPS + 1} of {2 * STEPS}; everything is saved in"
+    )
+    again = ["plainvision", *SHORT, "--out", str(run.folder), "--resume"]
+    assert shlex.split(run.stopped.err.splitlines()[-1]) == again
+    assert run.finished.status == 0
+    assert run.finished.err == ""
+    assert "epoch 2/2  top-1" in run.finished.out
+    assert "epoch 1/2" not in run.finished.out
+    assert run.finished.out.rstrip().endswith(f"Next: plainvision fuse {run.folder}")
