@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
-from plainvision.dynamic.levels import Configured, Levels, Values, set_options
+from plainvision.dynamic.levels import Levels, Values, configured, set_options
 from plainvision.layers.dynamic_conv import Option, Permutation
 
 Tree = dict[Option, "Tree"] | list[int]
@@ -27,7 +27,7 @@ def shared_passes(
     """
     tree = _tree(permutations, [list(sites).index(site) for site in levels.sites])
     values: Values = {}
-    with Configured(levels.model, {}):
+    with configured(levels.model, {}):
         levels.run(0, values, images)
         yield from _walk(levels, 1, tree, values)
 
@@ -36,7 +36,7 @@ def whole_passes(
     levels: Levels, permutations: Sequence[Permutation], sites: Sequence[str], images: Tensor
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield what `shared_passes` yields, by one whole pass for each permutation, in their order."""
-    with Configured(levels.model, {}):
+    with configured(levels.model, {}):
         for number, permutation in enumerate(permutations):
             set_options(levels.model, dict(zip(sites, permutation, strict=True)))
             yield number, levels.model(images.clone())  # some networks write into what they are given

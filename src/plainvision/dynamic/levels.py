@@ -7,8 +7,8 @@ levels 0 to i, each option of the next site can be tried from there.
 import copy
 import operator
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -192,21 +192,14 @@ def set_options(model: nn.Module, options: Mapping[str, Option]) -> None:
             layer.configure(Option(**{name: getattr(option, name) for name in layer.takes}))
 
 
-class Configured:
-    """Options that a network has from now on; leaving ``with`` gives every dynamic layer its earlier option back."""
-
-    def __init__(self, model: nn.Module, options: Mapping[str, Option]) -> None:
-        self._before = [(layer, layer.option) for layer in model.modules() if isinstance(layer, DynamicLayer)]
-        set_options(model, options)
-
-    def __enter__(self) -> None:
-        """Nothing is left to do."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for layer, option in self._before:
-            layer.option = option
+def configured(model: nn.Module, options: Mapping[str, Option]) -> ExitStack:
+    """Set options; leaving ``with`` gives every dynamic layer its earlier option back."""
+    before = ExitStack()
+    for layer in model.modules():
+        if isinstance(layer, DynamicLayer):
+            before.callback(setattr, layer, "option", layer.option)
+    set_options(model, options)
+    return before
 
 
 def _whole_pass() -> fx.Graph:

@@ -3,6 +3,7 @@
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from plainvision.dynamic.cost import Costs, feasible
-from plainvision.dynamic.levels import Configured, Levels
+from plainvision.dynamic.levels import Levels, configured
 from plainvision.dynamic.sites import Site, find_sites, followers
 from plainvision.dynamic.space import Space
 from plainvision.inspection.eval_mode import eval_mode
@@ -123,7 +124,7 @@ class DynamicNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x)
 
-    def configure(self, permutation: Mapping[str, float | Option | Mapping[str, float]]) -> Configured:
+    def configure(self, permutation: Mapping[str, float | Option | Mapping[str, float]]) -> AbstractContextManager:
         """Configure the sites from now on, or within ``with`` only; a site that is not named is as it was trained.
 
         Args:
@@ -144,7 +145,7 @@ class DynamicNetwork(nn.Module):
                     f"site {site} has no option {option}: it has {', '.join(map(str, self.options[site]))}. Choose "
                     "one, or make the DynamicNetwork with a space that holds it."
                 )
-        return Configured(self.model, options)
+        return configured(self.model, options)
 
     def costs(self, images: Tensor) -> Costs:
         """Return the costs of permutations for images of that shape."""

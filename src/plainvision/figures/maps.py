@@ -6,12 +6,11 @@ detail; ``smooth`` blends neighbours.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import matplotlib
 import numpy as np
 import torch.nn.functional as F
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -46,20 +45,12 @@ def class_maps(
         ValueError: there is nothing to show, or the titles are not as many as the images.
     """
     named = _titles(titles, explanations)
-    captions = [[title, *_captions(one)] for title, one in zip(named, explanations, strict=True)]
-    sheet = _Sheet(
-        columns=1 + max(len(one.maps) for one in explanations),
-        heights=[_height(one) for one in explanations],
-        lines=[max(len(lines) for lines in row) for row in captions],
-        foot=" ".join(filter(None, (_METHODS[explanations[0].method], label and f"of {label}"))),
-    )
-    for row, (one, texts) in enumerate(zip(explanations, captions, strict=True)):
-        sheet.picture(row, 0, one)
-        sheet.caption(row, 0, texts[0], _FAINT)
-        for column, (values, lines) in enumerate(zip(one.maps, texts[1:], strict=True), start=1):
-            sheet.map(row, column, one, values, smooth)
-            sheet.caption(row, column, lines, INK)
-    return sheet.figure
+    rows = [
+        [_Tile(_rgb(one.picture), title, _FAINT), *_maps(one, _captions(one), smooth)]
+        for one, title in zip(explanations, named, strict=True)
+    ]
+    foot = " ".join(filter(None, (_METHODS[explanations[0].method], label and f"of {label}")))
+    return _sheet(rows, foot=foot)
 
 
 def compare(
@@ -81,117 +72,46 @@ def compare(
     if not rows or any(len(row) != len(rows[0]) for row in rows):
         counts = ", ".join(f"{name} {len(row)}" for name, row in networks.items())
         raise ValueError(f"each network needs one explanation of each image, and there are {counts or 'no networks'}.")
-    named = _titles(titles, rows[0])
-    captions = [[_folded(_answer(one)[0]) for one in row] for row in rows]
-    heights = [max(map(_height, row)) for row in rows]
-    labels = [
-        [*_folded(name, height), _METHODS[row[0].method]]
-        for (name, row), height in zip(networks.items(), heights, strict=True)
-    ]
-    sheet = _Sheet(
-        columns=len(rows[0]),
-        heights=[heights[0], *heights],
-        lines=[0, *(max(len(lines) for lines in row) for row in captions)],
-        labels=[[], *labels],
-        head=max(len(lines) for lines in named),
-    )
-    for column, (one, title) in enumerate(zip(rows[0], named, strict=True)):
-        sheet.picture(0, column, one)
-        sheet.title(column, title)
-    for row, (explanations, texts) in enumerate(zip(rows, captions, strict=True), start=1):
-        for column, (one, lines) in enumerate(zip(explanations, texts, strict=True)):
-            sheet.map(row, column, one, one.maps[0], smooth)
-            sheet.caption(row, column, lines, INK)
-    return sheet.figure
+    tiles = [[_Tile(_rgb(one.picture), []) for one in rows[0]]]
+    tiles += [[_maps(one, [_folded(_answer(one)[0])], smooth)[0] for one in row] for row in rows]
+    labels = [("", ""), *((name, _METHODS[row[0].method]) for name, row in networks.items())]
+    return _sheet(tiles, titles=_titles(titles, rows[0]), labels=labels)
 
 
-class _Sheet:
-    """A figure of tiles, from top to bottom: a head, rows of tiles with captions, the colours' scale and a foot."""
+class _Tile(NamedTuple):
+    """A picture (H, W, 3), with lines beneath it and a word on it."""
 
-    def __init__(
-        self,
-        *,
-        columns: int,
-        heights: Sequence[float],
-        lines: Sequence[int],
-        labels: Sequence[list[str]] = (),
-        head: int = 0,
-        foot: str = "",
-    ) -> None:
-        self._left = _MARGIN + (_LINE * max(map(len, labels)) + _GAP if labels else 0)
-        self._width = self._left + columns * (_TILE + _GAP) - _GAP + _MARGIN
-        self._heights = heights
-        self._tops: list[float] = []
-        end = _MARGIN + _LINE * head
-        for height, below in zip(heights, lines, strict=True):
-            self._tops.append(end)
-            end += height + _LINE * below + (2 * _GAP if below else _GAP)
-        feet = _folded(foot, self._width - 2 * _MARGIN) if foot else []
-        self._height = end + _LINE * (1.4 + 1.2 * len(feet)) + _MARGIN
-        self.figure = Figure(figsize=(self._width, self._height))
-        self._scale(end + _LINE * 0.7)
-        for number, line in enumerate(feet):
-            self._text(self._width / 2, end + _LINE * (number + 2), line, _FAINT)
-        for row, label in enumerate(labels):
-            y = self._tops[row] + heights[row] / 2
-            for number, line in enumerate(label):  # the last one is the method
-                x = self._left - _GAP - _LINE * (len(label) - number - 0.5)
-                self._text(x, y, line, _FAINT if number == len(label) - 1 else INK, upright=True)
+    image: np.ndarray
+    lines: list[str]
+    colour: str = INK
+    word: str = ""
 
-    def picture(self, row: int, column: int, one: "Explanation") -> None:
-        """Show the image itself."""
-        self._tile(row, column, one).imshow(_rgb(one.picture))
+    @property
+    def height(self) -> float:
+        return _TILE * self.image.shape[0] / self.image.shape[1]
 
-    def map(self, row: int, column: int, one: "Explanation", values: Tensor, smooth: bool) -> None:
-        """Show a map over its image."""
-        tile = self._tile(row, column, one)
-        tile.imshow(_overlay(one.picture, values, smooth))
-        if not values.any():
-            tile.text(0.5, 0.5, "zero everywhere", color="white", size=FONT, ha="center", transform=tile.transAxes)
 
-    def caption(self, row: int, column: int, lines: list[str], colour: str) -> None:
-        """Write beneath a tile."""
-        for number, line in enumerate(lines):
-            self._text(
-                self._middle(column), self._tops[row] + self._heights[row] + _LINE * (number + 0.7), line, colour
-            )
+class _Canvas:
+    """A figure that is drawn on in inches from the top left corner."""
 
-    def title(self, column: int, lines: list[str]) -> None:
-        """Write above a column."""
-        for number, line in enumerate(reversed(lines)):
-            self._text(self._middle(column), self._tops[0] - _LINE * (number + 0.5), line, _FAINT)
+    def __init__(self, width: float, height: float) -> None:
+        self._size = width, height
+        self.figure = Figure(figsize=self._size)
 
-    def _tile(self, row: int, column: int, one: "Explanation") -> Axes:
-        """Return axes at a place, in the shape of the image; a low one stands at the bottom, by its caption."""
-        height = _height(one)
-        top = self._tops[row] + self._heights[row] - height
-        return self._axes(self._middle(column) - _TILE / 2, top, _TILE, height)
-
-    def _scale(self, y: float) -> None:
-        """Draw the colours from 0 to the largest, centred at ``y`` inches from the top."""
-        width, height = 0.7, 0.09
-        begin = self._width / 2 - 0.8
-        ramp = _COLOURS(np.linspace(0, 1, 256))[None]
-        self._axes(begin, y - height / 2, width, height).imshow(ramp, aspect="auto")
-        self._text(begin - 0.09, y, "0", _FAINT)
-        self._text(begin + width + 0.53, y, "largest in its map", _FAINT)
-
-    def _middle(self, column: int) -> float:
-        return self._left + column * (_TILE + _GAP) + _TILE / 2
-
-    def _axes(self, x: float, y: float, width: float, height: float) -> Axes:
-        """Return bare axes, measured in inches from the top left corner."""
-        bottom = 1 - (y + height) / self._height
-        axes = self.figure.add_axes((x / self._width, bottom, width / self._width, height / self._height))
+    def image(self, image: np.ndarray, x: float, y: float, width: float, height: float) -> None:
+        """Draw an image, stretched over a box whose top left corner is given."""
+        whole_width, whole_height = self._size
+        box = (x / whole_width, 1 - (y + height) / whole_height, width / whole_width, height / whole_height)
+        axes = self.figure.add_axes(box)
+        axes.imshow(image, aspect="auto")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(color=_EDGE, linewidth=0.4)  # a white background ends somewhere too
-        return axes
 
-    def _text(self, x: float, y: float, text: str, colour: str, *, upright: bool = False) -> None:
-        """Write one line, centred at inches from the top left corner."""
+    def text(self, x: float, y: float, text: str, colour: str, *, upright: bool = False) -> None:
+        """Write one line, centred at a point."""
         self.figure.text(
-            x / self._width,
-            1 - y / self._height,
+            x / self._size[0],
+            1 - y / self._size[1],
             text,
             color=colour,
             size=FONT,
@@ -201,6 +121,70 @@ class _Sheet:
             rotation_mode="anchor",
             parse_math=False,  # a name may hold dollars
         )
+
+    def lines(self, x: float, y: float, lines: Sequence[str], colour: str) -> None:
+        """Write lines downwards from ``y``, centred at ``x``."""
+        for number, line in enumerate(lines):
+            self.text(x, y + _LINE * (number + 0.5), line, colour)
+
+
+def _sheet(
+    rows: Sequence[Sequence[_Tile]],
+    *,
+    titles: Sequence[list[str]] = (),
+    labels: Sequence[tuple[str, str]] = (),
+    foot: str = "",
+) -> Figure:
+    """Return a figure of rows of tiles, the scale of the colours beneath.
+
+    Args:
+        rows: of tiles; low ones stand at the bottom of their row, by their caption.
+        titles: lines above each column.
+        labels: a name and a method, written upright beside each row.
+        foot: what is written at the bottom.
+    """
+    heights = [max(tile.height for tile in row) for row in rows]
+    sides = [
+        [*_folded(name, height), method] if name else []
+        for (name, method), height in zip(labels, heights, strict=False)
+    ]
+    left = _MARGIN + (_LINE * max(map(len, sides)) + _GAP if sides else 0)
+    middles = [left + number * (_TILE + _GAP) + _TILE / 2 for number in range(max(map(len, rows)))]
+    width = middles[-1] + _TILE / 2 + _MARGIN
+    tops, end = [], _MARGIN + _LINE * max(map(len, titles), default=0)
+    for row, height in zip(rows, heights, strict=True):
+        tops.append(end)
+        below = max(len(tile.lines) for tile in row)
+        end += height + _LINE * below + (2 * _GAP if below else _GAP)
+    feet = _folded(foot, width - 2 * _MARGIN) if foot else []
+    canvas = _Canvas(width, end + _LINE * (1.4 + 1.2 * len(feet)) + _MARGIN)
+    for middle, title in zip(middles, titles, strict=False):
+        canvas.lines(middle, tops[0] - _LINE * len(title), title, _FAINT)
+    for row, top, height in zip(rows, tops, heights, strict=True):
+        bottom = top + height
+        for tile, middle in zip(row, middles, strict=False):
+            canvas.image(tile.image, middle - _TILE / 2, bottom - tile.height, _TILE, tile.height)
+            canvas.lines(middle, bottom + 0.2 * _LINE, tile.lines, tile.colour)
+            if tile.word:
+                canvas.text(middle, bottom - tile.height / 2, tile.word, "white")
+    for side, top, height in zip(sides, tops, heights, strict=False):
+        for number, line in enumerate(reversed(side)):  # the method is beside the tiles
+            x = left - _GAP - _LINE * (number + 0.5)
+            canvas.text(x, top + height / 2, line, INK if number else _FAINT, upright=True)
+    begin, ramp = width / 2 - 0.8, _COLOURS(np.linspace(0, 1, 256))[None]
+    canvas.image(ramp, begin, end + 0.7 * _LINE - 0.045, 0.7, 0.09)
+    canvas.text(begin - 0.09, end + 0.7 * _LINE, "0", _FAINT)
+    canvas.text(begin + 1.23, end + 0.7 * _LINE, "largest in its map", _FAINT)
+    canvas.lines(width / 2, end + 1.5 * _LINE, feet, _FAINT)
+    return canvas.figure
+
+
+def _maps(one: "Explanation", captions: Sequence[list[str]], smooth: bool) -> list[_Tile]:
+    """Return a tile of each map that has a caption."""
+    return [
+        _Tile(_overlay(one.picture, values, smooth), lines, word="" if values.any() else "zero everywhere")
+        for values, lines in zip(one.maps, captions, strict=False)
+    ]
 
 
 def _titles(titles: Sequence[str], explanations: "Sequence[Explanation]") -> list[list[str]]:
@@ -234,11 +218,6 @@ def _folded(text: str, width: float = _TILE) -> list[str]:
                 lines.append("")
             lines[-1] += letter
     return [line.strip() for line in lines]
-
-
-def _height(one: "Explanation") -> float:
-    """Return how high a tile is, in inches."""
-    return _TILE * one.picture.shape[1] / one.picture.shape[2]
 
 
 def _rgb(picture: Tensor) -> np.ndarray:
