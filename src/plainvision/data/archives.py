@@ -47,7 +47,9 @@ class Listing:
         """Add a file or a folder with the folders that hold it, where it counts."""
         if not is_visible(path):
             return
+        self.links.pop(path, None)
         if not is_folder and looks_like_image(path):
+            self._tell_twice(path)
             self.files.add(path)
         folder = path if is_folder else posixpath.dirname(path)
         while folder not in self.folders:
@@ -57,7 +59,13 @@ class Listing:
     def add_link(self, path: str, target: str | None) -> None:
         """Add a link; ``target`` is written in full."""
         if is_visible(path):
+            self._tell_twice(path)
+            self.files.discard(path)
             self.links[path] = target
+
+    def _tell_twice(self, path: str) -> None:
+        if path in self.files:
+            self.left_out[path] = "the archive has this name twice, and the last is read"
 
 
 class Store(abc.ABC):
@@ -144,10 +152,7 @@ class ZipStore(Store):
                     f"cannot read {name!r} in {path}: it is encrypted, or packed in another way than `zip` "
                     "does. Pack the archive again, without a password and with the usual compression."
                 )
-            if name in self._members and looks_like_image(name):
-                self.listing.left_out[name] = "the archive has this name twice, and the last is read"
             self._members[name] = member
-        for name, member in self._members.items():
             if stat.S_ISLNK(member.external_attr >> 16):
                 self.listing.add_link(name, self._target(name))
             else:
@@ -188,8 +193,8 @@ class TarStore(Store):
                     self._add(member)
         except tarfile.TarError as error:
             raise ValueError(
-                f"cannot read {path} as a plain .tar: {error}. Copy or pack the archive again; a compressed tar cannot "
-                "be read at random: decompress it, or pack the folder as a .zip."
+                f"cannot read {path} as a plain .tar: {error}. A compressed tar cannot be read at random. Decompress it, or "
+                "pack the folder as a .zip; copy or pack a damaged one again."
             ) from error
 
     def _add(self, member: tarfile.TarInfo) -> None:
@@ -200,8 +205,6 @@ class TarStore(Store):
         elif member.issym():
             self.listing.add_link(name, _target(name, member.linkname))
         elif linked or (member.isreg() and not member.issparse()):
-            if name in self._where and looks_like_image(name):
-                self.listing.left_out[name] = "the archive has this name twice, and the last is read"
             # tar writes the second name of one file as a link to the first.
             self._where[name] = linked or (member.offset_data, member.size)
             self.listing.add(name)
@@ -279,19 +282,14 @@ def open_store(root: str, split: str) -> Store:
         hint = f"Did you mean {' or '.join(close)}?" if close else "Check data.root and data.validation_root."
         looked = "" if root == str(path) else f" at {path}"
         raise FileNotFoundError(f"there are no images at {root!r}: no such folder or archive{looked}. {hint}")
-    if path == path.parent and not (path / split).is_dir():
-        raise ValueError(f"{root!r} is the whole file system, which is not searched for images. Give their folder.")
     if path.is_dir():
         return FolderStore(path, split if (path / split).is_dir() else "")
-    name = path.name.lower()
-    if name.endswith((".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst")):
-        raise ValueError(
-            f"cannot train from {root!r}: a compressed tar cannot be read at random. Decompress it to a "
-            ".tar, or pack the folder as a .zip."
-        )
-    if not name.endswith((".zip", ".tar")):
-        raise ValueError(f"{root!r} is a file, but neither a .zip nor a .tar. Give one of these, or a folder.")
-    return ZipStore(path) if name.endswith(".zip") else TarStore(path)
+    endings = [ending.lower() for ending in path.suffixes]
+    if endings[-1:] == [".zip"]:
+        return ZipStore(path)
+    if {".tar", ".tgz", ".txz", ".tbz2"} & set(endings):  # one that is compressed is told so
+        return TarStore(path)
+    raise ValueError(f"{root!r} is a file, but neither a .zip nor a .tar. Give one of these, or a folder.")
 
 
 def is_visible(path: str) -> bool:

@@ -77,7 +77,7 @@ class Data:
             given = getattr(self, name)
             if given == "":
                 raise ValueError(f"data.{name} is empty. Give the folder of the images, or `digits`.")
-            place = os.path.abspath(given or "digits")
+            place = os.path.abspath(os.path.expanduser(given or "digits"))
             if place == os.path.dirname(place):
                 raise ValueError(f"data.{name} is {place}, all of this machine's files. Give the folder of the images.")
         if len(self.mean) != self.channels or len(self.std) != self.channels:
