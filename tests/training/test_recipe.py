@@ -6,6 +6,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
+from plainvision.data import settings as images
 from plainvision.search import settings
 from plainvision.search.settings import Budget, CellSearch
 from plainvision.training import Augment, Data, Machine, Recipe
@@ -16,10 +17,10 @@ PLAIN = Recipe(
     name="plain", model="vanillanet_5", techniques=(DeepTraining(epochs=2), SpatialOps("max", where=("a", 1)))
 )
 RANGES = {
-    Data: recipes._DATA,
-    Augment: recipes._AUGMENT,
+    Data: images._DATA,
+    Augment: images._AUGMENT,
     Machine: recipes._MACHINE,
-    Recipe: recipes._RECIPE,
+    Recipe: recipes.RANGES,
     CellSearch: settings._SEARCH | {"depth": (3, 1000)},  # which its space checks
     Budget: settings._BUDGET,
     **{technique: technique.ranges for technique in TECHNIQUES.values()},

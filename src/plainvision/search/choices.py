@@ -24,9 +24,10 @@ def operation_counts(genotypes: Sequence[Genotype]) -> list[dict[str, Any]]:
             "that were searched with the same cells, depth, nodes and operations."
         )
     choices = genotypes[0].space.choices
-    rows: list[dict[str, Any]] = []
-    for same in zip(*(one.different_cells() for one in genotypes), strict=True):
-        rows.append(_row(same[0].reduction, same[0].places, [placed.cell for placed in same], choices))
+    rows = [
+        _row(same[0].reduction, same[0].places, [placed.cell for placed in same], choices)
+        for same in zip(*(one.different_cells() for one in genotypes), strict=True)
+    ]
     if len(rows) > 2:
         large = [place for row in rows if row["cell"] == "normal" for place in row["places"]]
         rows.append(_row(False, large, [cell for one in genotypes for cell in one.normal], choices))
@@ -35,9 +36,7 @@ def operation_counts(genotypes: Sequence[Genotype]) -> list[dict[str, Any]]:
 
 def parameter_free_share(genotype: Genotype) -> float:
     """Return the share of the operations of all different normal cells that have no parameters."""
-    return float(
-        next(row for row in reversed(operation_counts([genotype])) if row["cell"] == "normal")["parameter_free"]
-    )
+    return float(_row(False, [], genotype.normal, ())["parameter_free"])
 
 
 def _row(reduction: bool, places: list[int], cells: Sequence[Cell], choices: Sequence[str]) -> dict[str, Any]:

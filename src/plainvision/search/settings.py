@@ -8,29 +8,25 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from plainvision.fields import ABOVE_ZERO, BELOW_ONE, FINITE, Ranges, check_ranges
+from plainvision.fields import Ranges, check_ranges
 from plainvision.genotype import MOST_CELLS, OPERATIONS, CellSpace, Operation, Sharing
-from plainvision.training.recipe import Augment, Data
+from plainvision.training.recipe import RANGES, Augment, Data
 
-# Least and largest value of each number, the bounds included.
-_BUDGET: Ranges = {
-    "channels": (1, 10_000),
+# Least and largest value of each number, the bounds included: those of a recipe, and of what only cells have.
+_BOTH = {"channels": (1, 10_000)} | {
+    key: RANGES[key] for key in ("epochs", "batch_size", "lr", "weight_decay", "clip_grad")
+}
+_BUDGET: Ranges = _BOTH | {
+    "label_smoothing": RANGES["label_smoothing"],
     "depth": (1, MOST_CELLS),
-    "epochs": (1, 10**6),
-    "batch_size": (1, 10**7),
-    "lr": (ABOVE_ZERO, FINITE),
-    "weight_decay": (0.0, 1e3),
-    "clip_grad": (ABOVE_ZERO, FINITE),
-    "label_smoothing": (0.0, BELOW_ONE),
     "seeds": (1, 10**6),
 }
-_SEARCH: Ranges = {
-    **{key: _BUDGET[key] for key in ("channels", "epochs", "batch_size", "lr", "weight_decay", "clip_grad")},
+_SEARCH: Ranges = _BOTH | {
+    "momentum": RANGES["momentum"],
     "nodes": (1, 100),
-    "momentum": (0.0, BELOW_ONE),
-    "architecture_lr": (ABOVE_ZERO, FINITE),
-    "architecture_betas": (0.0, BELOW_ONE),
-    "architecture_weight_decay": (0.0, 1e3),
+    "architecture_lr": RANGES["lr"],
+    "architecture_betas": RANGES["betas"],
+    "architecture_weight_decay": RANGES["weight_decay"],
     "seed": (0, 2**63 - 1),
     "checkpoint_steps": (1, 10**9),
 }

@@ -23,7 +23,7 @@ class MixedOperation(nn.Module):
 
     def __init__(self, space: CellSpace, channels: int, stride: int) -> None:
         super().__init__()
-        self.columns = [place for place, name in enumerate(space.operations) if name != NONE]
+        self.columns = [column for column, name in enumerate(space.operations) if name != NONE]
         self.operations = nn.ModuleDict(
             {name: operation(name, channels, stride=stride, affine=False) for name in space.choices}
         )

@@ -28,7 +28,7 @@ _MACHINE: Ranges = {
     "checkpoint_steps": (1, 10**9),
     "log_steps": (1, 10**9),
 }
-_RECIPE: Ranges = {
+RANGES: Ranges = {
     "num_classes": (1, 10**6),
     "epochs": (1, 10**6),
     "batch_size": (1, 10**7),
@@ -143,7 +143,7 @@ class Recipe:
     """Decides initial weights, order, augmentation and dropout."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, _RECIPE, f"recipe {self.name!r}: ")
+        check_ranges(self, RANGES, f"recipe {self.name!r}: ")
         if self.bce_threshold is not None and (self.loss != "bce" or not 0 <= self.bce_threshold < 1):
             raise ValueError(
                 f"recipe {self.name!r}: bce_threshold={self.bce_threshold} with loss={self.loss!r}. It is a share of a "
