@@ -201,7 +201,7 @@ def test_a_quickstart_that_is_stopped_goes_on_where_it_was(tmp_path, monkeypatch
     assert "run the same command again" in err
     assert "--resume" not in err  # an option of `train`
 
-    def train(recipe, out, *, resume):
+    def train(recipe, out, *, resume, console):
         raise ValueError(f"called with resume={resume}")
 
     monkeypatch.setattr(module, "train", train)

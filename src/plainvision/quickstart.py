@@ -1,4 +1,4 @@
-"""The whole path in two minutes: train on embedded digits, fuse, verify, time, and explain it in one page."""
+"""Train on the embedded digits, fuse, verify and time, and write one page about it: the whole path in two minutes."""
 
 import time
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ import plainvision as pv
 from plainvision.bench import Measurement, comparison, host_facts, measure
 from plainvision.bench.report import Page
 from plainvision.data.batches import EvaluationBatches
+from plainvision.figures.style import BLUE, GREEN, GREY, RED, plain
 from plainvision.models.registry import create_model
 from plainvision.recipes import get_recipe
 from plainvision.surgery.fusing import FusionReport, fuse
@@ -46,7 +47,11 @@ class Quickstart:
 def quickstart(out: str | Path, *, console: Console | None = None) -> Quickstart:
     """Train, fuse, verify and time a narrow VanillaNet on the embedded digits, and write ``out``/report.html.
 
-    A quickstart that was stopped goes on where it was. Progress is shown on ``console``; None is nowhere.
+    A quickstart that was stopped goes on where it was.
+
+    Args:
+        out: the folder of the report, the run and the deployed weights.
+        console: where to show the progress of training; None is nowhere.
 
     Raises:
         ValueError: the folder holds something else.
@@ -100,7 +105,7 @@ def _quickstart(out: Path, console: Console | None) -> Quickstart:
 
 
 def _timings(network: nn.Module, fused: nn.Module, origin: Origin) -> dict[int, list[Measurement]]:
-    """Return the measurements of both forms and ResNet-18 for one image and for a batch."""
+    """Return the measurements of both forms and ResNet-18, by the number of images."""
     data = origin.recipe.data
     networks = {
         "ResNet-18": create_model("resnet18", num_classes=len(origin.classes), in_chans=data.channels),
@@ -136,25 +141,12 @@ def _tell_fusion(page: Page, report: FusionReport, forms: Sequence[Evaluation]) 
         "in float64, then compares both forms on random images. It refuses when they differ by more than rounding "
         "explains."
     )
-    page.table(
-        [
-            {
-                "": "layers with weights",
-                "training form": f"{report.layers_before}",
-                "deployed form": f"{report.layers_after}",
-            },
-            {
-                "": "parameters",
-                "training form": f"{report.parameters_before:,}",
-                "deployed form": f"{report.parameters_after:,}",
-            },
-            {
-                "": "test accuracy",
-                "training form": f"{forms[0].top1:.2f} %",
-                "deployed form": f"{forms[1].top1:.2f} %",
-            },
-        ]
+    rows = (
+        ("layers with weights", f"{report.layers_before}", f"{report.layers_after}"),
+        ("parameters", f"{report.parameters_before:,}", f"{report.parameters_after:,}"),
+        ("test accuracy", *(f"{form.top1:.2f} %" for form in forms)),
     )
+    page.table([dict(zip(("", "training form", "deployed form"), row, strict=True)) for row in rows])
     page.paragraph(
         f"On {report.images} random images the largest difference of a logit is {report.largest_absolute_error:.1e}, "
         f"{report.largest_relative_error:.1e} of the largest logit; both forms name the same class for "
@@ -192,29 +184,20 @@ def _training_figure(run: Path) -> Figure:
     lines = read_metrics(run)
     epochs = [line for line in lines if "top1" in line]
     steps = [line for line in lines if "loss" in line]
-    per_epoch = epochs[0]["step"]
+    ends = [line["epoch"] + 1 for line in epochs]
     figure = Figure(figsize=(9, 3.2), layout="constrained")
-    panels = figure.subplots(1, 3)
-    panels[0].plot([e["epoch"] + 1 for e in epochs], [e["top1"] for e in epochs], color="#1f5fa8")
-    panels[0].set(title="test accuracy, %", ylim=(0, 101))
-    panels[1].plot(
-        [s["step"] / per_epoch for s in steps], [s["loss"] for s in steps], color="#b2bfcd", label="training"
-    )
-    panels[1].plot(
-        [e["epoch"] + 1 for e in epochs],
-        [e["validation_loss"] for e in epochs],
-        color="#1f5fa8",
-        label="test",
-    )
-    panels[1].set(title="loss", ylim=(0, None))
-    panels[1].legend(frameon=False, loc="upper right")
-    panels[2].plot(
-        [e["epoch"] + 1 for e in epochs], [e["slope"] for e in epochs], color="#c2571a", drawstyle="steps-mid"
-    )
-    panels[2].set(title="slope: 0 = ReLU, 1 = identity", ylim=(-0.03, 1.05))
-    for panel in panels:
+    accuracy, loss, slope = map(plain, figure.subplots(1, 3))
+    accuracy.plot(ends, [line["top1"] for line in epochs], color=BLUE)
+    accuracy.set(title="test accuracy, %", ylim=(0, 101))
+    passed = [line["step"] / epochs[0]["step"] for line in steps]
+    loss.plot(passed, [line["loss"] for line in steps], color=GREY, label="training")
+    loss.plot(ends, [line["validation_loss"] for line in epochs], color=BLUE, label="test")
+    loss.set(title="loss", ylim=(0, None))
+    loss.legend(frameon=False, loc="upper right")
+    slope.plot(ends, [line["slope"] for line in epochs], color=RED, drawstyle="steps-mid")
+    slope.set(title="slope: 0 = ReLU, 1 = identity", ylim=(-0.03, 1.05))
+    for panel in (accuracy, loss, slope):
         panel.set_xlabel("epoch")
-        panel.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -224,13 +207,13 @@ def _predictions_figure(data: Data, predictions: Sequence[Prediction]) -> Figure
     pictures = _pictures(data, {p.name for p in (*right, *wrong)})
     figure = Figure(figsize=(9, 2.5), layout="constrained")
     cells = figure.subplots(2, 12)
-    for row, chosen, color in zip(cells, (right, wrong), ("#2c7a3f", "#b3261e"), strict=True):
+    for row, chosen, colour in zip(cells, (right, wrong), (GREEN, RED), strict=True):
         for cell in row:
             cell.axis("off")
         for cell, prediction in zip(row, chosen, strict=False):
             cell.imshow(pictures[prediction.name], cmap="gray_r", vmin=0, vmax=1)
-            said = prediction.predicted if color == "#2c7a3f" else f"{prediction.predicted}, is {prediction.label}"
-            cell.set_title(f"{said}\n{prediction.confidence:.0%}", color=color, fontsize=9)
+            said = prediction.predicted + (f", is {prediction.label}" if chosen is wrong else "")
+            cell.set_title(f"{said}\n{prediction.confidence:.0%}", color=colour, fontsize=9)
     if not wrong:
         cells[1, 0].text(0, 0.5, "None: every test image is named rightly.", fontsize=10)
     return figure
