@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import plainvision as pv
 from plainvision.commands.options.data import changed_data
-from plainvision.commands.options.network import network_words
+from plainvision.training.network_words import network_words
 from plainvision.training.recipe import Data, Recipe
 from plainvision.training.weights_file import Origin, build_network, save_network
 

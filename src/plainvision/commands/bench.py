@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 import tyro
 
 from plainvision.commands import Table, parsed, show, speed_cells
-from plainvision.commands.options.network import Network, NetworksOptions
+from plainvision.commands.options.network import NetworksOptions
 from plainvision.commands.options.output import Device, OutputOptions
+from plainvision.training.network_words import Network
 
 # What a record's table shows in the documentation.
 _COLUMNS = (

@@ -5,8 +5,6 @@ Of one network, a row per image and a map per class; of several, a row per netwo
 Example: plainvision explain shoe.jpg hat.jpg --model runs/clothing --out maps.pdf
 """
 
-import difflib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,10 +17,7 @@ from plainvision.commands.options.network import NetworksOptions
 from plainvision.commands.options.output import Device
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from plainvision.explain.explanation import Explanation
-    from plainvision.training.recipe import Data
 
 
 @dataclass(frozen=True)
@@ -61,25 +56,26 @@ def main(words: list[str]) -> None:
             "give images and networks, for instance: plainvision explain shoe.jpg --model runs/clothing --out maps.png"
         )
 
-    from plainvision.explain.explanation import class_names, explain_image
+    from plainvision.explain.explanation import class_index, class_names, explain_image
+    from plainvision.explain.pictures import check_files, read_picture
     from plainvision.figures.maps import class_maps, compare
     from plainvision.figures.style import check_format, save
     from plainvision.inspection.devices import usable_device
 
     check_format(arguments.out)
     check_writable(arguments.out, "--out")
-    _check_files(arguments.images)
+    check_files(arguments.images)
     device = usable_device(arguments.device)
     explained: dict[str, list[Explanation]] = {}
     for label, network in arguments.networks.load(arguments.model).items():
         data = changed_data(network.data, arguments.data)
         # What timm and we call num_classes; without it there are no logits to explain either.
         names = network.classes or class_names(getattr(network.model, "num_classes", 0))
-        chosen = [_index(word, names) for word in arguments.classes] or None
+        chosen = [class_index(word, names) for word in arguments.classes] or None
         model = network.model.to(device)
         explained[label] = []
         for path in arguments.images:
-            image, picture = _prepared(path, data)
+            image, picture = read_picture(path, data)
             one = explain_image(
                 model,
                 image.to(device),
@@ -100,46 +96,3 @@ def main(words: list[str]) -> None:
         figure = compare(explained, titles=titles, smooth=arguments.smooth)
     save(figure, arguments.out)
     print(f"figure in {arguments.out}")
-
-
-def _check_files(paths: Sequence[Path]) -> None:
-    for path in paths:
-        if not path.is_file():
-            if path.is_dir():
-                raise FileNotFoundError(
-                    f"no image at {path}. It is a folder: give files of images, for instance {path}/*.jpg."
-                )
-            near = difflib.get_close_matches(path.name, [item.name for item in path.parent.glob("*")], n=3)
-            hint = f" Nearby: {', '.join(near)}." if near else ""
-            raise FileNotFoundError(f"no image at {path}.{hint} Give files of images.")
-
-
-def _prepared(path: Path, data: "Data") -> tuple["Tensor", "Tensor"]:
-    """Return the image as the network takes it and as it is shown: resized and cropped alike, (C, H, W)."""
-    import torch
-
-    from plainvision.data.decoding import decode, reason
-    from plainvision.data.rows import evaluation_transform, pixel_mode
-
-    try:
-        picture = decode(path.open("rb"), pixel_mode(data), data.max_pixels)
-    except Exception as error:  # a damaged file makes decoders raise nearly anything
-        raise ValueError(f"cannot read the image {path}: {reason(error)}. Give another, or save it anew.") from error
-    pixels = evaluation_transform(data)(picture)
-    mean, std = (torch.tensor(values)[:, None, None] for values in (data.mean, data.std))
-    return pixels, (pixels * std + mean).clamp(0, 1)
-
-
-def _index(word: str, names: Sequence[str]) -> int:
-    """Return which class ``word`` is: its name, however it is capitalised, or its number."""
-    found = [index for index, name in enumerate(names) if name.lower() == word.lower()]
-    if len(found) == 1:
-        return found[0]
-    if len(found) > 1:
-        raise ValueError(f"{len(found)} classes are called {word!r}: {', '.join(map(str, found))}. Give the number.")
-    if word.isdecimal():
-        return int(word)
-    close = difflib.get_close_matches(word, names, n=3)
-    few = ", ".join(names[:8]) + (", ..." if len(names) > 8 else ".")
-    hint = f"Did you mean {' or '.join(close)}?" if close else f"There are {few}"
-    raise ValueError(f"unknown class {word!r}. {hint}")

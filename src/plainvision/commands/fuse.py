@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from plainvision.commands import check_writable, parsed
-from plainvision.commands.options.network import NO_RUN, Network, NetworkOptions, NetworkWords
+from plainvision.commands.options.network import NetworkOptions
 from plainvision.commands.options.output import Device
+from plainvision.training.network_words import NO_RUN, Network, NetworkWords
 
 if TYPE_CHECKING:
     from plainvision.training.weights_file import Origin

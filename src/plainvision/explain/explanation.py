@@ -1,5 +1,6 @@
 """A network's answer for an image, with maps of where it looks."""
 
+import difflib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,3 +106,22 @@ def class_names(count: int) -> tuple[str, ...]:
     first = [text.split(",")[0] for text in described]
     often = Counter(first)
     return tuple(short if often[short] == 1 else text for short, text in zip(first, described, strict=True))
+
+
+def class_index(word: str, names: Sequence[str]) -> int:
+    """Return which class ``word`` is: its name, however it is capitalised, or its number.
+
+    Raises:
+        ValueError: no class is called so, or several are.
+    """
+    found = [index for index, name in enumerate(names) if name.lower() == word.lower()]
+    if len(found) == 1:
+        return found[0]
+    if len(found) > 1:
+        raise ValueError(f"{len(found)} classes are called {word!r}: {', '.join(map(str, found))}. Give the number.")
+    if word.isdecimal():
+        return int(word)
+    close = difflib.get_close_matches(word, names, n=3)
+    few = ", ".join(names[:8]) + (", ..." if len(names) > 8 else ".")
+    hint = f"Did you mean {' or '.join(close)}?" if close else f"There are {few}"
+    raise ValueError(f"unknown class {word!r}. {hint}")

@@ -20,9 +20,10 @@ from plainvision.commands.dynamic.progress import EvaluationProgress
 from plainvision.commands.dynamic.space import SpaceOptions
 from plainvision.commands.dynamic.tables import ORACLE
 from plainvision.commands.options.data import DataOptions, PreparationOptions, data_to_read
-from plainvision.commands.options.network import Network, NetworkOptions, network_first
+from plainvision.commands.options.network import NetworkOptions, network_first
 from plainvision.commands.options.output import Device, OutputOptions
 from plainvision.showing import shown
+from plainvision.training.network_words import Network
 
 if TYPE_CHECKING:
     from plainvision.dynamic.network import DynamicNetwork

@@ -18,8 +18,9 @@ from plainvision.commands.dynamic.progress import EvaluationProgress
 from plainvision.commands.dynamic.space import SpaceOptions
 from plainvision.commands.dynamic.tables import show_bounds
 from plainvision.commands.options.data import DataOptions, PreparationOptions, TrainingDataOptions, data_to_read
-from plainvision.commands.options.network import Network, NetworkOptions, network_first
+from plainvision.commands.options.network import NetworkOptions, network_first
 from plainvision.commands.options.output import OutputOptions
+from plainvision.training.network_words import Network
 from plainvision.training.recipe import Augment, Machine, Recipe
 from plainvision.training.techniques import EMA, RandomOptions
 

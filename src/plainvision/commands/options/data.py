@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 if TYPE_CHECKING:
-    from plainvision.commands.options.network import Network
+    from plainvision.training.network_words import Network
     from plainvision.training.recipe import Data
 
 

@@ -1,0 +1,44 @@
+"""Files of images, as a network takes them and as they are shown."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from plainvision.data.decoding import decode, reason
+from plainvision.data.rows import evaluation_transform, pixel_mode
+from plainvision.data.settings import Data
+
+
+def check_files(paths: Sequence[Path]) -> None:
+    """Check that each path is a file.
+
+    Raises:
+        FileNotFoundError: one is a folder, or is not there.
+    """
+    for path in paths:
+        if path.is_dir():
+            raise FileNotFoundError(
+                f"no image at {path}. It is a folder: give files of images, for instance {path}/*.jpg."
+            )
+        if not path.is_file():
+            near = difflib.get_close_matches(path.name, [item.name for item in path.parent.glob("*")], n=3)
+            hint = f" Nearby: {', '.join(near)}." if near else ""
+            raise FileNotFoundError(f"no image at {path}.{hint} Give files of images.")
+
+
+def read_picture(path: Path, data: Data) -> tuple[Tensor, Tensor]:
+    """Return an image as a network takes it and as it is shown: resized and cropped alike, (C, H, W).
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        picture = decode(path.open("rb"), pixel_mode(data), data.max_pixels)
+    except Exception as error:  # a damaged file makes decoders raise nearly anything
+        raise ValueError(f"cannot read the image {path}: {reason(error)}. Give another, or save it anew.") from error
+    pixels = evaluation_transform(data)(picture)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (data.mean, data.std))
+    return pixels, (pixels * std + mean).clamp(0, 1)

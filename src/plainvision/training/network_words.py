@@ -1,0 +1,229 @@
+"""A network in words: a run's folder, a weights file, or ``NAME:option=value,...``; any of them with ``:deployed``.
+
+A name is one of ours, timm's, or torchvision/NAME. Options are the keyword arguments of the network's builder, as in
+``vanillanet_5:num_classes=10``.
+"""
+
+import ast
+import difflib
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from plainvision.training.recipe import Data
+    from plainvision.training.weights_file import Origin
+
+_TORCHVISION = "torchvision/"
+# The recipe's name of a network that was fused by its own name: no run trained it, so its classes have no names.
+NO_RUN = "no run"
+# What timm's names may begin with; their colon begins no option.
+_SCHEMES = ("hf-hub:", "hf_hub:", "local-dir:")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network, and what it knows about its images."""
+
+    model: "nn.Module"
+    """The network, in eval mode."""
+    name: str | None
+    """What to call it in records; None lets it say so itself."""
+    known: "Data | None"
+    """How its images are prepared, and for a run where they are; None asks the network."""
+    channels: int
+    """Channels of its images."""
+    origin: "Origin | None" = None
+    """Where the weights of a run or a file come from."""
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes; None where no run trained the network, which then has no data set either."""
+        return None if self.origin is None or self.origin.recipe.name == NO_RUN else self.origin.classes
+
+    @property
+    def data(self) -> "Data":
+        """How its images are prepared.
+
+        Raises:
+            ValueError: nobody says so.
+        """
+        from plainvision.training.evaluation import data_of
+
+        return self.known or data_of(self.model)
+
+
+@dataclass(frozen=True)
+class NetworkWords:
+    """What the words of a network say."""
+
+    name: str
+    """The path of a run or a file, or the name of a network."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Of a network by name."""
+    deployed: bool = False
+    """Whether its deployed form is meant."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this is a run's folder or a file of ours, which bring their weights, rather than a name."""
+        if self.name.startswith((_TORCHVISION, *_SCHEMES)):
+            return False
+        return Path(self.name).exists() or self.name.endswith(".safetensors") or "/" in self.name
+
+    @property
+    def is_torchvision(self) -> bool:
+        """Whether this is one of torchvision's."""
+        return self.name.startswith(_TORCHVISION)
+
+    def check(self, checkpoint: str | None, pretrained: bool = False) -> None:
+        """Check that there are weights, and from one place.
+
+        Raises:
+            ValueError: there are none, or from two.
+        """
+        if self.is_ours and (checkpoint is not None or pretrained):
+            option = "--pretrained" if pretrained else "--checkpoint"
+            raise ValueError(
+                f"{self.name} brings its own weights and classes, and {option} would give others. Drop {option}, or "
+                "give the name of a network instead."
+            )
+        if pretrained and checkpoint is not None:
+            raise ValueError("--pretrained and --checkpoint are two answers to one question. Give one of them.")
+        if pretrained and "num_classes" in self.options:
+            raise ValueError(
+                f"--pretrained weights have classes of their own, and num_classes={self.options['num_classes']} would "
+                "leave a classifier at random. Drop it."
+            )
+        if not self.is_ours and not pretrained and checkpoint is None:
+            raise ValueError(
+                f"no weights for {self.name}: what random weights could do means nothing. Give the path or URL of its "
+                "weights with --checkpoint, or the folder of a run instead of a name."
+            )
+
+    def load(
+        self, checkpoint: str | None = None, *, weights: str = "best", pretrained: bool = False, random: bool = False
+    ) -> Network:
+        """Return the network with its weights, in eval mode.
+
+        Args:
+            checkpoint: path or URL of the weights of a network by name.
+            weights: which weights of a run, "best" or "last".
+            pretrained: download the published weights of a network by name instead.
+            random: leave a network by name as it was made.
+
+        Raises:
+            ValueError, OSError: there is no such network, or there are no such weights.
+        """
+        if not random:
+            self.check(checkpoint, pretrained)
+        import plainvision as pv
+        from plainvision.training.weights_file import load_network
+
+        if self.is_ours:
+            model, origin = load_network(self.name, weights)
+            data = origin.recipe.data
+            found = Network(model, None, data, data.channels, origin)
+        else:
+            found = self._built(pretrained)
+            if checkpoint is not None:
+                try:
+                    pv.load_checkpoint(found.model, checkpoint)
+                except ValueError as error:
+                    raise ValueError(
+                        f"{error} On the command line the options of a network follow its name, such as "
+                        f"{self.name}:num_classes=10."
+                    ) from error
+        if self.deployed:
+            if random and not self.is_ours:
+                pv.set_slope(found.model, 1)
+            side = found.known.image_size if found.known else None
+            found = replace(found, model=pv.fuse(found.model, images=1 if random else 8, image_size=side))
+        found.model.eval()
+        return found
+
+    def _built(self, pretrained: bool) -> Network:
+        from plainvision.models.registry import create_model
+
+        try:
+            if self.is_torchvision:
+                model, data = _torchvision(self.name, pretrained, self.options)
+            else:
+                model, data = create_model(self.name, pretrained=pretrained, **self.options), None
+            return Network(model, self.name, data, self.options.get("in_chans", 3))
+        except (TypeError, RuntimeError, AssertionError, AttributeError, LookupError) as error:
+            # RuntimeError is timm's way to say that there are no weights, the others are any builder's about an option.
+            why = str(error).split(". ")[0] or repr(error)
+            if pretrained:
+                raise ValueError(
+                    f"cannot load published weights of {self.name}: {why}. Give the path or URL of its weights with "
+                    "--checkpoint."
+                ) from error
+            given = ",".join(f"{key}={value}" for key, value in self.options.items())
+            raise ValueError(
+                f"cannot build {self.name} with {given or 'no options'}: {why}. Correct its options."
+            ) from error
+
+
+def network_words(text: str) -> NetworkWords:
+    """Return what the words of a network say.
+
+    Raises:
+        ValueError: what stands behind the colon is neither ``deployed`` nor ``option=value,...``.
+    """
+    if Path(text).exists():
+        return NetworkWords(text)
+    scheme = next((scheme for scheme in _SCHEMES if text.startswith(scheme)), "")
+    name, _, rest = text.removeprefix(scheme).partition(":")
+    options: dict[str, Any] = {}
+    deployed = False
+    for word in re.split(r",(?=\w+=|deployed$)", rest) if rest else ():
+        option, sign, value = word.partition("=")
+        if word == "deployed":
+            deployed = True
+        elif sign and option.isidentifier() and option not in options:
+            options[option] = _value(value)
+        else:
+            raise ValueError(
+                f"{text}: {word!r} is no option. Write NAME:option=value,option=value with each option once, or "
+                "NAME:deployed."
+            )
+    words = NetworkWords(scheme + name, options, deployed)
+    if options and words.is_ours:
+        raise ValueError(f"{words.name} has its options from training. Drop {rest!r}.")
+    return words
+
+
+def _value(word: str) -> Any:
+    try:
+        return ast.literal_eval(word)
+    except (ValueError, SyntaxError):  # a word, such as bicubic; or true
+        return {"true": True, "false": False}.get(word, word)
+
+
+def _torchvision(name: str, pretrained: bool, options: dict[str, Any]) -> "tuple[nn.Module, Data]":
+    """Return a classifier of torchvision, and the data that its first published weights were made for."""
+    from torchvision import models
+
+    from plainvision.training.recipe import Data
+
+    short = name.removeprefix(_TORCHVISION)
+    known = models.list_models(module=models)
+    if short not in known:
+        close = difflib.get_close_matches(short, known, n=3)
+        hint = f" Did you mean {' or '.join(_TORCHVISION + one for one in close)}?" if close else ""
+        raise ValueError(f"torchvision has no classifier {short!r}.{hint}")
+    first = next(iter(models.get_model_weights(short)))
+    preset = first.transforms()
+    side, whole = preset.crop_size[0], preset.resize_size[0]
+    data = Data(
+        image_size=side,
+        crop_ratio=side / whole,
+        interpolation="bicubic" if preset.interpolation.value == "bicubic" else "bilinear",
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+    )
+    return models.get_model(short, weights=first if pretrained else None, **options), data
