@@ -193,8 +193,8 @@ class TarStore(Store):
                     self._add(member)
         except tarfile.TarError as error:
             raise ValueError(
-                f"cannot read {path} as a plain .tar: {error}. A compressed tar cannot be read at random. Decompress it, or "
-                "pack the folder as a .zip; copy or pack a damaged one again."
+                f"cannot read {path} as a plain .tar: {error}. A compressed tar cannot be read at random. Decompress "
+                "it, or pack the folder as a .zip; copy or pack a damaged one again."
             ) from error
 
     def _add(self, member: tarfile.TarInfo) -> None:
