@@ -1,4 +1,4 @@
-"""Fields of dataclasses: the range of each number, and values that come out of JSON."""
+"""Fields of dataclasses: ranges of numbers, and values read from JSON."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ Made = TypeVar("Made")
 
 
 def check_ranges(values: object, ranges: Ranges, prefix: str) -> None:
-    """Check the numbers of ``values``, also those in its tuples; None is left alone.
+    """Check the numbers of ``values``, also those in its tuples and dicts; None is allowed.
 
     Args:
         values: an object with these fields.
@@ -53,13 +53,13 @@ def _range(least: float, most: float) -> str:
 
 
 def from_plain(kind: type[Made], plain: Any, name: str, ready: Mapping[str, Any] | None = None) -> Made:
-    """Return the dataclass whose fields JSON has, its lists as tuples.
+    """Build a dataclass from JSON; lists become tuples.
 
     Args:
         kind: a dataclass.
-        plain: what JSON has: an object with the fields; what it lacks gets its default.
-        name: what to call it in errors.
-        ready: values of fields that are no plain values, which ``plain`` lacks.
+        plain: an object with the fields; those that it lacks get their defaults.
+        name: its name in errors.
+        ready: values of further fields, which are not checked.
 
     Raises:
         ValueError: an unknown or a missing field, or one of another type.
@@ -85,7 +85,7 @@ def from_plain(kind: type[Made], plain: Any, name: str, ready: Mapping[str, Any]
 
 
 def typed(hint: Any, value: Any, name: str) -> Any:
-    """Return a value out of JSON as ``hint`` has it, lists as tuples.
+    """Return a value from JSON in the type ``hint``; lists become tuples.
 
     Raises:
         ValueError: it is of another type.

@@ -1,4 +1,4 @@
-"""Files that are whole: written all or not at all, and by one process at a time."""
+"""Files that are written whole or not at all, JSON, and folders that one process uses at a time."""
 
 import contextlib
 import csv
@@ -20,10 +20,9 @@ _LOCKS: set[int] = set()
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` make a file beside ``path``, then put it in its place: a kill meanwhile leaves the old one.
+    """Write ``path`` by ``write``, which gets a path beside it: a kill meanwhile leaves the old file.
 
-    A link stays a link, and what it leads to is replaced. A device or a pipe, `/dev/stdout` for instance, stays what
-    it is and is written to.
+    A link stays a link, and its target is replaced. A device or a pipe, `/dev/stdout` for instance, is written to.
 
     Raises:
         OSError: the place cannot be written, or the disk is full; an old file is still there, whole.
@@ -110,7 +109,7 @@ def write_csv(path: str | Path, heads: Sequence[str], rows: Iterable[Sequence[An
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` as UTF-8, whole or not at all; what is none of it, as in some files' names, as JSON's escapes.
+    """Write ``text`` as UTF-8, whole or not at all; surrogates, as in some files' names, become escapes.
 
     Raises:
         OSError: the place cannot be written; an old file is still there.
@@ -119,24 +118,22 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a killed process left of files that it was writing into ``folder``."""
+    """Remove the unfinished files that killed processes left in ``folder``."""
     for beside in filter(is_unfinished, folder.iterdir()):
         shutil.rmtree(beside, ignore_errors=True)
 
 
 def is_unfinished(path: Path) -> bool:
-    """Return whether a killed process left ``path`` with a file that it was writing."""
+    """Return whether ``path`` is an unfinished file that a killed process left."""
     return path.name.startswith(".") and path.name.endswith(_UNFINISHED)
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Let no other process enter this for ``folder`` meanwhile; the system opens the lock when a process ends.
-
-    What a killed process left unfinished is removed.
+    """Lock ``folder`` against other processes, and remove the unfinished files in it; the lock ends with the process.
 
     Raises:
-        ValueError: another process is in.
+        ValueError: another process has locked it.
         OSError: there is no such folder.
     """
     try:

@@ -198,8 +198,8 @@ def resnet50_hybrid_clothing() -> Recipe:
 @recipe
 def resnet50_conv_clothing() -> Recipe:
     """ResNet-50 as it was, with a convolution in every block, by the same recipe. No recorded result yet."""
-    options = {"width": 1 / 2, "pooled": "none"}
-    return replace(resnet50_max_clothing(), name="resnet50_conv_clothing", model_options=options)
+    base = resnet50_max_clothing()
+    return replace(base, name="resnet50_conv_clothing", model_options={**base.model_options, "pooled": "none"})
 
 
 @recipe

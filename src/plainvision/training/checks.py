@@ -1,4 +1,4 @@
-"""What must fit together before the first step: recipe, data, network and machine."""
+"""Checks before the first step: recipe, data, network and machine fit together."""
 
 import copy
 
@@ -12,7 +12,7 @@ from plainvision.training.recipe import Recipe
 
 
 def check_splits(recipe: Recipe) -> None:
-    """Look at the images that a run trains with and is scored on, before longer work that ends with it.
+    """Find a run's images for training and validation, before longer work that ends with that run.
 
     Raises:
         ValueError, FileNotFoundError: there is no such split, or not one batch to train with.
@@ -42,13 +42,13 @@ def check_data(recipe: Recipe, classes: tuple[str, ...], processes: int) -> None
 
 
 def check_network(model: nn.Module, recipe: Recipe, classes: int, images: int) -> None:
-    """Pass one image through, so that what cannot work is an error before the run's folder exists.
+    """Pass one image through the network, before the run's folder exists.
 
     Args:
-        model: the network, images -> logits.
-        recipe: says how large the images are.
-        classes: how many logits there must be.
-        images: of each pass in training.
+        model: (B, C, H, W) images -> (B, K) logits.
+        recipe: the size and channels of the images.
+        classes: K.
+        images: B of each pass in training.
 
     Raises:
         ValueError: the network cannot take such images, returns something else, or cannot train with ``images``.
@@ -82,14 +82,14 @@ def check_network(model: nn.Module, recipe: Recipe, classes: int, images: int) -
 
 
 def has_batch_norm(model: nn.Module) -> bool:
-    """Return whether ``model`` has a layer whose result for an image depends on the others of the pass."""
+    """Return whether the output for an image depends on the others of the batch, in training."""
     return any(isinstance(module, _BatchNorm) for module in model.modules())
 
 
 def all_finite(model: nn.Module) -> Tensor:
-    """Return 1 if no weight of ``model`` is infinite or NaN, and no buffer NaN, else 0; of this process's share."""
+    """Return 1 if no weight is infinite or NaN and no buffer NaN in this process's share of ``model``, else 0."""
     shares = (one.to_local() if isinstance(one, DTensor) else one for one in model.parameters())
     fine = [share.isfinite().all() for share in shares]
-    # A mask may well be infinite.
+    # A mask may hold infinities.
     fine += [~buffer.isnan().any() for buffer in model.buffers() if buffer.is_floating_point()]
     return torch.stack(fine).all().float()

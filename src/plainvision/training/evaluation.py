@@ -1,4 +1,4 @@
-"""Top-1 and top-5 accuracy, per class too, of a network on a validation split."""
+"""Accuracy of a network on a validation split: top-1, top-5, per class."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,36 +15,36 @@ from plainvision.training.recipe import Data
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image's answer."""
+    """The prediction for one image."""
 
     name: str
     """Path of the image within its data set."""
     label: str
-    """The class that it has."""
+    """Its class."""
     predicted: str
-    """The class that the network names."""
+    """The predicted class."""
     confidence: float
     """The softmax probability of that class."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network scores on a data set, in per cent."""
+    """Scores of a network on a data set, in per cent."""
 
     top1: float
-    """Share of images whose class is the network's first choice."""
+    """Share of images whose class is predicted."""
     top5: float
-    """Share of images whose class is among its first five choices, or among all where there are fewer."""
+    """Share of images whose class is among the five of highest logits, or among all where there are fewer."""
     loss: float
     """Mean cross-entropy."""
     images: int
-    """How many images were seen."""
+    """Number of images."""
     largest_class: float
-    """Share of images that have the most frequent class: what naming it each time would score."""
+    """Share of the most frequent class: the top-1 of predicting it always."""
     per_class: dict[str, float]
     """Top-1 of each class that has images."""
     predictions: tuple[Prediction, ...] = field(repr=False, default=())
-    """Every answer of this process, in the order of the images."""
+    """The predictions for this process's images, in their order."""
     skipped: tuple[str, ...] = ()
     """Images of this process that could not be read."""
 
@@ -58,7 +58,7 @@ def evaluate(
     device: str | torch.device | None = None,
     total: Callable[[Tensor], Tensor] | None = None,
 ) -> Evaluation:
-    """Return what ``model`` scores; it is left on its device, and each part in the mode it was found in.
+    """Return the scores of ``model``, which stays on its device and in its mode.
 
     Args:
         model: images (B, C, H, W) -> logits (B, K).
@@ -111,7 +111,7 @@ def evaluate(
 
 
 def data_of(model: nn.Module) -> Data:
-    """Return how a network's ``pretrained_cfg`` (timm's convention) wants its images prepared.
+    """Return the preparation of images that a network's ``pretrained_cfg`` (timm's convention) describes.
 
     Raises:
         ValueError: it has none.
@@ -131,7 +131,7 @@ def data_of(model: nn.Module) -> Data:
 
 
 def _score(model: nn.Module, batch: Batch, classes: tuple[str, ...], counts: Tensor, loss: Tensor) -> list[Prediction]:
-    """Add a batch's answers to ``counts`` and ``loss``, and return them one by one."""
+    """Add a batch to ``counts`` and ``loss``, and return its predictions."""
     images, labels = batch.images.to(counts.device), batch.labels.to(counts.device)
     logits = model(images.clone()).float()  # a pass may write into what it is given
     if logits.shape[1] != len(classes):

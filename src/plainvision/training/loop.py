@@ -1,7 +1,7 @@
-"""The training loop: it knows no network and no technique by name, and can stop and go on at any step.
+"""The training loop. It names no network and no technique, and can stop and resume at any step.
 
-Nothing random is remembered between steps: order, augmentation, mixing and dropout each follow from the recipe's seed
-and the position in the run. What a restart needs is therefore the weights, the optimizer and the number of steps.
+No random state is carried from step to step: order, augmentation, mixing and dropout each follow from the recipe's seed
+and the position in the run. A restart therefore needs the weights, the optimizer and the number of steps.
 """
 
 import math
@@ -40,18 +40,18 @@ from plainvision.training.weights_file import build_network
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run leaves behind."""
+    """A finished run."""
 
     folder: Path
     """The run's folder."""
     network: nn.Module
-    """The network after the last epoch, the average where the recipe keeps one, in eval mode."""
+    """The network after the last epoch, or the average of its weights where the recipe keeps one, in eval mode."""
     classes: tuple[str, ...]
     """Names of the classes, in the order of the logits."""
     best_top1: float
-    """Highest validation top-1 of an epoch in the network's final form, per cent."""
+    """Highest validation top-1 of an epoch in which the network had its final form, per cent."""
     last: Evaluation
-    """What the network scores."""
+    """The scores of `network`."""
     doubts: tuple[str, ...]
     """Reasons to doubt that the run learned what it could, a sentence each."""
 
@@ -95,7 +95,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, console: Con
 
 
 class _Run:
-    """A run in progress: what `train` sets up, and the four things that it does."""
+    """A run in progress: its parts, and what `train` does with them."""
 
     def __init__(self, recipe: Recipe, out: str | Path, resume: bool, console: Console | None, held: ExitStack) -> None:
         for technique in recipe.techniques:
@@ -159,7 +159,7 @@ class _Run:
         self.evaluation: Evaluation | None = None
 
     def begin_epoch(self, epoch: int) -> None:
-        """Give the network, and the one that is kept instead of it, the form that it has in this epoch."""
+        """Give the network, and the one that is kept, the form of this epoch."""
         self.state.epoch = epoch
         model = self.state.model
         for technique in self.recipe.techniques:
@@ -189,7 +189,7 @@ class _Run:
         self.skipped |= set(batch.skipped)
         self.losses.add(loss, right, len(labels))
         if self.losses.due:
-            self._look()
+            self._read_losses()
         interval = self.recipe.machine.checkpoint_steps
         # The last step of an epoch is saved by `end_epoch`, together with what it writes.
         if interval and self.state.step % interval == 0 and self.state.step % self.batches.steps_per_epoch:
@@ -197,7 +197,7 @@ class _Run:
 
     def end_epoch(self) -> None:
         """Evaluate, and save the weights and the state."""
-        self._look()
+        self._read_losses()
         if self.accelerator.num_processes > 1:
             # Each process has its own batch-norm statistics; what is scored and saved has their mean. The order is the
             # same in all of them, as an exchange needs it; that of a set would not be.
@@ -232,7 +232,7 @@ class _Run:
 
     def save(self) -> None:
         """Save the full state, once every loss and every weight up to it is known to be finite."""
-        self._look()
+        self._read_losses()
         self._check_weights()
         state = saved_state(self.state, self.optimization)
         if self.accelerator.is_main_process:
@@ -240,7 +240,7 @@ class _Run:
         self.saved = self.state.step
 
     def keep(self) -> str:
-        """Save what can be saved between two steps, and say how to go on."""
+        """Save the state between two steps, and return in words how to go on."""
         alone = self.accelerator.num_processes == 1
         if alone and self.state.step % self.batches.steps_per_epoch:
             self.save()
@@ -248,11 +248,11 @@ class _Run:
 
     @property
     def kept(self) -> str:
-        """What is saved, and how to go on."""
+        """What is saved and how to go on, in words."""
         return self.folder.kept(self.saved, self.state.step)
 
     def everyone_stops(self, asked: bool) -> bool:
-        """Return whether any process was asked to stop; processes exchange that when they look at the loss."""
+        """Return whether any process was asked to stop; processes exchange that as often as they read the loss."""
         if self.accelerator.num_processes == 1:
             return asked
         if self.state.step % self.recipe.machine.log_steps:
@@ -261,7 +261,7 @@ class _Run:
         return bool(self.accelerator.reduce(flag, "sum").item())
 
     def finish(self) -> Result:
-        """Return the result; a run that had ended before it was resumed is evaluated again."""
+        """Return the result; a finished run that was resumed is evaluated again."""
         evaluation = self.evaluation or self._evaluate(self.state.best_network)
         raw = self._evaluate(self.state.model) if self.state.kept else None
         found = doubts(evaluation, raw, read_metrics(self.folder.path))
@@ -273,8 +273,8 @@ class _Run:
     def _settled(self, epoch: int) -> bool:
         return all(technique.settled(epoch) for technique in self.recipe.techniques)
 
-    def _look(self) -> None:
-        figures = self.losses.look(self.state.step, self.optimization.learning_rate)
+    def _read_losses(self) -> None:
+        figures = self.losses.read(self.state.step, self.optimization.learning_rate)
         if figures is not None:
             self.progress.advance(self.state.epoch, self.state.step, **figures)
 

@@ -1,4 +1,4 @@
-"""Losses on their way to the metrics: looked at now and then, because a look waits for the device."""
+"""Buffers losses: reading one synchronises the device, so it happens every `log_steps`."""
 
 import contextlib
 import io
@@ -15,12 +15,12 @@ from plainvision.training.run_folder import RunFolder
 
 
 class Losses:
-    """Collects losses, writes them to the metrics and TensorBoard, and stops a run that has diverged.
+    """Buffers losses, writes their means to the metrics and TensorBoard, and raises when one is not finite.
 
     Args:
         folder: where the metrics go.
         accelerator: sums over processes; only the main one writes.
-        interval: steps between two looks.
+        interval: steps between two readings.
     """
 
     def __init__(self, folder: RunFolder, accelerator: Accelerator, interval: int) -> None:
@@ -35,17 +35,17 @@ class Losses:
 
     @property
     def due(self) -> bool:
-        """Whether it is time for a look."""
+        """Whether as many steps are buffered as the interval has."""
         return len(self._losses) >= self.interval
 
     def add(self, loss: Tensor, right: Tensor, images: int) -> None:
-        """Take note of one step: its loss and how many of this process's images were answered right."""
+        """Buffer a step's loss and the number of this process's images that were classified right."""
         self._losses.append(loss)
         self._right.append(right)
         self._images += images
 
-    def look(self, step: int, learning_rate: float) -> dict[str, float] | None:
-        """Write the figures of the steps since the last look, of which ``step`` was the latest, and return them.
+    def read(self, step: int, learning_rate: float) -> dict[str, float] | None:
+        """Write and return the means over the buffered steps, the last of which was ``step``; None where there is none.
 
         Raises:
             ValueError: a loss is not finite.
@@ -71,18 +71,18 @@ class Losses:
         return figures
 
     def log(self, line: dict[str, Any]) -> None:
-        """Write one line of figures to the metrics, and to TensorBoard where it is installed."""
+        """Write one line of numbers to the metrics, and to TensorBoard where it is installed."""
         if self.accelerator.is_main_process:
             self.folder.log(line)
             with contextlib.suppress(ImportError):
                 self._show(line)
 
     def restart_clock(self) -> None:
-        """Leave the time since the last look out of the images per second: it went into something else."""
+        """Begin to measure images per second: the time until now went into something else."""
         self._since = time.perf_counter()
 
     def diverged(self, what: str) -> None:
-        """Stop the run.
+        """Raise an error that says ``what`` and which checkpoint is kept.
 
         Raises:
             ValueError: always.

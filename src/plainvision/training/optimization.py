@@ -1,4 +1,4 @@
-"""What moves the weights: optimizer, schedule, loss and mixing, from timm, and one step that uses them."""
+"""One optimizer step: optimizer, schedule, loss and mixing are timm's."""
 
 import contextlib
 
@@ -16,7 +16,7 @@ from plainvision.training.recipe import Recipe
 
 
 class Optimization:
-    """Steps of one network on this machine; when the network changes its form, a new one is made.
+    """Takes optimizer steps on one network; a network that changes its form gets a new one.
 
     Args:
         recipe: says which optimizer, schedule, loss and mixing.
@@ -45,14 +45,19 @@ class Optimization:
 
     @property
     def learning_rate(self) -> float:
-        """The highest rate of all layers, at the last step."""
+        """The highest learning rate of all layers, at the last step."""
         return max(group["lr"] for group in self.optimizer.param_groups)
 
     def step(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Take one optimizer step and return the loss and the number of right answers, of this process's images.
+        """Take one optimizer step; return the loss and the number of this process's images that were classified right.
 
-        Every random choice in it follows from the recipe's seed, the step and the process, so that a resumed run
-        makes the same ones. With mixed images, an answer is right when it names the image underneath.
+        Its random numbers follow from the recipe's seed, the step and the process, so that a resumed run draws the
+        same ones. A mixed image is classified right by the class of the image underneath.
+
+        Args:
+            images: (B, C, H, W), this process's share.
+            labels: (B,) classes.
+            step: number of the step, from 0.
         """
         self.scheduler.step_update(step)
         seed_everything(self.recipe.seed, step, self.accelerator.process_index)

@@ -1,7 +1,6 @@
-"""A recipe: one frozen value that says everything about a training run.
+"""A recipe: one frozen value that decides the result of a training run.
 
-No torch here: a recipe is made, printed and overridden from the command line before anything heavy is imported.
-Fields are documented beneath themselves; the command line shows those words as its help.
+It needs no torch, so that the command line prints and overrides it at once. The words beneath a field are its help.
 """
 
 import dataclasses
@@ -51,9 +50,9 @@ RANGES: Ranges = {
 
 @dataclass(frozen=True)
 class Machine:
-    """How the run uses the hardware: results differ by rounding and, with batch norm, by the images of its statistics.
+    """How the run uses the hardware. Results differ by rounding and, with batch norm, by its statistics.
 
-    They are those of one pass of `accumulate` in one process, or in all processes with `sync_batch_norm`.
+    These are over the images of one pass of `accumulate` in one process, or in all processes with `sync_batch_norm`.
     """
 
     precision: Literal["no", "bf16", "fp16"] = "no"
@@ -73,7 +72,7 @@ class Machine:
     checkpoint_steps: int | None = None
     """Save the full state every so many steps too, beside the end of each epoch."""
     log_steps: int = 10
-    """Steps between two looks at the loss (each waits for the device)."""
+    """Steps between two readings of the loss; each synchronises the device."""
 
     def __post_init__(self) -> None:
         check_ranges(self, _MACHINE, "machine.")
@@ -136,7 +135,7 @@ class Recipe:
     bce_threshold: float | None = None
     """With bce, targets above this count as 1 and all others as 0; None keeps the shares of mixed images."""
     techniques: tuple[Technique, ...] = ()
-    """What is done beside plain training, in this order."""
+    """What a run does beside plain training, in this order."""
     machine: Machine = field(default_factory=Machine)
     """How the run uses the hardware."""
     seed: int = 0

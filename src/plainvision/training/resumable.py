@@ -1,4 +1,4 @@
-"""A folder of work that can stop and go on: what was asked for, the metrics, and the full state."""
+"""The folder of a run, or of a search, that can stop and resume: its settings, its metrics, its full state."""
 
 import contextlib
 import json
@@ -91,13 +91,13 @@ class ResumableFolder:
             ) from error
 
     def rewind_metrics(self, step: int) -> None:
-        """Forget what was logged after ``step``: it will be computed, and logged, again."""
+        """Drop the lines after ``step``, which will be computed again."""
         lines = [line for line in read_metrics(self.path) if line["step"] <= step]
         text = "".join(json.dumps(line) + "\n" for line in lines)
         write_text(self.path / "metrics.jsonl", text)
 
     def save_state(self, state: dict[str, Any], images: str) -> None:
-        """Write what a restart needs, with the hash of the images; a kill while writing leaves the state before."""
+        """Write a state and the hash of the images; a kill while writing leaves the state before."""
         words = json.dumps({"asked": self._fixed(self._asked), "images": images}).encode()
         state = {**state, "words": torch.frombuffer(bytearray(words), dtype=torch.uint8)}
         write_whole(self.state_file, lambda file: torch.save(state, file))
@@ -145,13 +145,13 @@ class ResumableFolder:
         return state
 
     def kept(self, saved: int, step: int) -> str:
-        """Return in words that step ``saved`` of the ``step`` that were taken is saved, and how to go on."""
+        """Return in words what is saved, step ``saved`` of ``step``, and how to go on."""
         what = "everything" if saved == step > 0 else f"step {saved}" if saved else "nothing"
         return f"{what} is saved in {self.path}. Run the same command with --resume to continue."
 
     @contextlib.contextmanager
     def putting_back(self) -> Iterator[None]:
-        """Let what goes wrong while a state is put into networks and optimizers name its file.
+        """Name the state's file in any error that loading it into networks and optimizers raises.
 
         Raises:
             ValueError: the state does not fit.

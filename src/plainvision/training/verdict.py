@@ -1,4 +1,4 @@
-"""What a run's end says about it: doubts that the numbers raise, in words."""
+"""Doubts about a finished run that its numbers raise."""
 
 import math
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ def doubts(evaluation: Evaluation, raw: Evaluation | None, metrics: Sequence[dic
     """Return a sentence for each reason to doubt that a run learned what it could.
 
     Args:
-        evaluation: of the network that is kept.
-        raw: of the weights themselves, where an average of them is kept.
+        evaluation: scores of the network that is kept.
+        raw: scores of the weights themselves, where their average is kept.
         metrics: the lines of the run's metrics.
     """
     found = []

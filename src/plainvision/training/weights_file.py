@@ -1,4 +1,4 @@
-"""A file of weights whose header says which network they belong to; the header is data, and opens nothing."""
+"""Files of weights, whose header describes the network. A header is data: it opens no file and no address."""
 
 import dataclasses
 import difflib
@@ -29,7 +29,7 @@ _GROWTH, _ELEMENTS, _LAYERS = 8, 2**24, 20_000
 
 @dataclass(frozen=True)
 class Origin:
-    """Where weights come from: enough to rebuild their network."""
+    """What a header says: enough to rebuild the network."""
 
     recipe: Recipe
     """The recipe that trained them."""
@@ -73,7 +73,7 @@ def _options(recipe: Recipe, classes: int) -> dict[str, Any]:
 
 
 def save_network(path: Path, weights: Mapping[str, Tensor], origin: Origin) -> None:
-    """Write a network's state dict, with where it comes from and a checksum, as safetensors.
+    """Write a network's state dict, its origin and a checksum as safetensors.
 
     Raises:
         OSError: the place cannot be written; an old file is still there.
@@ -91,7 +91,7 @@ def save_network(path: Path, weights: Mapping[str, Tensor], origin: Origin) -> N
 def load_network(source: str | Path, weights: str = "best") -> tuple[nn.Module, Origin]:
     """Return the network in a run's folder or in a file that plainvision wrote, in eval mode, and its origin.
 
-    What the file says is taken for data: the recipe in the origin opens nothing, see `as_recorded`.
+    The recipe in the origin opens nothing, see `as_recorded`.
 
     Args:
         source: the folder of a run, or a .safetensors file.

@@ -1,4 +1,4 @@
-"""Techniques: what a run does beside plain training, one file each; the loop knows none by name."""
+"""Techniques: what a run does beside plain training, one file each."""
 
 from plainvision.training.techniques.attention_pooling import AttentionPooling
 from plainvision.training.techniques.deep_training import DeepTraining

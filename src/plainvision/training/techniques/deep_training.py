@@ -38,7 +38,7 @@ class DeepTraining(Technique):
         return replace(self, epochs=share(self.epochs))
 
     def check(self, recipe: "Recipe") -> None:
-        """Warn when training ends before the slope is 1, because the result cannot be fused."""
+        """Warn when training ends before the slope is 1, and so with a network that cannot be fused."""
         if self.epochs >= recipe.epochs:
             warnings.warn(
                 f"{self}: the slope reaches 1 in epoch {self.epochs}, but training ends after {recipe.epochs}; the "

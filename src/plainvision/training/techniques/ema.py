@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, the network that is evaluated and kept."""
+"""The exponential moving average of the weights is evaluated and saved instead of the weights."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar

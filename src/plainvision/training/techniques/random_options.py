@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class RandomOptions(Technique):
     """Draw a permutation of options for each step, so that a trained network learns to answer in all of them.
 
-    Every permutation that can be computed is as likely as any other, in every process the same one. What is evaluated
-    and saved has its trained options, and batch-norm statistics of all permutations.
+    All permutations that can be computed are equally likely; all processes draw the same one. The network is evaluated
+    and saved with its trained options, and with batch-norm statistics of all permutations.
 
     Raises:
         ValueError: values are given beside the paper's space, or neither is.
@@ -68,7 +68,7 @@ class RandomOptions(Technique):
             )
 
     def check(self, recipe: "Recipe") -> None:
-        """Refuse what cannot work with other settings of the recipe, and warn of what costs more than it brings."""
+        """Refuse settings of the recipe that cannot work with this, and warn of those that gain nothing."""
         if self.image_size not in (None, recipe.data.image_size):
             raise ValueError(
                 f"RandomOptions: image_size={self.image_size} decides which permutations can be computed, but the "
@@ -121,12 +121,12 @@ class RandomOptions(Technique):
         from plainvision.dynamic.levels import set_options
         from plainvision.seeds import derived_seed
 
-        # A 32-bit number, beside which the few hundred permutations leave no bias worth mentioning.
+        # Of a 32-bit number, the few hundred permutations leave no bias worth mentioning.
         permutations = state.notes[RandomOptions]
         set_options(state.model, permutations[derived_seed(self.seed, state.step) % len(permutations)])
 
     def step_end(self, state: "State") -> None:
-        """Give every site its trained options back: what is evaluated comes next."""
+        """Give every site its trained options back, before an evaluation may follow."""
         from plainvision.dynamic.levels import set_options
         from plainvision.layers.dynamic_conv import Option
 
