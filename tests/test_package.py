@@ -55,7 +55,7 @@ def test_every_name_resolves_in_any_order(order):
         "explain.gradcam",
         *("search.search_cells", "search.compare_with_random", "search.draw_cells", "search.load_genotype"),
         *("study.LayerStudy", "study.run_study", "study.draw_study"),
-        *("search.LayerStudy", "search.run_study", "search.draw_study"),
+        *("search.LayerStudy", "search.run_study", "search.draw_study", "search.Space"),  # older names
     ],
 )
 def test_the_names_that_the_documentation_uses_can_be_called(name):
