@@ -106,6 +106,8 @@ def typed(hint: Any, value: Any, name: str) -> Any:
             return tuple(
                 typed(part, one, f"{name}[{i}]") for i, (part, one) in enumerate(zip(hints, value, strict=True))
             )
+    elif isinstance(hint, type) and issubclass(hint, tuple):  # a NamedTuple, in JSON a list
+        return hint(*typed(types.GenericAlias(tuple, (*get_type_hints(hint).values(),)), value, name))
     elif kind is dict and isinstance(value, dict):
         return {key: typed(arguments[1], one, f"{name}.{key}") for key, one in value.items()}
     elif dataclasses.is_dataclass(hint) and isinstance(hint, type):

@@ -241,10 +241,11 @@ def load_genotype(source: str | Path, *, space: CellSpace | None = None) -> Geno
             "Load it with the version of plainvision that wrote it."
         )
     try:
-        plain = from_plain(_File, found, "it")
-        if lost := [field.name for field in fields(CellSpace) if field.name not in found["space"]]:
+        own = {key: value for key, value in found.items() if key not in ("kind", "version")}
+        needed = fields(CellSpace) if isinstance(own.get("space"), dict) else ()
+        if lost := [field.name for field in needed if field.name not in own["space"]]:
             raise ValueError(f"its space lacks the field {lost[0]!r}.")  # and would take the default
-        genotype = Genotype(plain.space, tuple(map(_cell, plain.normal)), _cell(plain.reduction), plain.origin)
+        genotype = from_plain(Genotype, own, "it")
     except ValueError as error:
         raise ValueError(f"{name} is damaged: {error}") from error
     if space is not None and genotype.space != space:
@@ -265,25 +266,6 @@ def random_genotype(space: CellSpace, seed: int) -> Genotype:
         )
 
     return Genotype(space, tuple(draw() for _ in range(space.normal_cells)), draw(), {"random": seed})
-
-
-_PlainCell = tuple[tuple[tuple[str, int], ...], ...]
-
-
-@dataclass(frozen=True)
-class _File:
-    """The file, as JSON has it."""
-
-    kind: str
-    version: int
-    space: CellSpace
-    origin: dict[str, Any]
-    normal: tuple[_PlainCell, ...]
-    reduction: _PlainCell
-
-
-def _cell(plain: _PlainCell) -> Cell:
-    return tuple(tuple(Edge(*edge) for edge in node) for node in plain)
 
 
 def _check_cell(cell: Cell, space: CellSpace, name: str) -> None:
