@@ -24,7 +24,7 @@ python3 benchmarks/dynamic_engine.py --device cuda --batch-size 128 --rounds 5
 "${bench[@]}" resnet50 vanillanet_6:deployed vanillanet_9:deployed --batch-size 256 --runs 50 \
     --json results/vanillanet_cuda_batch_256.json
 "${bench[@]}" patchconvnet_s60 patchconvnet_b60 resnet50 --batch-size 64 --sizes 224 288 384 512 --runs 30 \
-    --json results/patchconvnet_growth_cuda.json --plot "$out/growth.pdf"
+    --json results/patchconvnet_growth_cuda.json --figure "$out/growth.pdf"
 
 python3 benchmarks/clothing.py --root "$clothing" --out "$out/clothing" --record results/clothing_cuda.json
 python3 benchmarks/patchconvnet_clothing.py --root "$clothing" --out "$out/patchconvnet_clothing" \

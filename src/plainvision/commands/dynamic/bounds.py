@@ -3,29 +3,19 @@
 Example: plainvision dynamic bounds runs/stride --figure layers.pdf
 """
 
-import shlex
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated
-
-import tyro
+from dataclasses import dataclass
 
 from plainvision.commands import parsed, say
-from plainvision.commands.dynamic.outcomes import read_outcomes
+from plainvision.commands.dynamic.outcomes import OutcomesOptions
 from plainvision.commands.dynamic.tables import show_bounds
-from plainvision.commands.options.output import OutputOptions
 
 
-@dataclass(frozen=True)
-class Arguments:
+@dataclass(frozen=True, kw_only=True)
+class Arguments(OutcomesOptions):
     """What `plainvision dynamic bounds` takes."""
 
-    outcomes: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Folders that `plainvision dynamic evaluate` wrote into, or outcomes.safetensors files."""
     layers: bool = True
     """Also by the layers that change, A, B, ..., ABCD."""
-    output: Annotated[OutputOptions, tyro.conf.arg(name="")] = field(default_factory=OutputOptions)
-    """What is written beside the first outcomes: Figure 4 of a single one, layer_choice.png, and bounds.json."""
 
 
 def main(words: list[str]) -> None:
@@ -33,13 +23,11 @@ def main(words: list[str]) -> None:
     arguments = parsed(Arguments, words, "dynamic bounds", __doc__)
 
     from plainvision.dynamic.comparisons import bounds_row, rows_by_layers
-    from plainvision.dynamic.tables import facts
     from plainvision.figures.outcomes import layer_choice
 
-    found = read_outcomes(arguments.outcomes, "bounds")
+    found = arguments.read("bounds")
     if len(found) > 1 and arguments.output.figure is not None:
         raise ValueError(f"--figure draws the layers of one network, and there are {len(found)} outcomes. Give one.")
-    output = arguments.output.beside(arguments.outcomes[0], "layer_choice.png", "bounds.json")
     if arguments.layers:
         parts = {name: rows_by_layers(one) for name, one in found.items()}
         show_bounds(parts, "layers")
@@ -61,6 +49,6 @@ def main(words: list[str]) -> None:
                 for view in views
             },
         )
-    record = {"outcomes": {name: facts(one) for name, one in found.items()}, "bounds": parts}
     claim = "worst, median and best case over permutations, beside what as many other guesses reach"
-    output.write(claim, record, f"plainvision dynamic bounds {shlex.join(words)}", drawn)
+    names = "layer_choice.png", "bounds.json"
+    arguments.write(["bounds", *words], claim, found, {"bounds": parts}, drawn, names)

@@ -5,41 +5,27 @@ Choosing so takes an oracle: it has to know the answer, or the true class, befor
 Example: plainvision dynamic efficiency runs/stride_and_size --figure efficiency.pdf
 """
 
-import shlex
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import tyro
+from typing import TYPE_CHECKING, Any
 
 from plainvision.commands import Table, parsed, show
-from plainvision.commands.dynamic.outcomes import read_outcomes
+from plainvision.commands.dynamic.outcomes import OutcomesOptions
 from plainvision.commands.dynamic.tables import ORACLE
-from plainvision.commands.options.output import OutputOptions
 
 if TYPE_CHECKING:
     from plainvision.figures.outcomes import Kind
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """What `plainvision dynamic efficiency` takes."""
-
-    outcomes: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Folders that `plainvision dynamic evaluate` wrote into, or files; each permutation of the first is drawn too."""
-    output: Annotated[OutputOptions, tyro.conf.arg(name="")] = field(default_factory=OutputOptions)
-    """What is written beside the first outcomes: Figure 6, efficiency.png, and efficiency.json."""
+Arguments = OutcomesOptions
 
 
 def main(words: list[str]) -> None:
     """Print the table, and write the record and the figure."""
     arguments = parsed(Arguments, words, "dynamic efficiency", __doc__)
 
-    from plainvision.dynamic.tables import efficiency_rows, facts
+    from plainvision.dynamic.tables import efficiency_rows
     from plainvision.figures import outcomes as figures
 
-    found = read_outcomes(arguments.outcomes, "efficiency")
-    output = arguments.output.beside(arguments.outcomes[0], "efficiency.png", "efficiency.json")
+    found = arguments.read("efficiency")
     rows = efficiency_rows(found)
     several = len(found) > 1
     show(_table(rows, several))
@@ -51,10 +37,10 @@ def main(words: list[str]) -> None:
     points: list[tuple[str, float, float, Kind]] = [
         (row["outcomes"] if several else "", row["macs"], row["top1"], row["what"]) for row in rows
     ]
-    record = {"outcomes": {name: facts(one) for name, one in found.items()}, "rows": rows}
     claim = "multiply-adds that an oracle needs to answer as the trained network or as the best case does"
     drawn = figures.efficiency(first.macs, first.each(), points)
-    output.write(claim, record, f"plainvision dynamic efficiency {shlex.join(words)}", drawn)
+    names = "efficiency.png", "efficiency.json"
+    arguments.write(["efficiency", *words], claim, found, {"rows": rows}, drawn, names)
 
 
 def _table(rows: list[dict[str, Any]], several: bool) -> Table:

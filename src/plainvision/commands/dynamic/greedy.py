@@ -9,35 +9,28 @@ Example: plainvision dynamic greedy runs/stride runs/size --combine stride_and_s
 import itertools
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from plainvision.commands import Table, check_writable, parsed, say, show
-from plainvision.commands.dynamic.outcomes import read_outcomes
+from plainvision.commands.dynamic.outcomes import OutcomesOptions
 from plainvision.commands.dynamic.tables import ORACLE
-from plainvision.commands.options.output import OutputOptions
 
 _COUNTS = (1, 2, 3, 4, 6, 10, 20, 50, 100)
 _SHOWN = 10
 
 
-@dataclass(frozen=True)
-class Arguments:
+@dataclass(frozen=True, kw_only=True)
+class Arguments(OutcomesOptions):
     """What `plainvision dynamic greedy` takes."""
 
-    outcomes: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Folders that `plainvision dynamic evaluate` wrote into, or outcomes.safetensors files."""
     most: int | None = None
     """Draw and record the first so many permutations only."""
     combine: Path | None = None
     """Write the space of combined attributes into this .json file; give outcomes of one network, one per attribute."""
     combine_limit: int = 625
     """How many permutations that space may have, at most."""
-    output: Annotated[OutputOptions, tyro.conf.arg(name="")] = field(default_factory=OutputOptions)
-    """What is written beside the first outcomes: Figure 3, greedy_curves.png, and greedy.json."""
 
 
 def main(words: list[str]) -> None:
@@ -47,11 +40,10 @@ def main(words: list[str]) -> None:
         raise ValueError(f"--most {arguments.most} leaves no permutation. Give 1 or more.")
 
     from plainvision.dynamic.space_file import write_space
-    from plainvision.dynamic.tables import alike, control_curves, facts, greedy_curve
+    from plainvision.dynamic.tables import alike, control_curves, greedy_curve
     from plainvision.figures.outcomes import greedy_curves
 
-    found = read_outcomes(arguments.outcomes, "greedy")
-    output = arguments.output.beside(arguments.outcomes[0], "greedy_curves.png", "greedy.json")
+    found = arguments.read("greedy")
     (first, *others) = found.values()
     if arguments.combine is not None:
         check_writable(arguments.combine, "--combine")
@@ -66,10 +58,10 @@ def main(words: list[str]) -> None:
         first.bounds().static if alike(found) else {name: curve["static"] for name, curve in curves.items()},
         controls=controls,
     )
-    facts_of = {name: facts(one) for name, one in found.items()}
-    record = {"outcomes": facts_of, "permutations": curves, "controls": controls}
     claim = "best case of an oracle that may choose among the permutations that help most, beside other views"
-    output.write(claim, record, f"plainvision dynamic greedy {shlex.join(words)}", drawn)
+    names = "greedy_curves.png", "greedy.json"
+    figures = {"permutations": curves, "controls": controls}
+    arguments.write(["greedy", *words], claim, found, figures, drawn, names)
     if arguments.combine is not None:
         write_space(arguments.combine, space, [*first.sites])
         say(f"{len(space.chosen or ())} permutations of {' and '.join(space.attributes)} in {arguments.combine}")

@@ -1,27 +1,71 @@
 """Outcomes that `plainvision dynamic evaluate` wrote, as arguments."""
 
 import difflib
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from plainvision.commands.options.output import OutputOptions
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from plainvision.dynamic.outcomes import Outcomes
 
 _FILE = "outcomes.safetensors"
 
 
-def read_outcomes(paths: Sequence[Path], verb: str) -> "dict[str, Outcomes]":
-    """Return outcomes by what tells them apart: what changes, the network, or the end of their path.
+@dataclass(frozen=True, kw_only=True)
+class OutcomesOptions:
+    """Outcomes to look at, and where what they say is written."""
 
-    Args:
-        paths: folders that `plainvision dynamic evaluate` wrote into, or outcomes.safetensors files.
-        verb: who asks.
+    outcomes: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders that `plainvision dynamic evaluate` wrote into, or outcomes.safetensors files; results go beside the
+    first."""
+    output: Annotated[OutputOptions, tyro.conf.arg(name="")] = field(default_factory=OutputOptions)
+    """What is written."""
 
-    Raises:
-        ValueError: there is none, one is given twice, or a folder's evaluation is not finished.
-        OSError: there is no such file.
-    """
+    def read(self, verb: str) -> "dict[str, Outcomes]":
+        """Return outcomes by what tells them apart: what changes, the network, or the end of their path.
+
+        Raises:
+            ValueError: there is none, one is given twice, or a folder's evaluation is not finished.
+            OSError: there is no such file, or the results can't be written.
+        """
+        self.output.check()
+        return _read(self.outcomes, verb)
+
+    def write(
+        self,
+        command: list[str],
+        claim: str,
+        found: "Mapping[str, Outcomes]",
+        figures: Mapping[str, Any],
+        drawn: "Figure | None",
+        names: tuple[str, str],
+    ) -> None:
+        """Write the record, with the facts of the outcomes, and the figure.
+
+        Args:
+            command: the verb and the words behind it.
+            claim: what the figures show.
+            found: the outcomes.
+            figures: what the record holds beside their facts.
+            drawn: the figure, if there is one.
+            names: of the figure's and the record's file, where none are given.
+        """
+        from plainvision.dynamic.tables import facts
+
+        record = {"outcomes": {name: facts(one) for name, one in found.items()}, **figures}
+        output = self.output.beside(self.outcomes[0], *names)
+        output.write(claim, record, f"plainvision dynamic {shlex.join(command)}", drawn)
+
+
+def _read(paths: Sequence[Path], verb: str) -> "dict[str, Outcomes]":
     from plainvision.dynamic.outcomes import Outcomes
 
     if not paths:

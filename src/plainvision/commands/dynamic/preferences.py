@@ -5,18 +5,12 @@ An image prefers the permutation that predicts its true class with the highest c
 Example: plainvision dynamic preferences runs/stride runs/stride_scale_2 runs/stride_scale_4 --figure scales.pdf
 """
 
-import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import tyro
+from typing import TYPE_CHECKING, Any
 
 from plainvision.commands import Table, parsed, show
-from plainvision.commands.dynamic.outcomes import read_outcomes
+from plainvision.commands.dynamic.outcomes import OutcomesOptions
 from plainvision.commands.dynamic.tables import ORACLE
-from plainvision.commands.options.output import OutputOptions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,15 +20,7 @@ if TYPE_CHECKING:
 _SHOWN = 10
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """What `plainvision dynamic preferences` takes."""
-
-    outcomes: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """One folder that `plainvision dynamic evaluate` wrote into, or file; or several at other scales or contexts."""
-    output: Annotated[OutputOptions, tyro.conf.arg(name="")] = field(default_factory=OutputOptions)
-    """What is written beside the first outcomes: Figure 1, 5 or 7 and its record, preferred_permutations,
-    preference_by_scale or preference_by_context."""
+Arguments = OutcomesOptions
 
 
 def main(words: list[str]) -> None:
@@ -42,17 +28,14 @@ def main(words: list[str]) -> None:
     arguments = parsed(Arguments, words, "dynamic preferences", __doc__)
 
     from plainvision.dynamic.comparisons import preference_series
-    from plainvision.dynamic.tables import facts
 
-    found = read_outcomes(arguments.outcomes, "preferences")
+    found = arguments.read("preferences")
     several = len(found) > 1
     axis, series = preference_series(found) if several else ("scale", {})
     name = f"preference_by_{axis}" if several else "preferred_permutations"
-    output = arguments.output.beside(arguments.outcomes[0], f"{name}.png", f"{name}.json")
     drawn, rows = _by_condition(found, series, axis) if several else _of_one(*found.values())
-    record = {"outcomes": {label: facts(one) for label, one in found.items()}, **rows}
     claim = "which options predict the true class of an image with the highest confidence, in shares of the images"
-    output.write(claim, record, f"plainvision dynamic preferences {shlex.join(words)}", drawn)
+    arguments.write(["preferences", *words], claim, found, rows, drawn, (f"{name}.png", f"{name}.json"))
 
 
 def _of_one(outcomes: "Outcomes") -> "tuple[Figure, dict[str, Any]]":
