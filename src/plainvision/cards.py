@@ -1,4 +1,4 @@
-"""A network's card: what it costs, what it scores, and who says so."""
+"""Cards of networks: counted costs, and accuracies with their source."""
 
 import warnings
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from plainvision.inspection.counting import count_macs, count_parameters
-from plainvision.models.registry import create_model, family_of, published
+from plainvision.models.registry import Published, create_model, family_of, published
 
 
 @dataclass(frozen=True)
@@ -45,27 +45,22 @@ def card(name: str) -> Card:
     Raises:
         ValueError: there is no such network.
     """
-    paper = published(name)
     training = _on_meta(name, {})
-    form = _on_meta(name, paper.form) if paper is not None and paper.form else training
-    size = paper.image_size if paper is not None else _input_size(training)
+    cfg: Any = training.pretrained_cfg  # every network that timm builds has one
+    paper = published(name) or Published(top1=None, source="", image_size=cfg["input_size"][-1])
+    form = _on_meta(name, paper.form) if paper.form else training
     return Card(
         name=name,
         family=family_of(name) or "timm",
         params=count_parameters(form),
-        macs=count_macs(form, size),
+        macs=count_macs(form, paper.image_size),
         training_params=count_parameters(training),
-        training_macs=count_macs(training, size),
-        image_size=size,
-        top1=paper.top1 if paper is not None else None,
-        source=paper.source if paper is not None else "",
-        note=paper.note if paper is not None else "",
+        training_macs=count_macs(training, paper.image_size),
+        image_size=paper.image_size,
+        top1=paper.top1,
+        source=paper.source,
+        note=paper.note,
     )
-
-
-def _input_size(model: nn.Module) -> int:
-    config: Any = model.pretrained_cfg  # every network that timm builds has one
-    return config["input_size"][-1]
 
 
 def _on_meta(name: str, options: dict) -> nn.Module:

@@ -118,12 +118,8 @@ def _without_folders(command: str) -> str:
 
 
 def _cpu_name() -> str:
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        if found is not None:
-            return found.group(1)
-    except OSError:  # not Linux
-        pass
+    if name := _cpu_field("model name"):
+        return name
     if platform.system() == "Darwin":
         return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
     return platform.processor() or platform.machine()
@@ -132,12 +128,17 @@ def _cpu_name() -> str:
 def _vector_extensions() -> list[str] | None:
     """Return the widest vector instructions, on which the speed of products depends; None where unknown."""
     wanted = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "sve")
+    flags = _cpu_field("flags|Features")
+    return None if flags is None else [name for name in wanted if name in flags.split()]
+
+
+def _cpu_field(names: str) -> str | None:
+    """Return what Linux says of the processor; None elsewhere."""
     try:
-        found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:  # not Linux
+        found = re.search(rf"^(?:{names})\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
         return None
-    flags = found.group(1).split() if found is not None else []
-    return [name for name in wanted if name in flags]
+    return found[1] if found else None
 
 
 def _cores() -> int | None:
