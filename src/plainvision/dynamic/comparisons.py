@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from plainvision.dynamic import analyses
 from plainvision.dynamic.outcomes import Outcomes
-from plainvision.dynamic.space import Space
 
 
 def bounds_row(outcomes: Outcomes) -> dict[str, Any]:
@@ -30,11 +29,10 @@ def rows_by_layers(outcomes: Outcomes) -> list[dict[str, Any]]:
     Where the trained options are not among the permutations no choice of fewer sites exists, and all are one row.
     """
     sites = [site for number, site in enumerate(outcomes.sites) if len({p[number] for p in outcomes.permutations}) > 1]
-    between = "" if all(len(site) == 1 for site in outcomes.sites) else "+"
-    whole = {"layers": between.join(sites) or "none", **bounds_row(outcomes)}
+    whole = {"layers": outcomes.joined(sites) or "none", **bounds_row(outcomes)}
     smaller = [chosen for count in range(1, len(sites)) for chosen in itertools.combinations(sites, count)]
     try:
-        rows = [{"layers": between.join(chosen), **bounds_row(outcomes.restrict(chosen))} for chosen in smaller]
+        rows = [{"layers": outcomes.joined(chosen), **bounds_row(outcomes.restrict(chosen))} for chosen in smaller]
     except ValueError:
         return [whole]
     return [*rows, whole]
@@ -88,7 +86,7 @@ def preference_series(
                 f"{name} does not say how much context its images have. Evaluate it with a context, or leave it out."
             )
         value = one.condition.get(axis, 1.0)
-        row = series.setdefault(", ".join(Space(chosen=one.permutations).attributes), {})
+        row = series.setdefault(", ".join(one.attributes), {})
         if value in row:
             raise ValueError(f"{name} is the second at {axis} {value:g}. Give one outcomes for each.")
         row[value] = one.preferences().options

@@ -112,6 +112,11 @@ class Outcomes:
                 )
 
     @property
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes that change."""
+        return Space(chosen=self.permutations).attributes
+
+    @property
     def correct(self) -> np.ndarray:
         """Which permutation is right for which image, (N, P) bool."""
         return self.predictions == self.labels[:, None]
@@ -217,7 +222,11 @@ class Outcomes:
         """
         names = [*self.sites]
         chosen = itertools.chain.from_iterable(itertools.combinations(names, n + 1) for n in range(len(names)))
-        return {("" if self._letters else "+").join(sites): self.restrict(sites) for sites in chosen}
+        return {self.joined(sites): self.restrict(sites) for sites in chosen}
+
+    def joined(self, sites: Sequence[str]) -> str:
+        """Return the name of a choice of sites: "AB", or "stem+head" where names are longer than a letter."""
+        return ("" if self._letters else "+").join(sites)
 
     def preferences(self) -> Preferences:
         """Return which permutation and which options the images prefer, in shares (sections 3.3 and 4.5, Figure 5).
@@ -291,10 +300,9 @@ class Outcomes:
                     f"with those of {part.network} ({part.fingerprint}, sites {', '.join(part.sites)}): it is another "
                     "network, or has other sites. Evaluate one network at one choice of sites."
                 )
-            attributes = Space(chosen=part.permutations).attributes
-            if again := [name for name in attributes if name in changing]:
+            if again := [name for name in part.attributes if name in changing]:
                 raise ValueError(f"{again[0]} changes in two of the outcomes. Give one for each attribute.")
-            changing += attributes
+            changing += part.attributes
         k = 1
         while (k + 1) ** len(parts) <= limit:
             k += 1

@@ -7,7 +7,6 @@ import numpy as np
 
 from plainvision.dynamic.comparisons import view_curves
 from plainvision.dynamic.outcomes import Outcomes
-from plainvision.dynamic.space import Space
 from plainvision.layers.dynamic_conv import describe
 
 _LIKE: tuple[tuple[Literal["static", "best"], str], ...] = (("static", "static"), ("best", "best case"))
@@ -15,7 +14,7 @@ _LIKE: tuple[tuple[Literal["static", "best"], str], ...] = (("static", "static")
 
 def changed(outcomes: Outcomes) -> str:
     """Return the attributes that change, such as "stride", or "stride, size"."""
-    return ", ".join(Space(chosen=outcomes.permutations).attributes)
+    return ", ".join(outcomes.attributes)
 
 
 def facts(outcomes: Outcomes) -> dict[str, Any]:
