@@ -291,7 +291,7 @@ def test_a_transformer_of_other_blocks_has_no_map():
 def test_features_have_no_predicted_class(images):
     model = Pooled(per_class=True)
     model.head = nn.Flatten()
-    with pytest.raises(ValueError, match=r"Pooled puts out a tensor \(2, 40\), not logits \(B, 5\)"):
+    with pytest.raises(ValueError, match=r"Pooled returns a tensor \(2, 40\), not logits \(B, 5\)"):
         attention_maps(model, images)
     assert attention_maps(model, images, [1]).shape == (2, 1, 8, 12)
 

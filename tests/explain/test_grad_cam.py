@@ -89,7 +89,7 @@ def test_a_layer_is_named_or_given(images):
     ("name", "layer"),
     [
         ("test_resnet", "layer4"),
-        ("test_convnext", "stages"),  # what its last stage puts out
+        ("test_convnext", "stages"),  # the output of its last stage
         ("mobilenetv3_small_050", "blocks"),
         ("test_efficientnet", "bn2"),
         ("resnet18", "layer4"),
@@ -226,7 +226,7 @@ def test_two_hundred_calls_leave_no_tensor_and_no_hook(images):
         ("secnd", r"Tiny has no layer 'secnd'. Did you mean second"),
         ("zzz", r"Tiny has no layer 'zzz'. `model.named_modules\(\)` lists them"),
         ("", "Tiny has no layer ''"),
-        ("head", r"the layer 'head' puts out \(1, 4\), and Grad-CAM needs \(B, C, H, W\)"),
+        ("head", r"the layer 'head' returns \(1, 4\), and Grad-CAM needs \(B, C, H, W\)"),
         (nn.Conv2d(1, 1, 1), "Conv2d is not a layer of this Tiny"),
         ("spare", "the layer 'spare' is not called by itself"),
     ],
@@ -275,7 +275,7 @@ def test_a_network_without_places_is_told_so():
 
 
 def test_features_are_no_logits(images):
-    with pytest.raises(ValueError, match=r"puts out a tensor \(1, 3, 64, 96\), not logits \(B, K\)"):
+    with pytest.raises(ValueError, match=r"returns a tensor \(1, 3, 64, 96\), not logits \(B, K\)"):
         gradcam(nn.Conv2d(3, 3, 1), images, 0)
 
 

@@ -356,8 +356,8 @@ FOOLING = {
     "a dataclass": (lambda: Outputs(lambda logits, mean: Answer(logits)), 0),
     "numbers": (lambda: Outputs(lambda logits, mean: (logits, 3, 2.5)), 0),
     "boxes": (lambda: Outputs(lambda logits, mean: [{"boxes": logits > 0, "labels": logits.argmax(1)}]), 0),
-    "an object": (lambda: Outputs(lambda logits, mean: iter([logits])), r"puts out a list_iterator, and only tensors"),
-    "nothing": (lambda: Outputs(lambda logits, mean: None), r"puts out no tensor"),
+    "an object": (lambda: Outputs(lambda logits, mean: iter([logits])), r"returns a list_iterator, and only tensors"),
+    "nothing": (lambda: Outputs(lambda logits, mean: None), r"returns no tensor"),
 }
 
 

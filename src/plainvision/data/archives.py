@@ -1,7 +1,7 @@
-"""Where files lie: in a folder on disk, a .zip or a .tar. They are only listed and read; nothing is unpacked to disk.
+"""Files in a folder, a .zip or a .tar: listed and read, and never unpacked to disk.
 
-Names inside an archive are labels: `./a`, `/a` and `../a` are all `a`, and the last member of that name counts. Whoever
-reads the listing follows the links.
+Names inside an archive are labels: `./a`, `/a` and `../a` are all `a`, and the last member of that name counts.
+Links are listed here and followed by `class_folders`.
 """
 
 import abc
@@ -32,7 +32,7 @@ _CLUTTER = frozenset(
 
 @dataclass
 class Listing:
-    """What counts in a store: paths are relative to it and written with `/`; "" is the top."""
+    """The images and folders of a store. Paths are relative to it and written with `/`; "" is the top."""
 
     files: set[str] = field(default_factory=set)
     """What looks like an image."""
@@ -69,7 +69,7 @@ class Listing:
 
 
 class Store(abc.ABC):
-    """Where files lie; ``listing`` has every image and every folder."""
+    """A folder or an archive; ``listing`` has its images and folders."""
 
     def __init__(self) -> None:
         self.listing = Listing()

@@ -1,7 +1,7 @@
 """Batches for training and evaluation.
 
-What a training batch holds is a function of (seed, epoch, position in the epoch) and of nothing else: not of
-the workers, the processes, or the step at which a resumed run starts.
+A training batch is a function of (seed, epoch, position in the epoch) alone. Workers, processes and the step at which a
+resumed run starts do not change it.
 """
 
 from collections.abc import Iterator

@@ -10,14 +10,14 @@ from plainvision.data.decoding import EXTENSIONS, is_image, looks_like_image
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """What a split holds."""
+    """The classes of a split, and their images."""
 
     classes: dict[str, list[str]]
     """The paths of each class's images, both in their order."""
     stored: dict[str, str]
-    """Where the file of a path lies, for paths that a link leads to."""
+    """The file of each path that goes through a link."""
     left_out: list[str]
-    """What looks like an image and is not taken, each `PATH (why)`."""
+    """Names of what looks like an image and is skipped, each `PATH (why)`."""
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -74,7 +74,7 @@ def find_classes(listing: Listing, split: str, *, where: str, option: str, plain
 
 
 def told(left_out: list[str], where: str, split: str) -> str:
-    """Return the words that say what of a split is left out."""
+    """Return the message that names and counts what is skipped."""
     return (
         f"{where}, split {split!r}: {_count(left_out)} left out: {names_of(left_out, 5)}. Convert, repair or remove "
         "them, or set data.corrupt=stop to end there."

@@ -1,7 +1,7 @@
-"""One image, from the bytes of a file to a picture: the same from every source and in every command.
+"""Decode one image, in the same way from every source and in every command.
 
-A picture stands as a viewer shows it (EXIF), has 8 bits a channel, and its first frame counts. What cannot be read so
-is an error that says why, and is never another picture.
+The result is turned as a viewer shows it (EXIF), has 8 bits a channel, and is the first frame. An image that cannot be
+decoded so is an error that says why.
 """
 
 import os

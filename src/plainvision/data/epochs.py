@@ -106,7 +106,7 @@ class _Positions(Dataset[Sample | Failure]):
 
 
 def all_unreadable(unreadable: tuple[str, ...], where: str) -> str:
-    """Return the words for images of which none can be read."""
+    """Return the message for a row of images that cannot be read."""
     return (
         f"no image of {where}, can be read: {len(unreadable)} in a row failed, the first "
         f"of them {unreadable[0]}. Check the files, and the disk or network that they are on."

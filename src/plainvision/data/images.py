@@ -1,4 +1,4 @@
-"""Where images come from that can be read in any order: class folders, Hugging Face data sets, the digits."""
+"""Images that can be read in any order: class folders, Hugging Face data sets, the digits."""
 
 import abc
 import hashlib
@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from PIL import Image
 
-from plainvision.data.archives import Listing, open_store
+from plainvision.data.archives import Listing, names_of, open_store
 from plainvision.data.class_folders import find_classes, has_folder, in_order, told
 from plainvision.data.decoding import decode
 from plainvision.data.rows import Row
@@ -104,13 +104,13 @@ def location(data: Data, role: Role) -> tuple[str, str]:
 
 
 def place(data: Data, role: Role) -> str:
-    """Return the words for where the images of ``role`` are."""
+    """Return the root and the split of the images of ``role``, for messages."""
     root, split = location(data, role)
     return f"{root!r}, split {split!r}"
 
 
 def absolute(data: Data) -> Data:
-    """Return the data with folders and archives written in full, so that they are found from another folder too."""
+    """Return the data with full paths of folders and archives."""
     validation = None if data.validation_root is None else _absolute(data.validation_root)
     return replace(data, root=_absolute(data.root), validation_root=validation)
 
@@ -139,10 +139,8 @@ def class_lookup(own: tuple[str, ...], classes: tuple[str, ...], data: Data) -> 
     extra = [name for name in own if _spelt(name) not in index]
     if extra:
         raise ValueError(
-            f"validation ({place(data, 'validation')}) has the class {', '.join(map(repr, extra[:5]))}"
-            f"{f' and {len(extra) - 5} more' if len(extra) > 5 else ''}, which training does not have. Its "
-            f"{len(classes)} classes are "
-            f"{', '.join(map(repr, classes[:10]))}{', ...' if len(classes) > 10 else ''}. "
+            f"validation ({place(data, 'validation')}) has the class {names_of(extra, 5)}, which training does not "
+            f"have. Its {len(classes)} classes are {names_of(classes, 10)}. "
             "Remove the images of that class, or train with it too."
         )
     return np.array([index[_spelt(name)] for name in own], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""A batch, and how one image becomes a row of it: decoded elsewhere, transformed and seeded here."""
+"""One image becomes a row of a batch: read, or named and skipped; transformed; collated."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
@@ -22,7 +22,7 @@ _LONGEST = 8
 
 @dataclass(frozen=True)
 class Batch:
-    """What a network sees in one step, and what was left out on the way."""
+    """The images of one step, and the names of those that were skipped."""
 
     images: Tensor
     """(B, C, H, W) float32, normalised."""
@@ -58,13 +58,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Failure:
-    """An error on its way from a worker: raised there, it would reach the user wrapped in two tracebacks."""
+    """An error of a worker, as data: raised there, it would reach the user wrapped in two tracebacks."""
 
     message: str
 
 
 class Reader:
-    """Reads an image into a row of a batch, or names it: the same for training, evaluation and search.
+    """Reads an image into a row of a batch, or names it. Training, evaluation and search all use it.
 
     Args:
         data: what the images are; it says whether one that cannot be read ends everything.

@@ -1,4 +1,4 @@
-"""What is read, and how: settings of data and augmentation. No torch here, as in recipes, which hold them."""
+"""Settings of data and augmentation. This module imports no torch, because recipes hold them."""
 
 import os
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Literal
 
 from plainvision.fields import ABOVE_ZERO, Ranges, check_ranges
 
-# Before a recorded word that would open something: it is kept as text, and nothing opens it.
+# Prefix of a recorded path or address: it is kept as text, and nothing opens it.
 RECORDED = "recorded:"
 
 # Least and largest value of each number, the bounds included.
@@ -36,7 +36,7 @@ _AUGMENT: Ranges = {
 
 @dataclass(frozen=True)
 class Data:
-    """Where the images come from and at what size they are read."""
+    """Where the images are, and how they are read."""
 
     root: str = "digits"
     """A folder of class folders, a .zip or .tar of one, `hfds/NAME`, `wds/SHARDS`, or `digits` (embedded)."""

@@ -1,8 +1,7 @@
 """Images that can only be read front to back: webdataset shards, and Hugging Face streams by timm's reader.
 
-What a stream yields is a function of (seed, epoch, number of readers): each worker of each process reads its
-own shards, so another number of workers gives another order. An epoch is entered in the middle by reading up
-to it.
+The order is a function of (seed, epoch, number of readers), because each worker of each process reads its own shards.
+An epoch is entered in the middle by reading up to there.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""What every look into a network needs: checked images, logits and classes."""
+"""Checks of images, logits and classes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,7 +32,7 @@ def check_logits(output: Any, model: nn.Module, classes: int | None = None) -> T
         given = f"a tensor {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
         wanted = f"(B, {classes})" if classes is not None else "(B, K)"
         raise ValueError(
-            f"{type(model).__name__} puts out {given}, not logits {wanted}, so that there is no class to explain. "
+            f"{type(model).__name__} returns {given}, not logits {wanted}, so that there is no class to explain. "
             "Give the whole classifier, or wrap it in a module that returns its logits."
         )
     return output

@@ -49,7 +49,7 @@ def count_macs(model: nn.Module, image_size: tuple[int, int] | int = 224, channe
 
 @contextmanager
 def counted_macs() -> Iterator[Callable[[], int]]:
-    """Count the multiply-adds of what is computed in a ``with`` block; what it gives returns how many there were.
+    """Count the multiply-adds in a ``with`` block; it yields a function that returns their number.
 
     Attention runs as the matrix products that it consists of: the counter knows some of torch's fused kernels alone.
     """

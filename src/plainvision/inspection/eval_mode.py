@@ -1,4 +1,4 @@
-"""Eval mode for a while."""
+"""Eval mode as a context."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

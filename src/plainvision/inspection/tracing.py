@@ -1,4 +1,4 @@
-"""How a network's layers are wired: a symbolic trace, the images that it takes, and the shapes that pass."""
+"""Trace how a network's layers are wired, find images that it takes, and replace layers."""
 
 import copy
 import inspect
@@ -73,9 +73,9 @@ def trace_graph(model: nn.Module) -> fx.Graph | None:
 
 
 def trace_alone(layer: nn.Module) -> fx.Graph | None:
-    """Return what ``layer`` itself does, with its optional arguments left out; the layers within stay as they are.
+    """Trace the forward of ``layer`` without its optional arguments; its submodules stay leaves.
 
-    None where that cannot be traced, or differs between training and evaluation: a graph knows one of the two.
+    None where that cannot be traced, or differs between training and evaluation, of which a graph has one.
     """
     parameters = inspect.signature(layer.forward).parameters.values()
     optional = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
@@ -101,7 +101,7 @@ def trace_parts(model: nn.Module) -> list[tuple[str, fx.Graph]]:
 
 
 def read_elsewhere(model: nn.Module, parts: Sequence[tuple[str, fx.Graph]] | None = None) -> set[nn.Module]:
-    """Return the layers whose weights somebody else reads, or may read: code above them asks for a weight or a bias.
+    """Return the layers whose weights code outside of them reads, or may read.
 
     ``parts`` are those of `trace_parts`, where they are known.
     """
@@ -145,8 +145,13 @@ def computes_as(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
     return type(layer) in kinds and is_untouched(layer)
 
 
+def is_depthwise(conv: nn.Conv2d) -> bool:
+    """Return whether each output channel of ``conv`` reads one input channel."""
+    return conv.groups > 1 and conv.groups == conv.in_channels
+
+
 def is_untouched(layer: nn.Module) -> bool:
-    """Return whether a pass of ``layer`` runs what its class says, and nothing else listens."""
+    """Return whether ``layer`` runs its class's forward, without hooks."""
     hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
     return not any(hooks) and "forward" not in vars(layer)
 
@@ -182,7 +187,7 @@ def example_input(
 
 
 def takes(model: nn.Module, images: Tensor) -> bool:
-    """Return whether ``model`` computes something of images (B, C, H, W)."""
+    """Return whether ``model`` runs on images (B, C, H, W)."""
     try:
         with eval_mode(model), torch.no_grad():
             model(images.clone())
@@ -194,7 +199,7 @@ def takes(model: nn.Module, images: Tensor) -> bool:
 def output_shapes(
     model: nn.Module, images: Tensor, wanted: Callable[[nn.Module], bool]
 ) -> dict[nn.Module, list[torch.Size]]:
-    """Return the shapes that each wanted layer puts out in one pass of ``images``, in the order of its calls."""
+    """Return the output shapes of each wanted layer in one pass of ``images``, in the order of its calls."""
     shapes: dict[nn.Module, list[torch.Size]] = {}
 
     def note(module: nn.Module, _: object, output: Tensor) -> None:

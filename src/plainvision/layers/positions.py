@@ -11,7 +11,7 @@ def positions_at(positions: Tensor, size: Sequence[int]) -> Tensor:
 
     Bicubic interpolation, as the official code of PiT has it (arXiv:2103.16302).
     """
-    # A size that an export leaves open is no number to compare with: it would be fixed by that.
+    # To compare a size that an export leaves open would fix it.
     if all(isinstance(side, int) for side in size) and tuple(size) == tuple(positions.shape[2:]):
         return positions
     # Half precision has no bicubic kernel on every device.

@@ -1,4 +1,4 @@
-"""A network that somebody else's file describes: the words open nothing, and what they ask for is bounded."""
+"""Check a network that an untrusted file describes: its words open nothing, and its size is bounded."""
 
 import contextlib
 import functools
@@ -82,7 +82,7 @@ def bounded(elements: int, layers: int) -> Iterator[None]:
 
 
 def build_outline(name: str, options: Mapping[str, Any]) -> None:
-    """Build the network without memory for its weights, to see whether it can be built.
+    """Build the network without memory for its weights, as a trial.
 
     Raises:
         Exception: whatever building it raises.
@@ -120,7 +120,7 @@ class _LargeOnMeta(TorchFunctionMode):
 
 @functools.cache
 def _watch() -> None:
-    """Let torch tell of everything that networks register, from now on: its hooks serve all threads at once."""
+    """Count what networks register from now on; torch's hooks serve all threads at once."""
 
     def count(place: int, size: Callable[[], int]) -> None:
         numbers = getattr(_left, "numbers", None)

@@ -1,4 +1,4 @@
-"""Downloads: a file gets its name in the cache when it is whole and was read, and not before."""
+"""Downloads. A file gets its name in the cache only when it is whole and was read."""
 
 import contextlib
 import hashlib

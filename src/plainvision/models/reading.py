@@ -1,4 +1,4 @@
-"""Files of weights: what is in one, without running code of it, and the checksum of those that we write."""
+"""Read files of weights without running code in them, and write ours with a checksum."""
 
 import argparse
 import hashlib

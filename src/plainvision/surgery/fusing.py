@@ -1,4 +1,4 @@
-"""Fold a trained network into its deployed form, and prove that it still answers the same.
+"""Fold a trained network into its deployed form, and prove that its output is the same.
 
 VanillaNet's re-parameterisation (arXiv:2305.12972, section 3.1), for any network: linear pairs and series
 activations become plain convolutions, and batch norms go into the convolution before them.
@@ -38,7 +38,7 @@ def fuse(
 ) -> nn.Module:
     """Return a new network in deployed form, in eval mode, whose ``report`` is a `FusionReport`.
 
-    What cannot be folded stays, and the report says why.
+    What cannot be folded stays, and the report says why. timm can rebuild a network of ours from a hub in this form.
 
     Args:
         model: a network with linear pairs, series activations or batch norms; it stays as it is. What wraps it for
@@ -122,7 +122,7 @@ class _Folded(NamedTuple):
 
     model: nn.Module
     places: list[tuple[str, str]]
-    """Names of layers, in the form before and in this one, that put out the same."""
+    """Names of layers, in the form before and in this one, with the same output."""
     stayed: dict[str, str]
     """Names of layers that are as they were, and why."""
 
@@ -207,7 +207,7 @@ def _fold_norms(model: nn.Module) -> tuple[dict[nn.Module, nn.Module], dict[nn.M
 def _wires(
     model: nn.Module, parts: Sequence[tuple[str, fx.Graph]]
 ) -> tuple[dict[nn.Module, set[object]], dict[nn.Module, set[object]]]:
-    """Return what each layer is given, and who reads what it puts out: layers, or nodes of the graph."""
+    """Return the sources and the readers of each layer: layers, or nodes of the graph."""
     sources: dict[nn.Module, set[object]] = defaultdict(set)
     readers: dict[nn.Module, set[object]] = defaultdict(set)
     for name, graph in parts:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from plainvision.inspection.tracing import computes_as, own_copy, read_elsewhere, replace_layers
+from plainvision.inspection.tracing import computes_as, is_depthwise, own_copy, read_elsewhere, replace_layers
 from plainvision.layers.fusable import Fusable
 from plainvision.layers.linear_pair import LinearPair
 
@@ -27,7 +27,7 @@ def linear_pairs(model: nn.Module) -> nn.Module:
         if isinstance(layer, nn.Conv2d)
         and computes_as(layer, nn.Conv2d)
         and layer not in taken
-        and not _depthwise(layer)
+        and not is_depthwise(layer)
     }
     if not pairs:
         raise ValueError(
@@ -35,10 +35,6 @@ def linear_pairs(model: nn.Module) -> nn.Module:
             "already, of classes that extend nn.Conv2d, or others read their weights."
         )
     return replace_layers(model, pairs)
-
-
-def _depthwise(conv: nn.Conv2d) -> bool:
-    return conv.groups > 1 and conv.groups == conv.in_channels
 
 
 def _pair(conv: nn.Conv2d) -> LinearPair:

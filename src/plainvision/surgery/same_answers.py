@@ -1,4 +1,4 @@
-"""Whether two forms of a network answer the same: tried on images of several sizes, scales and shifts."""
+"""Compare the outputs of two forms of a network on images of several sizes, scales and shifts."""
 
 import copy
 import dataclasses
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from plainvision.inspection.counting import count_parameters
 from plainvision.inspection.eval_mode import eval_mode
 from plainvision.inspection.tracing import takes
 from plainvision.layers.fusable import BatchNorm
@@ -25,7 +26,7 @@ _VARIANTS = ((0.1, 0.0), (10.0, 0.0), (1.0, 3.0), (1.0, -3.0))
 
 @dataclasses.dataclass(frozen=True)
 class FusionReport:
-    """What fusing changed and how far the answers moved, on random images."""
+    """What fusing changed, and how far the outputs moved on random images."""
 
     layers_before: int
     """Layers with weights in the training form: convolutions, linear layers, norms."""
@@ -48,9 +49,9 @@ class FusionReport:
     exact_dtype: str
     """In what the copies computed."""
     rounding: float
-    """How far the answers of the training form itself lie from those of its copy, likewise: what the dtype adds."""
+    """Largest difference of the training form from its own copy in ``exact_dtype``, likewise: rounding alone."""
     informative: bool
-    """Whether the answers differ between images; those that do not prove nothing."""
+    """Whether the outputs differ between images; otherwise they prove nothing."""
     stayed: Mapping[str, str]
     """Names of the batch norms, and of layers of this library, that are as they were, and why."""
 
@@ -83,7 +84,7 @@ def compare_forms(
     places: Sequence[tuple[str, str]] = (),
     stayed: Mapping[str, str] | None = None,
 ) -> FusionReport:
-    """Return how far the answers of two forms of a network lie apart on ``images`` (B, C, H, W) and others like them.
+    """Return how far the outputs of two forms of a network are apart on ``images`` (B, C, H, W) and others like them.
 
     Neither form is changed, and no tensor is given to both.
 
@@ -93,7 +94,7 @@ def compare_forms(
         images: what both are given as they are; a few also scaled, shifted and in other sizes.
         tolerance: largest difference allowed, relative to the largest logit; None takes what the dtype explains.
         exact: both forms in float64, the second folded there; None converts ``before`` and ``after``.
-        places: names of layers, in the one form and the other, that put out the same.
+        places: names of layers, in the one form and the other, with the same output.
         stayed: for the report.
 
     Raises:
@@ -114,8 +115,8 @@ def compare_forms(
     return FusionReport(
         layers_before=_weighted_layers(before),
         layers_after=_weighted_layers(after),
-        parameters_before=sum(p.numel() for p in before.parameters()),
-        parameters_after=sum(p.numel() for p in after.parameters()),
+        parameters_before=count_parameters(before),
+        parameters_after=count_parameters(after),
         images=len(images),
         largest_absolute_error=absolute,
         largest_relative_error=relative,
@@ -139,7 +140,7 @@ def _check(name: str, error: float, tolerance: float) -> None:
 
 
 class _Copies(NamedTuple):
-    """What copies of both forms answered."""
+    """The comparison of exact copies."""
 
     dtype: torch.dtype  # in which they computed
     error: float
@@ -197,14 +198,14 @@ def _batches(model: nn.Module, images: Tensor) -> Iterator[Tensor]:
 
 
 def _answers(model: nn.Module, images: Tensor, original: str | None = None) -> list[Tensor]:
-    """Return the tensors that ``model`` puts out, in float64; see `_run`."""
+    """Return the output of ``model`` as tensors in float64; see `_run`."""
     return _run(model, images, original, ())[0]
 
 
 def _run(
     model: nn.Module, images: Tensor, original: str | None, places: Sequence[str]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the tensors that ``model`` puts out, and those that the layers called ``places`` do, in float64.
+    """Return the outputs of ``model`` and of the layers called ``places``, as tensors in float64.
 
     Raises:
         ValueError: it does not compute them; where it is the other form of ``original``, that has done so.
@@ -224,13 +225,13 @@ def _run(
             "channels that it was trained with."
             if original is None
             else f"{original} cannot be fused: its forward pass asks a layer for something that folding takes away "
-            f"({error}). Let it call its layers, each with what the one before put out, and ask them for nothing else."
+            f"({error}). Let it call its layers, each with the output of the one before, and ask them for nothing else."
         ) from error
     finally:
         for handle in handles:
             handle.remove()
     if not output:
-        raise ValueError("the network puts out no tensor, so that nothing shows whether both forms answer the same.")
+        raise ValueError("the network returns no tensor, so that nothing shows whether both forms compute the same.")
     return [tensor.double() for tensor in output], [tensor for found in caught.values() for tensor in found]
 
 
@@ -253,7 +254,7 @@ def tensors_of(output: object) -> list[Tensor]:
     if output is None or isinstance(output, str):
         return []
     raise ValueError(
-        f"the network puts out a {type(output).__name__}, and only tensors, or lists, tuples, dicts and dataclasses of "
+        f"the network returns a {type(output).__name__}, and only tensors, or lists, tuples, dicts and dataclasses of "
         "them, can be compared. Fuse the part of it that returns such, for instance its backbone."
     )
 

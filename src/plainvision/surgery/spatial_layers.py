@@ -1,4 +1,4 @@
-"""What `spatial_op` puts into a network: one spatial operation in the place of another.
+"""The layers that `spatial_op` puts into a network.
 
 Shapes   B batch, C channels, H height, W width, N = P + H W tokens, of which P are class and register tokens
 """

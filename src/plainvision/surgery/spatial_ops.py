@@ -11,6 +11,7 @@ import torch
 from timm.layers import Attention, Conv2dSame, ScaledStdConv2dSame, StdConv2dSame, create_pool2d
 from torch import Tensor, nn
 
+from plainvision.inspection.counting import count_macs, count_parameters
 from plainvision.inspection.eval_mode import eval_mode
 from plainvision.inspection.tracing import example_input, own_copy, replace_layer
 from plainvision.surgery.spatial_layers import FeatureOp, SameAvgPool, Subsample, TokenGrid, TokenOp
@@ -120,11 +121,6 @@ def spatial_op(
             f"cannot make {op!r} of {layer} of {name}: {reason}.{more} Leave it out with `where`, or take another "
             "operation."
         )
-    from plainvision.inspection.counting import (  # bench is above surgery: only for the report
-        count_macs,
-        count_parameters,
-    )
-
     size, channels = (images.shape[2], images.shape[3]), images.shape[1]
     before = count_parameters(model), count_macs(model, size, channels)
     changed = [place for place in chosen if place.name not in refused and place.op != op]

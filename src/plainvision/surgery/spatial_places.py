@@ -1,4 +1,4 @@
-"""Where a network has spatial operations: found by how it is wired, on a pass of an image, not by names of classes.
+"""Find a network's spatial operations by how it is wired, on a pass of an image.
 
 A spatial operation is a convolution with a kernel above 1x1, or self-attention as timm's ViTs have it, in a block.
 The stem is none. It is the run of plain convolutions at the beginning, up to the first layer of a block: a 1x1 or a
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from plainvision.inspection.eval_mode import eval_mode
+from plainvision.inspection.tracing import is_depthwise
 from plainvision.layers.fusable import Fusable
 from plainvision.surgery.spatial_layers import SpatialOp
 
@@ -46,7 +47,7 @@ class Place:
     def kind(self) -> Kind:
         """What the network was built with here."""
         if isinstance(self.original, nn.Conv2d):
-            return "depthwise" if _is_depthwise(self.original) else "conv"
+            return "depthwise" if is_depthwise(self.original) else "conv"
         return "attention"
 
     @property
@@ -183,8 +184,4 @@ def _is_spatial(layer: nn.Module) -> bool:
 
 def _is_plain(layer: nn.Module) -> bool:
     """Return whether this is a convolution as stems have them: over pixels and channels at once."""
-    return isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1) and not _is_depthwise(layer)
-
-
-def _is_depthwise(conv: nn.Conv2d) -> bool:
-    return conv.groups > 1 and conv.groups == conv.in_channels
+    return isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1) and not is_depthwise(layer)
