@@ -126,7 +126,7 @@ def test_a_prediction_outside_the_classes_is_refused(name):
         ({"log_tops": np.zeros((40, 12))}, "log_tops is float64 .* must be float32"),
         (
             {"log_confidences": np.full((40, 12), np.nan, np.float32)},
-            r"no number for class/0\.jpg at A 1, B ½: the net",
+            r"log_confidences is NaN for class/0\.jpg at A 1, B ½: the net",
         ),
         ({"mean_predictions": np.zeros(3, np.uint16)}, "mean_predictions"),
         ({"views": {"zooms": np.zeros((39, 4), np.uint16)}}, r"views\['zooms'\] .*shape \(39, 4\)"),

@@ -17,7 +17,7 @@ def shared_passes(
     """Yield the number of each permutation and its logits (B, K), in the order in which they share most.
 
     What comes before a site is computed once for all options of it and of the sites behind it. A network whose pass
-    could not be traced is passed through whole for each permutation.
+    cannot be traced runs a whole pass for each permutation.
 
     Args:
         levels: the network's graph.

@@ -114,7 +114,7 @@ def _evaluate(
     if folder is not None and folder.is_finished:
         return []
     there = folder.parts() if folder is not None else set()
-    processes.wait_for_everyone()  # nobody writes before everybody has looked
+    processes.wait_for_everyone()  # so that all have looked before one writes
     turn, images = 0, 0
     found: list[Outcomes] = []
 

@@ -24,7 +24,7 @@ class Outcomes:
     """The answer of each permutation of a network for each image.
 
     Raises:
-        ValueError: the arrays do not fit together, a class does not exist, or a confidence is no number.
+        ValueError: the arrays do not fit together, a class does not exist, or a confidence is NaN.
     """
 
     network: str
@@ -97,7 +97,7 @@ class Outcomes:
             if (unknown := np.isnan(array)).any():
                 row, column = np.unravel_index(unknown.argmax(), unknown.shape)
                 raise ValueError(
-                    f"{name} is no number for {self.names[row]} at {describe(self.permutations[column], [*self.sites])}"
+                    f"{name} is NaN for {self.names[row]} at {describe(self.permutations[column], [*self.sites])}"
                     ": the network overflowed. Evaluate it in float32, or leave such options out."
                 )
         _check("macs", self.macs, (permutations,), np.dtype(np.int64))

@@ -167,7 +167,7 @@ class Folder:
             raise ValueError(f"{error} Or remove that file: the same call computes this part again.") from error
 
     def _of_plan(self, file: Path) -> Outcomes:
-        """Return the outcomes in a file, which somebody may have put there from another evaluation."""
+        """Return the outcomes in a file, and refuse those of another evaluation."""
         found = Outcomes.load(file, self._described["fingerprint"])
         for name, value in (("sites", found.sites), ("permutations", to_plain(found.permutations))):
             if value != self._described[name]:

@@ -57,7 +57,7 @@ def explain_image(
         top: how many of the likeliest classes to explain.
         classes: the classes to explain instead.
         method: "attention" or "gradcam"; None is attention where the network has it.
-        layer: the layer that Grad-CAM looks at; None is `last_spatial_layer`.
+        layer: the layer of Grad-CAM; None is `last_spatial_layer`.
 
     Raises:
         ValueError: the network has no such maps, class or layer; or the names are not as many as its classes.

@@ -132,7 +132,7 @@ def _named_layer(model: nn.Module, layer: str | nn.Module, calls: list[_Call]) -
         raise ValueError(f"{type(model).__name__} has no layer {layer!r}. {hint}")
     outputs = [call.output for call in calls if call.module is found]
     if not outputs or not _is_spatial(outputs[-1]):
-        did = f"puts out {tuple(outputs[-1].shape)}" if outputs else "is not called by itself, or puts out no tensor"
+        did = f"returns {tuple(outputs[-1].shape)}" if outputs else "is not called by itself, or returns no tensor"
         raise ValueError(
             f"the layer {layer if isinstance(layer, str) else type(layer).__name__!r} {did}, and Grad-CAM needs "
             f"{_SPATIAL}. Give a convolution or a block, or leave the layer out."
@@ -142,7 +142,7 @@ def _named_layer(model: nn.Module, layer: str | nn.Module, calls: list[_Call]) -
 
 
 def _last_spatial(model: nn.Module, logits: Tensor, calls: list[_Call]) -> nn.Module:
-    # What these put out is named after the layer in front.
+    # Their output is named after the layer in front.
     passing = nn.Identity | nn.Dropout | nn.Dropout2d | nn.AdaptiveAvgPool2d
     places = [
         place for place, call in enumerate(calls) if _is_spatial(call.output) and not isinstance(call.module, passing)
