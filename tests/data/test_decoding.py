@@ -3,7 +3,6 @@
 import io
 import subprocess
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +11,10 @@ import torch
 from data.pictures_for_tests import add, evaluation, names, recipe, tarred, zipped
 from PIL import EpsImagePlugin, Image, ImageOps
 
-from plainvision.commands import explain
 from plainvision.data.batches import TrainingBatches
 from plainvision.data.decoding import EXTENSIONS, check_bytes, decode
 from plainvision.data.rows import evaluation_transform
+from plainvision.explain.pictures import read_picture
 from plainvision.training.recipe import Data
 
 RAMP = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (4, 1))  # black on the left, white on the right
@@ -66,7 +65,7 @@ def test_a_picture_stands_the_same_way_from_every_source(tmp_path, hub):
     options = {"validation_split": "0.tar|2", "classes": ("a", "b")}
     seen.append(next(iter(evaluation(f"wds/{shards}", batch_size=2, **options))).images)
     data = Data(image_size=8, crop_ratio=1.0)
-    seen.append(explain._prepared(root / "train" / "a" / "0.jpg", data)[0].expand(2, 3, 8, 8))
+    seen.append(read_picture(root / "train" / "a" / "0.jpg", data)[0].expand(2, 3, 8, 8))
     for images in seen:
         assert torch.equal(images, seen[0])
         assert images[:, :, :3].min() > images[:, :, 5:].max()
@@ -142,7 +141,7 @@ def test_no_program_is_started_for_an_image(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="cannot identify image file"):
         decode((tmp_path / "a.png").open("rb"), "RGB")
     with pytest.raises(ValueError, match=r"cannot read the image .*a\.png: cannot identify image file"):
-        explain._prepared(Path(tmp_path / "a.png"), Data())
+        read_picture(tmp_path / "a.png", Data())
 
 
 def test_what_counts_as_an_image_is_what_pillow_reads():
