@@ -15,17 +15,18 @@ DIGITS = Data(
     workers=0,
     interpolation="bilinear",
 )
+FEW = replace(DIGITS, train_per_class=24, validation_per_class=6)
 
 EVERYTHING = Recipe(
     name="everything",
     model="vanillanet_5",
     model_options={"width": 1 / 64, "in_chans": 1, "drop_rate": 0.2},
-    data=DIGITS,
+    data=FEW,
     augment=Augment(
         scale=(0.6, 1.0), flip=0.5, policy="rand-m5-mstd0.5-inc1", mixup=0.2, cutmix=1.0, random_erasing=0.3
     ),
     epochs=4,
-    batch_size=240,  # 5 steps an epoch
+    batch_size=48,  # 5 steps an epoch
     optimizer="adamw",
     lr=3e-3,
     weight_decay=0.05,
@@ -52,7 +53,7 @@ WITHOUT_BATCH_NORM = Recipe(
     machine=Machine(threads=1, log_steps=1),
 )
 
-PLAIN = replace(WITHOUT_BATCH_NORM, name="plain", epochs=1)
+PLAIN = replace(WITHOUT_BATCH_NORM, name="plain", epochs=1, batch_size=48, data=FEW)
 
 # Two epochs of two steps: what matters is which files are there.
 TINY = Recipe(

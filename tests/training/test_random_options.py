@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
-from training.recipes_for_tests import DIGITS, PLAIN, WITHOUT_BATCH_NORM
-from training.test_loop import launch, losses
+from training.recipes_for_tests import DIGITS, PLAIN
 from training.test_resume import assert_same_run
 
 import plainvision as pv
@@ -162,29 +161,6 @@ def test_a_run_that_is_stopped_and_resumed_draws_the_same_permutations(tmp_path,
     result = train(recipe, tmp_path / "run", resume=True)
     assert_same_run(tmp_path / "run", tmp_path / "unbroken")
     assert set(options(result.network)) == {Option()}  # the average never had others
-
-
-def test_two_processes_draw_the_same_permutations_at_the_sites_that_are_named(tmp_path):
-    sites = {"first": "stages.0.blocks.0.conv_dw", "second": "stages.1.blocks.0.conv_dw"}
-    technique = RandomOptions(attribute=None, dilation=(1, 2), size={"second": (3, 5, 7)}, sites=sites, image_size=32)
-    recipe = replace(
-        WITHOUT_BATCH_NORM,
-        model="test_convnext",
-        model_options={"in_chans": 1, "ls_init_value": 1.0},  # else its convolutions hardly count at first
-        epochs=1,
-        techniques=(technique,),
-        data=replace(DIGITS, train_per_class=48, validation_per_class=5),
-        batch_size=96,
-    )
-    assert len(started(recipe).notes[RandomOptions]) == 12
-    train(recipe, tmp_path / "one")
-    ended = launch(tmp_path, f"Recipe.from_dict({recipe.to_dict()!r})")
-    assert ended.returncode == 0, ended.stderr
-    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
-    assert len(one) == 5
-    assert_close(torch.tensor(two), torch.tensor(one), rtol=0, atol=1e-5)
-    train(replace(recipe, techniques=(replace(technique, seed=1),)), tmp_path / "other")
-    assert not torch.allclose(torch.tensor(losses(tmp_path / "other")), torch.tensor(one), rtol=0, atol=1e-4)
 
 
 def test_a_network_of_timm_trains_by_the_options_of_the_paper(tmp_path):

@@ -146,7 +146,7 @@ def test_flags_are_shared_by_what_runs_inside():
 
 
 def test_a_reading_process_that_is_killed_is_one_error_and_the_run_is_saved(whole, tmp_path, monkeypatch):
-    recipe = replace(TINY, data=replace(TINY.data, workers=1), epochs=12, batch_size=2)  # more than is read ahead
+    recipe = replace(TINY, data=replace(TINY.data, workers=1), batch_size=2)  # more than is read ahead
     step = loop._Run.step
 
     def bereft(run, batch):
@@ -201,17 +201,23 @@ def test_a_signal_to_the_whole_group_is_one_message(tmp_path, number):
 # a search and a study
 
 
+@pytest.fixture(scope="module")
+def whole_search(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    search_cells(replace(SEARCH, checkpoint_steps=None), folder)
+    return folder
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [2, 3, 6])
-def test_a_search_is_stopped_as_a_run_is(tmp_path, monkeypatch, step, number):
+def test_a_search_is_stopped_as_a_run_is(whole_search, tmp_path, monkeypatch, step, number):
     settings = replace(SEARCH, checkpoint_steps=None)
     signalled(monkeypatch, step, number, _Search, "advance")
     with pytest.raises(TrainingInterrupted, match=rf"stopped at step {step} of 6; everything is saved in .*--resume"):
         search_cells(settings, tmp_path / "search")
     monkeypatch.undo()
     search_cells(settings, tmp_path / "search", resume=True)
-    search_cells(settings, tmp_path / "whole")
-    assert_same_search(tmp_path / "search", tmp_path / "whole")
+    assert_same_search(tmp_path / "search", whole_search)
     with locked(tmp_path / "search"), pytest.raises(ValueError, match="is in use by another process"):
         search_cells(settings, tmp_path / "search", resume=True)
 
