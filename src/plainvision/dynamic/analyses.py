@@ -221,37 +221,30 @@ def controls(
     """Return the accuracies to hold against the best case; `Outcomes` describes the arrays."""
     count = predictions.shape[1]
     few = [f"{view.shape[1]} {name}" for name, view in views.items() if view.shape[1] < count]
-    found = [
-        Control(
-            f"best of {count} {name}",
-            per_cent((view[:, :count] == labels[:, None]).any(axis=1)),
-            True,
-            f"the trained network is right for any of {count} views, the image as it is among them",
-        )
+    seen = f"the trained network is right for any of {count} views, the image as it is among them"
+    rows = [
+        (f"best of {count} {name}", (view[:, :count] == labels[:, None]).any(axis=1), True, seen)
         for name, view in views.items()
         if view.shape[1] >= count
     ]
     if mean_predictions is not None:
-        mean = per_cent(mean_predictions == labels)
-        found.append(Control(f"mean softmax of the {count}", mean, False, "the class of the highest mean probability"))
-    surest = predictions[np.arange(len(labels)), log_tops.argmax(axis=1)]
+        mean = "the class of the highest mean probability"
+        rows.append((f"mean softmax of the {count}", mean_predictions == labels, False, mean))
+    vote, surest = majority_vote(predictions), predictions[np.arange(len(labels)), log_tops.argmax(axis=1)]
+    rows += [
+        ("majority vote", vote == labels, False, "the most frequent prediction; ties go to the lowest class"),
+        (
+            "most confident",
+            surest == labels,
+            False,
+            "the prediction of the highest probability; ties go to the lower permutation",
+        ),
+    ]
     note = f"any permutation predicts the label of a random image, the mean of {_SHUFFLES} shuffles"
     if few:
         note += f"; not in the table, with fewer than {count} views: {', '.join(few)}"
     return [
-        *found,
-        Control(
-            "majority vote",
-            per_cent(majority_vote(predictions) == labels),
-            False,
-            "the most frequent prediction; ties go to the lowest class",
-        ),
-        Control(
-            "most confident",
-            per_cent(surest == labels),
-            False,
-            "the prediction of the highest probability; ties go to the lower permutation",
-        ),
+        *(Control(name, per_cent(right), oracle, how) for name, right, oracle, how in rows),
         Control("labels shuffled", shuffled_coverage(predictions, labels), True, note),
     ]
 

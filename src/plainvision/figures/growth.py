@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from plainvision.bench.growth import by_network, side, surface
-from plainvision.figures.style import COLOURS, FONT, GREY, INK, TWO_COLUMNS, legend, plain
+from plainvision.figures.style import COLOURS, GREY, INK, TWO_COLUMNS, legend, plain
 
 _COLOURS = (*COLOURS, INK)
 # One more than colours, so that the pairs begin to repeat after 56 networks only.
@@ -64,12 +64,10 @@ def _draw(
         if proportional and points:
             end = values[0] * widest / surfaces[0]
             axes.plot([0, widest], [0, end], color=colour, linewidth=0.9, linestyle="--", alpha=0.7, zorder=1)
-    plain(axes).grid(visible=False, axis="x")
+    plain(axes, "side of the image (px), placed by surface", label).grid(visible=False, axis="x")
     axes.set_xticks(list(sides), _spaced(sides))
     # By the points: a dashed line may lead far above them and would press them flat.
     axes.set(xlim=(0, 1.04 * widest), ylim=(0, 1.06 * highest or 1))
-    axes.set_xlabel("side of the image (px), placed by surface", fontsize=FONT)
-    axes.set_ylabel(label, fontsize=FONT)
     return lines
 
 

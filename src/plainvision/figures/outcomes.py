@@ -70,7 +70,7 @@ def unique_predictions(counts: Mapping[str, np.ndarray]) -> Figure:
         if not len(values) or np.min(values) < 1:
             found = f"an image with {np.min(values)} predictions" if len(values) else "no images"
             raise ValueError(f"{name!r} has {found}. Give a count from 1 for each image.")
-    figure, axes = figure_of(ONE_COLUMN, 2.3)
+    figure, axes = figure_of(ONE_COLUMN, 2.3, "unique predictions per image", "images (%)")
     most = max(int(np.max(values)) for values in counts.values())
     edges = np.arange(most + 1) + 0.5
     shares = {name: 100 * np.bincount(values, minlength=most + 1)[1:] / len(values) for name, values in counts.items()}
@@ -85,8 +85,6 @@ def unique_predictions(counts: Mapping[str, np.ndarray]) -> Figure:
     axes.set_xlim(0.5, most + 0.5)
     ticks = MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10]).tick_values(0, most)
     axes.set_xticks([max(1, tick) for tick in ticks if tick <= most])
-    axes.set_xlabel("unique predictions per image", fontsize=FONT)
-    axes.set_ylabel("images (%)", fontsize=FONT)
     legend(figure, labels)
     return figure
 
@@ -113,7 +111,8 @@ def greedy_curves(
         raise ValueError(f"there is no curve to draw{empty and f' of {empty}'}. Give the best case of 1, 2, ... each.")
     if isinstance(static, Mapping) and (missing := [name for name in curves if name not in static]):
         raise ValueError(f"no static accuracy of {missing[0]!r}: there is {', '.join(static) or 'none'}. Give it too.")
-    figure, axes = figure_of(ONE_COLUMN, 2.6)
+    what = f"permutations{' or views' if controls else ''} to choose from"
+    figure, axes = figure_of(ONE_COLUMN, 2.6, what, "best case of an oracle, top-1 (%)")
     labels: dict[str, Any] = {}
     for (name, values), colour in zip(curves.items(), itertools.cycle(COLOURS), strict=False):
         (labels[name],) = axes.plot(np.arange(len(values)) + 1, values, color=colour, linewidth=1.4, **_END)
@@ -129,8 +128,6 @@ def greedy_curves(
     axes.set_xscale("log")
     axes.set_xlim(0.94, max(2, most) * 1.07)
     _ticks(axes, LogLocator(subs=(1, 2, 5)))
-    axes.set_xlabel(f"permutations{' or views' if controls else ''} to choose from", fontsize=FONT)
-    axes.set_ylabel("best case of an oracle, top-1 (%)", fontsize=FONT)
     legend(figure, labels)
     return figure
 
@@ -160,7 +157,8 @@ def layer_choice(
                 f"{name!r} has a control for {unknown[0]!r}, and there are bounds for {', '.join(bounds)}. Leave it "
                 "out, or give the bounds too."
             )
-    figure, axes = figure_of(ONE_COLUMN if len(bounds) <= 7 else TWO_COLUMNS, 2.5)
+    width = ONE_COLUMN if len(bounds) <= 7 else TWO_COLUMNS
+    figure, axes = figure_of(width, 2.5, "layers that change", "top-1 (%)")
     middle = np.arange(len(bounds)) - _BESIDE / 2 * len(controls)
     places = dict(zip(bounds, middle + _BAR / 2, strict=True))
     worst, median, best = np.asarray(list(bounds.values()), float).T
@@ -186,8 +184,6 @@ def layer_choice(
     axes.set_xlim(-0.6, len(bounds) - 0.4)
     axes.set_ylim(0, 100)
     axes.grid(visible=False, axis="x")
-    axes.set_ylabel("top-1 (%)", fontsize=FONT)
-    axes.set_xlabel("layers that change", fontsize=FONT)
     legend(figure, labels)
     return figure
 
@@ -216,9 +212,9 @@ def efficiency(
     for name, *_, given in points:
         if given not in _KINDS:
             raise ValueError(f"{name!r} is of the unknown kind {given!r}: it is one of {'; '.join(_KINDS)}.")
-    figure, axes = figure_of(ONE_COLUMN, 3.0)
     most = max([*each_macs, *(point[1] for point in points)])
     unit, letter = (1e9, "G") if most >= 1e9 else (1e6, "M")
+    figure, axes = figure_of(ONE_COLUMN, 3.0, f"multiply-adds per image ({letter})", "top-1 (%)")
     macs, top1 = np.asarray(each_macs) / unit, np.asarray(each_top1, float)
     labels: dict[str, Any] = {}
     (labels["each permutation"],) = axes.plot(
@@ -255,8 +251,6 @@ def efficiency(
     # Over more than two powers of ten the labels of 1, 2 and 5 would touch.
     several = LogLocator(subs=(1, 2, 5) if high < 100 * low else (1, 3))
     _ticks(axes, several if high > 8 * low else MaxNLocator(4))
-    axes.set_xlabel(f"multiply-adds per image ({letter})", fontsize=FONT)
-    axes.set_ylabel("top-1 (%)", fontsize=FONT)
     legend(figure, labels)
     stood_for = {end for _, end, _ in joined}
     named = [(name, (x / unit, y)) for name, x, y, _ in points if (x / unit, y) not in stood_for]

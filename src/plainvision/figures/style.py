@@ -25,18 +25,20 @@ INK, GREY, PALE = "#1a1a1a", "#767676", "#e4e4e4"
 COLOURS = (BLUE, RED, GREEN, PINK, SKY, AMBER) = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 
 
-def figure_of(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a figure of one panel, its sides in inches."""
+def figure_of(width: float, height: float, x: str, y: str) -> tuple[Figure, Axes]:
+    """Return a figure of one panel, its sides in inches and its axes labelled."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, plain(figure.subplots())
+    return figure, plain(figure.subplots(), x, y)
 
 
-def plain(axes: Axes) -> Axes:
-    """Give a panel two spines, a pale grid and small letters."""
+def plain(axes: Axes, x: str = "", y: str = "") -> Axes:
+    """Give a panel two spines, a pale grid, small letters, and labels of its axes."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color=PALE, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=FONT)
+    axes.set_xlabel(x, fontsize=FONT)
+    axes.set_ylabel(y, fontsize=FONT)
     return axes
 
 
