@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from commands.running import HEAVY, SHORT, Ended, plainvision, said
+from PIL import Image
 from safetensors.torch import save_file
 
 from plainvision import commands
@@ -135,7 +136,11 @@ def test_what_cannot_be_written_is_said_before_the_work(run, tmp_path):
 
 
 @pytest.mark.parametrize("device", ["warp", "cuda:99", "meta"])
-def test_a_device_that_is_not_there_is_named(run, device):
-    for words in (("evaluate", run.folder), ("bench", run.folder, "--image-size", 32)):
+def test_a_device_that_is_not_there_is_named(run, tmp_path, device):
+    image = tmp_path / "a.png"
+    Image.new("L", (32, 32)).save(image)
+    explain = ("explain", image, "--model", run.folder, "--out", tmp_path / "maps.png")
+    bench = ("bench", run.folder, "--image-size", 32)
+    for words in (("evaluate", run.folder), ("fuse", run.folder, "--out", tmp_path / "a.safetensors"), bench, explain):
         message = "a network on the meta device" if device == "meta" else f"device='{device}' is not on this machine"
         assert said(plainvision(*words, "--device", device), message)

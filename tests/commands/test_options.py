@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 import plainvision as pv
 from plainvision.commands.options.data import changed_data
+from plainvision.commands.options.network import network_first
 from plainvision.training.network_words import network_words
 from plainvision.training.recipe import Data, Recipe
 from plainvision.training.weights_file import Origin, build_network, save_network
@@ -116,10 +117,40 @@ def test_the_deployed_form_of_a_run_is_meant_by_a_word(place):
     assert not [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
 
 
+def test_published_weights_are_asked_for_by_one_word_everywhere(place, tmp_path):
+    image = place / "images" / "train" / "hat" / "0.png"
+    end = ("--pretrained", "--data.root", place / "images", "--out", tmp_path / "a")
+    for words in (
+        ("evaluate", "resnet20_cifar", *end[:3]),
+        ("fuse", "resnet20_cifar", end[0], *end[3:]),
+        ("bench", "resnet20_cifar", end[0]),
+        ("explain", image, "--model", "resnet20_cifar", end[0], "--out", tmp_path / "a.png"),
+        ("dynamic", "evaluate", "resnet20_cifar", *end),
+        ("dynamic", "finetune", "resnet20_cifar", *end),
+    ):
+        assert said(plainvision(*words), "cannot load published weights of resnet20_cifar", "with --checkpoint")
+
+
+def test_weights_are_given_to_names_alone(place):
+    words = ("bench", place / "run", "resnet20_cifar:num_classes=2,width=0.25", "--image-size", 16, "--runs", 1)
+    weights = ("--checkpoint", place / "w.safetensors")
+    assert plainvision(*words, *weights).status == 0
+    assert said(plainvision(*words, *weights, place / "w.safetensors"), "--checkpoint gives 2 files for 1 networks")
+    assert said(plainvision("bench", place / "run", "--pretrained"), "--pretrained for 0 networks by name")
+
+
+def test_older_words_are_understood(place, tmp_path):
+    assert network_first(["--stride", "A=1", "--model", "x", "--fuse"]) == ["x", "--stride", "A=1", "--fuse"]
+    assert network_first(["x", "--fuse"]) == ["x", "--fuse"]
+    words = ("bench", "resnet20_cifar:width=0.25", "--runs", 1, "--sizes", 16, 32)
+    assert plainvision(*words, "--plot", tmp_path / "a.png").status == 0
+    assert (tmp_path / "a.png").stat().st_size > 0
+
+
 # What is written
 
 
-@pytest.mark.parametrize(("option", "name"), [("--csv", "a.csv"), ("--json", "a.json"), ("--plot", "a.png")])
+@pytest.mark.parametrize(("option", "name"), [("--csv", "a.csv"), ("--json", "a.json"), ("--figure", "a.png")])
 def test_what_a_link_leads_to_is_written_and_the_link_stays(place, tmp_path, option, name):
     (tmp_path / "kept").mkdir()
     (tmp_path / name).symlink_to(tmp_path / "kept" / name)
