@@ -226,7 +226,9 @@ def test_timms_scripts_find_our_networks(words, pairs, slopes, tmp_path):
     """VanillaNet's slope is then 0 for the whole training, unless there are no pairs."""
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, *words, "--model", "vanillanet_5", "--model-kwargs", "width=0.02"]
-    ended = subprocess.run([*command, f"linear_pairs={pairs}"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    ended = subprocess.run(
+        [*command, f"linear_pairs={pairs}"], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
     assert ended.stdout.strip() == slopes
 
 
