@@ -1,0 +1,28 @@
+"""From a trained network to a folder that a runtime loads, with proof that its answers are the network's.
+
+Names load when first used: a runtime takes a second to import.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plainvision.deploy.exporting import ExportReport, export
+    from plainvision.deploy.folder import Deployed, load
+    from plainvision.deploy.preprocessing import Preprocessing
+
+__all__ = ["Deployed", "ExportReport", "Preprocessing", "export", "load"]
+
+_WHERE = {
+    "Deployed": "folder",
+    "ExportReport": "exporting",
+    "Preprocessing": "preprocessing",
+    "export": "exporting",
+    "load": "folder",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -1,0 +1,128 @@
+"""A deployed folder, loaded and run: by its runtime, without torch where the format is not torch's own."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from plainvision.data.decoding import decode
+from plainvision.deploy.exporting import DESCRIPTION, file_hashes
+from plainvision.deploy.formats import FORMATS, Run, format_called
+from plainvision.deploy.preprocessing import Preprocessing
+from plainvision.fields import from_plain
+from plainvision.files import read_object
+
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `deploy.json` says of a folder."""
+
+    format: str
+    input: Literal["float32", "uint8"]
+    any_size: bool
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    network: str
+    files: dict[str, str]
+    proof: dict[str, int | float | str]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The classes of one image, the likeliest first."""
+
+    classes: tuple[str, ...]
+    """Names, or numbers where none were given."""
+    confidences: tuple[float, ...]
+    """Their softmax probabilities."""
+
+
+class Deployed:
+    """A network in a deployed folder.
+
+    Attributes:
+        description: what the folder says of itself.
+    """
+
+    def __init__(self, description: Description, run: Run) -> None:
+        self.description = description
+        self._run = run
+
+    def logits(self, pixels: np.ndarray) -> np.ndarray:
+        """Return logits (B, K) of prepared images, bytes (B, H, W, C) as `Preprocessing.pixels` makes them."""
+        given = pixels if self.description.input == "uint8" else self.description.preprocessing.normalised(pixels)
+        return self._run(given)[0]
+
+    def predict(self, images: Iterable[str | Path | Image.Image], *, top: int = 5) -> Iterator[Answer]:
+        """Yield the ``top`` classes of each image.
+
+        Raises:
+            ValueError: an image cannot be read, or is too large.
+        """
+        batch: list[np.ndarray] = []
+        for image in images:
+            batch.append(self.description.preprocessing.pixels(self._read(image)))
+            if len(batch) == _BATCH:
+                yield from self._answers(batch, top)
+                batch = []
+        if batch:
+            yield from self._answers(batch, top)
+
+    def _read(self, image: str | Path | Image.Image) -> Image.Image:
+        if isinstance(image, Image.Image):
+            return image
+        try:
+            return decode(Path(image).open("rb"), "L" if self.description.preprocessing.channels == 1 else "RGB")
+        except Exception as error:  # a damaged file makes decoders raise nearly anything
+            raise ValueError(f"cannot read the image {image}: {error}. Repair it, or leave it out.") from error
+
+    def _answers(self, batch: Sequence[np.ndarray], top: int) -> Iterator[Answer]:
+        logits = self.logits(np.stack(batch)).astype(np.float64)
+        shares = np.exp(logits - logits.max(1, keepdims=True))
+        shares /= shares.sum(1, keepdims=True)
+        for row in shares:
+            best = np.argsort(-row, kind="stable")[:top]
+            names = self.description.classes or tuple(map(str, range(len(row))))
+            yield Answer(tuple(names[i] for i in best), tuple(float(row[i]) for i in best))
+
+
+def load(folder: str | Path, *, threads: int | None = None) -> Deployed:
+    """Return the network in a folder that `export` wrote.
+
+    Args:
+        folder: the folder.
+        threads: for its runtime; None leaves the number to that.
+
+    Raises:
+        FileNotFoundError: there is no deployed network.
+        ValueError: its description is damaged, or belongs to other files.
+        ImportError: its runtime is not installed.
+    """
+    folder = Path(folder)
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no deployed network in {folder}: it holds no {DESCRIPTION}. `plainvision deploy` writes one."
+        )
+    description = from_plain(Description, read_object(path), str(path))
+    if description.format not in FORMATS:
+        raise ValueError(f"{path}.format is {description.format!r}; this version knows {', '.join(FORMATS)}.")
+    kind = format_called(description.format)
+    if description.files != file_hashes(folder) or kind.file not in description.files:
+        raise ValueError(
+            f"{path} belongs to other files than those in {folder}: one was changed, is missing, or was added. Export "
+            "the network again, or copy the whole folder again."
+        )
+    try:
+        run = kind.open(folder / kind.file, threads)
+    except Exception as error:
+        raise ValueError(
+            f"{folder / kind.file} cannot be loaded: {str(error).splitlines()[0]}. Copy it again."
+        ) from error
+    return Deployed(description, run)
