@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from plainvision import bench, dynamic, explain, layers, models, recipes, search, study, surgery, training
+    from plainvision import bench, deploy, dynamic, explain, layers, models, recipes, search, study, surgery, training
     from plainvision.cards import Card, card
     from plainvision.explain.attention import attention_maps
     from plainvision.layers.linear_pair import set_slope
@@ -24,6 +24,7 @@ __all__ = [
     "bench",
     "card",
     "create_model",
+    "deploy",
     "dynamic",
     "explain",
     "fuse",
@@ -49,7 +50,19 @@ _WHERE = {
     "load_checkpoint": "plainvision.models.loading",
     "set_slope": "plainvision.layers.linear_pair",
 }
-_ROOMS = ("bench", "dynamic", "explain", "layers", "models", "recipes", "search", "study", "surgery", "training")
+_ROOMS = (
+    "bench",
+    "deploy",
+    "dynamic",
+    "explain",
+    "layers",
+    "models",
+    "recipes",
+    "search",
+    "study",
+    "surgery",
+    "training",
+)
 
 
 def __getattr__(name: str) -> Any:
