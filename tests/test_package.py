@@ -38,7 +38,7 @@ def test_every_name_resolves_in_any_order(order):
         "print(set(pv.__all__) == set(dir(pv)))",
     )
     assert found.splitlines() == [
-        "bench dynamic explain layers models recipes search study surgery training",
+        "bench deploy dynamic explain layers models recipes search study surgery training",
         "True True True True",
         "True",
     ]
@@ -53,6 +53,7 @@ def test_every_name_resolves_in_any_order(order):
         "bench.measure",
         *("dynamic.DynamicNetwork", "dynamic.Space", "dynamic.evaluate", "dynamic.Outcomes", "dynamic.Site"),
         "explain.gradcam",
+        *("deploy.export", "deploy.load", "deploy.Preprocessing"),
         *("search.search_cells", "search.compare_with_random", "search.draw_cells", "search.load_genotype"),
         *("study.LayerStudy", "study.run_study", "study.draw_study"),
         *("search.LayerStudy", "search.run_study", "search.draw_study", "search.Space"),  # older names
@@ -68,7 +69,7 @@ def test_the_names_that_the_documentation_uses_can_be_called(name):
 def test_an_unknown_name_is_told_what_there_is():
     with pytest.raises(
         AttributeError,
-        match=r"'plainvision' has no attribute 'fusee'; it offers .*create_model, dynamic, explain, fuse,",
+        match=r"'plainvision' has no attribute 'fusee'; it offers .*create_model, deploy, dynamic, explain, fuse,",
     ):
         pv.fusee  # noqa: B018
     with pytest.raises(AttributeError, match=r"'plainvision\.training' has no attribute 'fit'"):

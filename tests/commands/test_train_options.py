@@ -50,7 +50,7 @@ def test_overrides_reach_the_recipe(asked):
         data=replace(base.data, root="shoes.zip", mean=(0.25,)),
         techniques=(replace(base.techniques[0], epochs=4, anneal="cosine"),),
         machine=replace(base.machine, threads=None),
-        model_options={"width": 0.5, "in_chans": 1},
+        model_options={"width": 0.5},
         augment=replace(base.augment, scale=(0.5, 1.0)),
         clip_grad=2.0,
     )
