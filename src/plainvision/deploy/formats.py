@@ -70,7 +70,8 @@ def _write_program(network: nn.Module, images: Tensor, path: Path, any_size: boo
 
 
 def _open_program(path: Path, threads: int | None) -> Run:
-    network = torch.export.load(path).module()
+    with _quiet():  # torch 2.11 warns of its own read-only buffers
+        network = torch.export.load(path).module()
 
     def run(images: np.ndarray) -> list[np.ndarray]:
         before = torch.get_num_threads()
