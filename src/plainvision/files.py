@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import difflib
 import io
 import json
 import os
@@ -115,6 +116,13 @@ def write_text(path: str | Path, text: str) -> None:
         OSError: the place cannot be written; an old file is still there.
     """
     write_whole(path, lambda file: file.write_bytes(text.encode("utf-8", "backslashreplace")))
+
+
+def nearby(path: Path) -> str:
+    """Return the names beside ``path`` that are like its own, as words behind the message that it is not there."""
+    folder = path.parent if path.parent.is_dir() else Path()
+    near = difflib.get_close_matches(path.name, [item.name for item in folder.iterdir()], n=3)
+    return f" Nearby: {', '.join(near)}." if near else ""
 
 
 def remove_unfinished(folder: Path) -> None:

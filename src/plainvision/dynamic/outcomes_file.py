@@ -1,7 +1,6 @@
 """The file of outcomes: their arrays as safetensors with a checksum, and all else in its header."""
 
 import dataclasses
-import difflib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from plainvision.dynamic.outcomes import Outcomes
 from plainvision.dynamic.space import to_plain
 from plainvision.fields import from_plain
+from plainvision.files import nearby
 from plainvision.layers.dynamic_conv import Option
 from plainvision.models.reading import read_safetensors, save_tensors
 
@@ -63,12 +63,8 @@ def save(outcomes: Outcomes, path: Path) -> None:
 def load(path: Path, fingerprint: str | None) -> Outcomes:
     """Return outcomes as `Outcomes.load` says."""
     if not path.is_file():
-        folder = path.parent if path.parent.is_dir() else Path()
-        near = difflib.get_close_matches(path.name, [item.name for item in folder.iterdir()], n=3)
         raise FileNotFoundError(
-            f"no outcomes at {path}."
-            + (f" Nearby: {', '.join(near)}." if near else "")
-            + " Give a file that an evaluation, or `Outcomes.save`, wrote."
+            f"no outcomes at {path}.{nearby(path)} Give a file that an evaluation, or `Outcomes.save`, wrote."
         )
     tensors, words = read_safetensors(path)
     if _HEADER not in words:

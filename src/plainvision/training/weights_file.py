@@ -1,7 +1,6 @@
 """Files of weights, whose header describes the network. A header is data: it opens no file and no address."""
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from plainvision.fields import from_plain
+from plainvision.files import nearby
 from plainvision.layers.linear_pair import set_slope
 from plainvision.models.described import bounded, build_outline, check_description
 from plainvision.models.loading import load_checkpoint
@@ -105,13 +105,9 @@ def load_network(source: str | Path, weights: str = "best") -> tuple[nn.Module, 
     if path.is_dir():
         path = path / f"{weights}.safetensors"
     if not path.is_file():
-        folder = path.parent if path.parent.is_dir() else Path()
-        near = difflib.get_close_matches(path.name, [item.name for item in folder.iterdir()], n=3)
         raise FileNotFoundError(
-            f"no weights at {path}."
-            + (f" Nearby: {', '.join(near)}." if near else "")
-            + " Give the folder of a run, or a "
-            ".safetensors file that plainvision wrote."
+            f"no weights at {path}.{nearby(path)} Give the folder of a run, or a .safetensors file that plainvision "
+            "wrote."
         )
     tensors, words = read_safetensors(path)
     if _KEY not in words:
