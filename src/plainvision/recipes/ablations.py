@@ -33,13 +33,8 @@ class Case(NamedTuple):
     @property
     def name(self) -> str:
         """The recipe's name."""
-        which = {
-            (False, False): "neither",
-            (True, False): "deep_training",
-            (False, True): "series_activation",
-            (True, True): "both",
-        }
-        return f"{self.network}_{which[self.deep_training, self.series_activation]}"
+        names = (("neither", "series_activation"), ("deep_training", "both"))
+        return f"{self.network}_{names[self.deep_training][self.series_activation]}"
 
 
 # Top-1, per cent. n of the series activation; 0 is a plain ReLU.
@@ -96,39 +91,21 @@ def shortcut(where: Literal["before", "after"] | None) -> Recipe:
     return replace(base, name=name, model_options={**base.model_options, "shortcut": where})
 
 
-def _title(case: Case) -> str:
-    deep = "with" if case.deep_training else "without"
-    act = "with" if case.series_activation else "without"
-    return f"{_TITLES[case.network]} {deep} deep training, {act} series activation, on ImageNet-1k"
-
-
 _TITLES: dict[Network, str] = {"vanillanet_6": "VanillaNet-6", "alexnet": "AlexNet", "resnet50": "ResNet-50"}
 _OURS = (
     "\n\nThe paper gives no settings for this network. They are Table 7's for VanillaNet-6, without "
     "layer-wise decay and with the network's own dropout."
 )
+_ON = "on ImageNet-1k. Expect {:.2f} % top-1 (arXiv:2305.12972, Table {})."
 
 for _n, _top1 in TABLE_1.items():
-    add_recipe(
-        f"vanillanet_6_series_{_n}",
-        f"VanillaNet-6 with series activation of n={_n}{'' if _n else ', a plain ReLU'}, on ImageNet-1k. "
-        f"Expect {_top1:.2f} % top-1 (arXiv:2305.12972, Table 1).",
-        series,
-        _n,
-    )
+    _what = f"series activation of n={_n}{'' if _n else ', a plain ReLU'}"
+    add_recipe(f"VanillaNet-6 with {_what}, {_ON.format(_top1, 1)}", series, _n)
 for _case, _top1 in TABLE_2.items():
-    add_recipe(
-        _case.name,
-        f"{_title(_case)}. Expect {_top1:.2f} % top-1 (arXiv:2305.12972, Table 2)."
-        f"{'' if _case.network == 'vanillanet_6' else _OURS}",
-        techniques,
-        _case,
-    )
+    _deep, _act = ("with" if given else "without" for given in _case[1:])
+    _what = f"{_TITLES[_case.network]} {_deep} deep training, {_act} series activation"
+    _ours = "" if _case.network == "vanillanet_6" else _OURS
+    add_recipe(f"{_what}, {_ON.format(_top1, 2)}{_ours}", techniques, _case)
 for _where, _top1 in TABLE_3.items():
     _what = f"a shortcut {_where} the activation" if _where else "no shortcut"
-    add_recipe(
-        f"vanillanet_6_shortcut_{_where or 'none'}",
-        f"VanillaNet-6 with {_what}, on ImageNet-1k. Expect {_top1:.2f} % top-1 (arXiv:2305.12972, Table 3).",
-        shortcut,
-        _where,
-    )
+    add_recipe(f"VanillaNet-6 with {_what}, {_ON.format(_top1, 3)}", shortcut, _where)

@@ -45,4 +45,4 @@ def resnet50_average_pooling() -> Recipe:
 @recipe
 def resnet50_attention_pooling() -> Recipe:
     """ResNet-50 with attention pooling on ImageNet-1k. Expect 80.1 % top-1 (arXiv:2112.13692, section 4.3)."""
-    return replace(resnet50_average_pooling(), name="resnet50_attention_pooling", techniques=(AttentionPooling(),))
+    return replace(resnet50_average_pooling(), techniques=(AttentionPooling(),))

@@ -79,15 +79,8 @@ def cifar10(attribute: Attribute) -> Recipe:
 
 
 for _attribute in ATTRIBUTES:
-    add_recipe(
-        f"resnet50_rof_{_attribute}",
-        f"ResNet-50, given by --start-from, on ImageNet-1k with random {_attribute}s. No recorded result yet.",
-        imagenet,
-        _attribute,
-    )
-    add_recipe(
-        f"resnet20_cifar_rof_{_attribute}",
-        f"ResNet-20, given by --start-from, on CIFAR-10 with random {_attribute}s. No recorded result yet.",
-        cifar10,
-        _attribute,
-    )
+    for _words, _build in (
+        ("ResNet-50, given by --start-from, on ImageNet-1k", imagenet),
+        ("ResNet-20, given by --start-from, on CIFAR-10", cifar10),
+    ):
+        add_recipe(f"{_words} with random {_attribute}s. No recorded result yet.", _build, _attribute)

@@ -28,7 +28,6 @@ What is left open, and how it is decided here:
 """
 
 from dataclasses import replace
-from typing import NamedTuple
 
 from plainvision.recipes.registry import add_recipe
 from plainvision.training.recipe import Augment, Data, Machine, Recipe
@@ -37,30 +36,14 @@ REPEATS = 3
 LONG = 300
 
 
-class Convolutional(NamedTuple):
-    """A ResNet's top-1 accuracies, per cent."""
-
-    words: str
-    top1: float
-    top1_long: float
-
-
-class Transformer(NamedTuple):
-    """A transformer's top-1 accuracies, per cent."""
-
-    words: str
-    vanilla: float
-    cutmix: float
-    deit: float
-
-
+# Top-1, per cent: of 90 epochs and of longer training; by the vanilla settings, with CutMix and with DeiT's.
 RESNETS = {
-    "resnet50_max": Convolutional("ResNet-50-max", 74.3, 75.5),
-    "resnet50_hybrid": Convolutional("ResNet-50-hybrid", 77.1, 78.0),
+    "resnet50_max": ("ResNet-50-max", 74.3, 75.5),
+    "resnet50_hybrid": ("ResNet-50-hybrid", 77.1, 78.0),
 }
 TRANSFORMERS = {
-    "vit_s_max": Transformer("ViT-S-max", 74.2, 77.3, 80.0),
-    "pit_s_max": Transformer("PiT-S-max", 75.7, 78.1, 80.8),
+    "vit_s_max": ("ViT-S-max", 74.2, 77.3, 80.0),
+    "pit_s_max": ("PiT-S-max", 75.7, 78.1, 80.8),
 }
 
 
@@ -134,37 +117,12 @@ def cutmix(network: str) -> Recipe:
 
 _SOURCE = "the official model page of arXiv:2202.02777"
 
-for _network, _resnet in RESNETS.items():
-    add_recipe(
-        f"{_network}_imagenet",
-        f"{_resnet.words} on ImageNet-1k, 90 epochs. Expect {_resnet.top1:.1f} % top-1 ({_SOURCE}).",
-        resnet,
-        _network,
-    )
-    add_recipe(
-        f"{_network}_imagenet_long",
-        f"{_resnet.words} on ImageNet-1k, {LONG} epochs. Expect {_resnet.top1_long:.1f} % top-1 ({_SOURCE}, where it "
-        "does not say how long).",
-        resnet_long,
-        _network,
-    )
-for _network, _transformer in TRANSFORMERS.items():
-    add_recipe(
-        f"{_network}_vanilla",
-        f"{_transformer.words} on ImageNet-1k, by the vanilla settings. Expect {_transformer.vanilla:.1f} % top-1 "
-        f"({_SOURCE}).",
-        vanilla,
-        _network,
-    )
-    add_recipe(
-        f"{_network}_cutmix",
-        f"{_transformer.words} on ImageNet-1k, with CutMix. Expect {_transformer.cutmix:.1f} % top-1 ({_SOURCE}).",
-        cutmix,
-        _network,
-    )
-    add_recipe(
-        f"{_network}_deit",
-        f"{_transformer.words} on ImageNet-1k, by DeiT's settings. Expect {_transformer.deit:.1f} % top-1 ({_SOURCE}).",
-        deit,
-        _network,
-    )
+for _network, (_words, _top1, _longer) in RESNETS.items():
+    _it = f"{_words} on ImageNet-1k"
+    add_recipe(f"{_it}, 90 epochs. Expect {_top1:.1f} % top-1 ({_SOURCE}).", resnet, _network)
+    _unsaid = f"{_SOURCE}, where it does not say how long"
+    add_recipe(f"{_it}, {LONG} epochs. Expect {_longer:.1f} % top-1 ({_unsaid}).", resnet_long, _network)
+_HOW = {vanilla: "by the vanilla settings", cutmix: "with CutMix", deit: "by DeiT's settings"}
+for _network, (_words, *_figures) in TRANSFORMERS.items():
+    for (_build, _how), _top1 in zip(_HOW.items(), _figures, strict=True):
+        add_recipe(f"{_words} on ImageNet-1k, {_how}. Expect {_top1:.1f} % top-1 ({_SOURCE}).", _build, _network)

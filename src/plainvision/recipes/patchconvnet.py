@@ -134,44 +134,20 @@ def imagenet21k_large_batch(network: str) -> Recipe:
     )
 
 
+_IT = "PatchConvNet-{} on ImageNet-1k. Expect {:.1f} % top-1 (arXiv:2112.13692, {})."
+
 for _network, _row in TABLE_B3.items():
-    add_recipe(
-        f"patchconvnet_{_network}_imagenet",
-        f"PatchConvNet-{_network.upper()} on ImageNet-1k. Expect {_row.top1:.1f} % top-1 "
-        "(arXiv:2112.13692, Table B.3, layer norm).",
-        imagenet,
-        _network,
-    )
+    add_recipe(_IT.format(_network.upper(), _row.top1, "Table B.3, layer norm"), imagenet, _network)
 for _name, _change in TABLE_5.items():
-    add_recipe(
-        f"patchconvnet_s60_{_name}",
-        f"PatchConvNet-S60 with {_change.words}, on ImageNet-1k. Expect {_change.top1:.1f} % top-1 "
-        "(arXiv:2112.13692, Table 5).",
-        ablation,
-        _name,
-    )
+    add_recipe(_IT.format(f"S60 with {_change.words},", _change.top1, "Table 5"), ablation, _name)
 for _network, _row in TABLE_B3.items():
-    add_recipe(
-        f"patchconvnet_{_network}_batch_norm",
-        f"PatchConvNet-{_network.upper()} with batch norm, on ImageNet-1k. Expect {_row.top1_batch_norm:.1f} % top-1 "
-        "(arXiv:2112.13692, Table B.3, batch norm).",
-        imagenet_batch_norm,
-        _network,
-    )
+    _words = _IT.format(f"{_network.upper()} with batch norm,", _row.top1_batch_norm, "Table B.3, batch norm")
+    add_recipe(_words, imagenet_batch_norm, _network)
 for _network in IMAGENET21K_DROP_PATH:
-    _published = (
-        "No recorded result yet. The paper's accuracies are those after fine-tuning, of "
-        f"`patchconvnet_{_network}_21k_to_1k`."
-    )
-    add_recipe(
-        f"patchconvnet_{_network}_imagenet21k",
-        f"PatchConvNet-{_network.upper()} on ImageNet-21k, 2048 images a step. {_published}",
-        imagenet21k,
-        _network,
-    )
-    add_recipe(
-        f"patchconvnet_{_network}_imagenet21k_large_batch",
-        f"PatchConvNet-{_network.upper()} on ImageNet-21k, 4096 images a step. {_published}",
-        imagenet21k_large_batch,
-        _network,
-    )
+    for _build, _images in ((imagenet21k, 2048), (imagenet21k_large_batch, 4096)):
+        add_recipe(
+            f"PatchConvNet-{_network.upper()} on ImageNet-21k, {_images} images a step. No recorded result yet. The "
+            f"paper's accuracies are those after fine-tuning, of `patchconvnet_{_network}_21k_to_1k`.",
+            _build,
+            _network,
+        )

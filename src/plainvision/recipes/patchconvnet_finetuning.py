@@ -156,7 +156,6 @@ def _weights_of(base: Recipe) -> str:
 for _network, _by_size in TABLE_2.items():
     _sizes = " and ".join(f"{_by_size[size]:.1f} % at {size} pixels" for size in (224, 288))
     add_recipe(
-        f"patchconvnet_{_network}_21k_to_1k",
         f"PatchConvNet-{_network.upper()} from ImageNet-21k to ImageNet-1k, at 384 pixels. "
         f"Expect {_by_size[384]:.1f} % top-1 (arXiv:2112.13692, Table 2).\n\nAt other sizes, set with "
         f"--data.image-size, the table has {_sizes}.",
@@ -164,27 +163,15 @@ for _network, _by_size in TABLE_2.items():
         _network,
     )
 for _network in TABLE_B3:
-    _result = (
-        f"Expect {TABLE_C1_384[_network]:.1f} % top-1 (arXiv:2112.13692, Table C.1)."
-        if _network in TABLE_C1_384
-        else "No recorded result yet."
-    )
-    add_recipe(
-        f"patchconvnet_{_network}_higher_resolution",
-        f"PatchConvNet-{_network.upper()} on ImageNet-1k, from 224 to 384 pixels. {_result}",
-        higher_resolution,
-        _network,
-    )
+    _result = "No recorded result yet."
+    if _network in TABLE_C1_384:
+        _result = f"Expect {TABLE_C1_384[_network]:.1f} % top-1 (arXiv:2112.13692, Table C.1)."
+    _what = f"PatchConvNet-{_network.upper()} on ImageNet-1k, from 224 to 384 pixels."
+    add_recipe(f"{_what} {_result}", higher_resolution, _network)
 for _name, _task in TRANSFER.items():
     for _network, _top1 in _task.top1.items():
-        add_recipe(
-            f"patchconvnet_{_network}_to_{_name}",
-            f"PatchConvNet-{_network.upper()} from ImageNet-1k to {_task.words}. Expect {_top1:.1f} % top-1 "
-            "(arXiv:2112.13692, Table D.2).",
-            transfer,
-            _network,
-            _name,
-        )
+        _what = f"PatchConvNet-{_network.upper()} from ImageNet-1k to {_task.words}."
+        add_recipe(f"{_what} Expect {_top1:.1f} % top-1 (arXiv:2112.13692, Table D.2).", transfer, _network, _name)
 
 
 @recipe
@@ -193,7 +180,6 @@ def patchconvnet_s60_21k_512() -> Recipe:
     base = imagenet21k_to_1k("s60")
     return replace(
         _slowly(base),
-        name="patchconvnet_s60_21k_512",
         start_from=_weights_of(base),
         new_classifier=False,
         data=replace(base.data, image_size=512),
@@ -209,7 +195,6 @@ def patchconvnet_s60_multi_finetune() -> Recipe:
     base = imagenet("s60")
     return replace(
         _slowly(base),
-        name="patchconvnet_s60_multi_finetune",
         start_from=_weights_of(base),
         model="patchconvnet_s60_multi",
         model_options=_less_drop_path(base),

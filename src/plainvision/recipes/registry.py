@@ -1,8 +1,10 @@
 """Recipes by name. No torch here, so that the command line lists them at once."""
 
 import difflib
+import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ParamSpec
 
 from plainvision.training.recipe import Recipe
@@ -13,7 +15,7 @@ _RECIPES: dict[str, Callable[[], Recipe]] = {}
 
 
 def recipe(build: Callable[[], Recipe]) -> Callable[[], Recipe]:
-    """Register a function under its own name, which is also the name of the recipe that it returns.
+    """Register a function under its own name, which the recipe that it returns gets too.
 
     Raises:
         ValueError: the name is taken.
@@ -24,19 +26,22 @@ def recipe(build: Callable[[], Recipe]) -> Callable[[], Recipe]:
             f"cannot register the recipe {name!r} of {build.__module__}: {_RECIPES[name].__module__} has it "
             "already, and a name must lead to one run. Rename the function."
         )
-    _RECIPES[name] = build
-    return build
+
+    @functools.wraps(build)
+    def named() -> Recipe:
+        return replace(build(), name=name)
+
+    _RECIPES[name] = named
+    return named
 
 
-def add_recipe(
-    name: str, words: str, build: Callable[Values, Recipe], *row: Values.args, **options: Values.kwargs
-) -> None:
-    """Register a function ``name`` with the docstring ``words`` that returns ``build(*row)``."""
+def add_recipe(words: str, build: Callable[Values, Recipe], *row: Values.args, **options: Values.kwargs) -> None:
+    """Register ``build(*row)`` under the name that it has, with the docstring ``words``."""
 
     def run() -> Recipe:
         return build(*row, **options)
 
-    run.__name__ = run.__qualname__ = name
+    run.__name__ = run().name
     run.__doc__ = words
     run.__module__ = build.__module__
     recipe(run)
@@ -53,9 +58,7 @@ def get_recipe(name: str) -> Recipe:
     Raises:
         ValueError: there is no such recipe.
     """
-    built = _find(name)()
-    assert built.name == name, f"the recipe {name!r} calls itself {built.name!r}"
-    return built
+    return _find(name)()
 
 
 def describe(name: str) -> str:

@@ -65,7 +65,6 @@ def patchconvnet_digits() -> Recipe:
     """PatchConvNet of 4 blocks, 64 channels wide, on the embedded digits. Expect 97 % top-1 or more, in a minute."""
     return replace(
         vanillanet_digits(),
-        name="patchconvnet_digits",
         model="patchconvnet_s20",
         model_options={"embed_dim": 64, "depth": 4, "layer_scale": 0.1},
         data=replace(DIGITS, image_size=64),  # 4x4 patches, of 2x2 pixels of the digits as they are stored
@@ -96,7 +95,6 @@ def patchconvnet_cifar10() -> Recipe:
     """PatchConvNet of 12 blocks, 192 channels wide, on CIFAR-10 at 96 pixels. No recorded result yet."""
     return replace(
         vanillanet_cifar10(),
-        name="patchconvnet_cifar10",
         model="patchconvnet_s20",
         model_options={"embed_dim": 192, "depth": 12, "layer_scale": 0.1},
         data=replace(CIFAR10, image_size=96),  # 6x6 patches; at its own 32 pixels an image has 2x2
@@ -110,7 +108,6 @@ def resnet50_hybrid_cifar10() -> Recipe:
     """ResNet-50-hybrid, half as wide, on CIFAR-10 at 64 pixels. No recorded result yet."""
     return replace(
         vanillanet_cifar10(),
-        name="resnet50_hybrid_cifar10",
         model="resnet50_hybrid",
         model_options={"width": 1 / 2},
         data=replace(CIFAR10, image_size=64),
@@ -123,7 +120,6 @@ def vit_ti_max_cifar10() -> Recipe:
     """ViT-Ti-max of 6 blocks, with patches of 8x8 pixels, on CIFAR-10 at 64 pixels. No recorded result yet."""
     return replace(
         resnet50_hybrid_cifar10(),
-        name="vit_ti_max_cifar10",
         model="vit_ti_max",
         model_options={"depth": 6, "patch_size": 8, "img_size": 64},
         optimizer="adamw",
@@ -136,7 +132,6 @@ def pit_ti_max_cifar10() -> Recipe:
     """PiT-Ti-max on CIFAR-10 at 96 pixels. No recorded result yet."""
     return replace(
         vit_ti_max_cifar10(),
-        name="pit_ti_max_cifar10",
         model="pit_ti_max",
         model_options={"img_size": 96},
         data=replace(CIFAR10, image_size=96),  # 11x11 overlapping patches, 3x3 in the last stage
@@ -170,7 +165,6 @@ def resnet18_clothing() -> Recipe:
     base = vanillanet_clothing()
     return replace(
         base,
-        name="resnet18_clothing",
         model="resnet18",
         model_options={"drop_rate": 0.05},
         techniques=base.techniques[1:],
@@ -182,7 +176,6 @@ def resnet50_max_clothing() -> Recipe:
     """ResNet-50-max, half as wide, on 3,068 photographs of clothing. No recorded result yet."""
     return replace(
         vanillanet_clothing(),
-        name="resnet50_max_clothing",
         model="resnet50_max",
         model_options={"width": 1 / 2},
         techniques=(),
@@ -192,14 +185,14 @@ def resnet50_max_clothing() -> Recipe:
 @recipe
 def resnet50_hybrid_clothing() -> Recipe:
     """ResNet-50-hybrid by the recipe of `resnet50_max_clothing`. No recorded result yet."""
-    return replace(resnet50_max_clothing(), name="resnet50_hybrid_clothing", model="resnet50_hybrid")
+    return replace(resnet50_max_clothing(), model="resnet50_hybrid")
 
 
 @recipe
 def resnet50_conv_clothing() -> Recipe:
     """ResNet-50 as it was, with a convolution in every block, by the same recipe. No recorded result yet."""
     base = resnet50_max_clothing()
-    return replace(base, name="resnet50_conv_clothing", model_options={**base.model_options, "pooled": "none"})
+    return replace(base, model_options={**base.model_options, "pooled": "none"})
 
 
 @recipe
@@ -207,7 +200,6 @@ def pit_ti_max_clothing() -> Recipe:
     """PiT-Ti-max on 3,068 photographs of clothing, at 160 pixels. No recorded result yet."""
     return replace(
         resnet50_max_clothing(),
-        name="pit_ti_max_clothing",
         model="pit_ti_max",
         model_options={"img_size": 160, "drop_path_rate": 0.1},
         data=replace(CLOTHING, image_size=160),
@@ -221,7 +213,7 @@ def vit_ti_max_clothing() -> Recipe:
     """ViT-Ti-max of 6 blocks by the recipe of `pit_ti_max_clothing`. No recorded result yet."""
     base = pit_ti_max_clothing()
     options = {**base.model_options, "depth": 6}
-    return replace(base, name="vit_ti_max_clothing", model="vit_ti_max", model_options=options)
+    return replace(base, model="vit_ti_max", model_options=options)
 
 
 @recipe
@@ -229,7 +221,6 @@ def patchconvnet_clothing() -> Recipe:
     """PatchConvNet of 12 blocks, 128 channels wide, on 3,068 photographs of clothing. No recorded result yet."""
     return replace(
         vanillanet_clothing(),
-        name="patchconvnet_clothing",
         model="patchconvnet_s20",
         model_options={"embed_dim": 128, "depth": 12, "layer_scale": 0.1},
         data=replace(CLOTHING, image_size=160),
@@ -246,7 +237,7 @@ def patchconvnet_clothing_average() -> Recipe:
     """PatchConvNet by the recipe of `patchconvnet_clothing`, with average pooling. No recorded result yet."""
     base = patchconvnet_clothing()
     options = {**base.model_options, "pooling": "average"}
-    return replace(base, name="patchconvnet_clothing_average", model_options=options)
+    return replace(base, model_options=options)
 
 
 @recipe
@@ -255,7 +246,6 @@ def patchconvnet_clothing_per_class() -> Recipe:
     base = patchconvnet_clothing()
     return replace(
         base,
-        name="patchconvnet_clothing_per_class",
         model_options={**base.model_options, "per_class": True},
         start_from=f"runs/{base.name}/last.safetensors",
         epochs=20,

@@ -95,22 +95,14 @@ def imagenet_official(depth: int) -> Recipe:
     )
 
 
+_IT = "VanillaNet-{} on ImageNet-1k by {}. Expect {:.2f} % top-1 ({})."
+
 for _depth, _row in TABLE_7.items():
-    add_recipe(
-        f"vanillanet_{_depth}_imagenet",
-        f"VanillaNet-{_depth} on ImageNet-1k by the paper's table. Expect {_row.top1:.2f} % top-1 "
-        "(arXiv:2305.12972, Tables 7 and 4).",
-        imagenet,
-        _depth,
-    )
+    add_recipe(_IT.format(_depth, "the paper's table", _row.top1, "arXiv:2305.12972, Tables 7 and 4"), imagenet, _depth)
 for _depth in OFFICIAL_WEIGHT_DECAY:
-    add_recipe(
-        f"vanillanet_{_depth}_imagenet_official",
-        f"VanillaNet-{_depth} on ImageNet-1k by its authors' command. Expect "
-        f"{TABLE_7[_depth].top1:.2f} % top-1 (README of https://github.com/huawei-noah/VanillaNet).",
-        imagenet_official,
-        _depth,
-    )
+    _source = "README of https://github.com/huawei-noah/VanillaNet"
+    _words = _IT.format(_depth, "its authors' command", TABLE_7[_depth].top1, _source)
+    add_recipe(_words, imagenet_official, _depth)
 
 
 @recipe
@@ -119,4 +111,4 @@ def vanillanet_13_x1_5_imagenet() -> Recipe:
 
     The authors published no command for it, and Table 7 no row: the settings are those of VanillaNet-13.
     """
-    return replace(imagenet(13), name="vanillanet_13_x1_5_imagenet", model="vanillanet_13_x1_5")
+    return replace(imagenet(13), model="vanillanet_13_x1_5")
