@@ -15,26 +15,42 @@ from plainvision.layers.fusable import Fusable
 class Pooling(nn.Module, abc.ABC):
     """Attention pooling in training or deployed form: features (B, C, H, W) -> (B, C), or (B, K, C) per class."""
 
-    @abc.abstractmethod
+    classes: int | None
+    token: nn.Parameter
+    norm1: nn.Module
+
     def attend(self, x: Tensor) -> Tensor:
         """Return each patch's share in the pooling of features (B, C, H, W): (B, T, H, W), each map of sum 1.
 
-        With several heads, their mean. A single class token also attends to itself; that share is no place in the
-        image, and the patches' shares are relative to what it leaves.
+        With several heads, their mean. A single class token also attends to itself; its own share is left out
+        and the others are divided by their sum.
         """
+        shares = self._scores(self._keys(x))[..., -x.shape[2] * x.shape[3] :].softmax(-1)
+        return shares.mean(1).unflatten(2, x.shape[2:])
+
+    def _keys(self, x: Tensor) -> Tensor:
+        """Return the normalised patches (B, N, C) of features (B, C, H, W), behind the single class token if any."""
+        patches = x.flatten(2).transpose(1, 2)  # in the channels_last layout a view, nothing is copied
+        if not self.classes:
+            patches = torch.cat([self.token.to(x.dtype).expand(x.shape[0], -1, -1), patches], dim=1)
+        return self.norm1(patches)
+
+    @abc.abstractmethod
+    def _scores(self, keys: Tensor) -> Tensor:
+        """Return the scores (B, heads, T, N) of ``keys``, before the softmax."""
 
 
 class AttentionPool(Fusable, Pooling):
     """A class token that queries the patches once, and a feed-forward network (arXiv:2112.13692, section 3.1).
 
     (B, C, H, W) -> (B, C), or (B, K, C) with one class token for each of K classes. As in the official code, a single
-    token is among the patches that it attends to, and the tokens of classes are not.
+    token also attends to itself; the tokens of classes attend to the patches alone.
 
     Args:
         channels: C.
         classes: K, for one class token per class; None is a single one.
         heads: parts of the channels that attend apart from each other; the paper uses one.
-        layer_scale: what the two residual branches are multiplied by at the start, per channel.
+        layer_scale: initial LayerScale of the two residual branches.
 
     Raises:
         ValueError: no classes, or channels that the heads do not divide.
@@ -82,9 +98,6 @@ class AttentionPool(Fusable, Pooling):
         token = token + self.scale2 * self.mlp(self.norm2(token))
         return self.norm(token) if self.classes else self.norm(token)[:, 0]
 
-    def attend(self, x: Tensor) -> Tensor:
-        return _maps(self._scores(self._keys(x)), x)
-
     def fuse(self) -> nn.Module:
         """Return the deployed form, in which keys and values need no layer of their own.
 
@@ -108,11 +121,8 @@ class AttentionPool(Fusable, Pooling):
             setattr(deployed, name, getattr(exact, name))
         return deployed.to(device=self.token.device, dtype=self.token.dtype).train(self.training)
 
-    def _keys(self, x: Tensor) -> Tensor:
-        return self.norm1(_patches(x, None if self.classes else self.token))
-
     def _query(self) -> Tensor:
-        """Return the queries (1, heads, T, C / heads), which are the same for every image."""
+        """Return the queries (1, heads, T, C / heads), the same for every image."""
         query = _split(self.q(self.norm1(self.token))[None], self.heads)
         return query * query.shape[-1] ** -0.5
 
@@ -147,12 +157,6 @@ class DeployedAttentionPool(Pooling):
         token = token + self.mlp(self.norm2(token))
         return self.norm(token) if self.classes else self.norm(token)[:, 0]
 
-    def attend(self, x: Tensor) -> Tensor:
-        return _maps(self._scores(self._keys(x)), x)
-
-    def _keys(self, x: Tensor) -> Tensor:
-        return self.norm1(_patches(x, None if self.classes else self.token))
-
     def _scores(self, keys: Tensor) -> Tensor:
         return (self.query @ keys.transpose(1, 2)).unflatten(1, (self.heads, -1))
 
@@ -173,12 +177,6 @@ class ClassTokenLogits(nn.Module):
         return (x * self.weight).sum(-1) + self.bias
 
 
-def _patches(x: Tensor, token: Tensor | None) -> Tensor:
-    """Return features (B, C, H, W) as patches (B, N, C), behind the single class token where there is one."""
-    patches = x.flatten(2).transpose(1, 2)  # in the channels_last layout a view, nothing is copied
-    return patches if token is None else torch.cat([token.to(x.dtype).expand(x.shape[0], -1, -1), patches], dim=1)
-
-
 def _split(x: Tensor, heads: int) -> Tensor:
     """Return the heads' parts of the channels: (B, N, C) -> (B, heads, N, C / heads)."""
     return x.unflatten(2, (heads, -1)).transpose(1, 2)
@@ -187,9 +185,3 @@ def _split(x: Tensor, heads: int) -> Tensor:
 def _join(x: Tensor) -> Tensor:
     """Undo `_split`."""
     return x.transpose(1, 2).flatten(2)
-
-
-def _maps(scores: Tensor, x: Tensor) -> Tensor:
-    """Return the shares (B, T, H, W) by the scores (B, heads, T, N), in front of which the class token's may be."""
-    shares = scores[..., -x.shape[2] * x.shape[3] :].softmax(-1)
-    return shares.mean(1).unflatten(2, x.shape[2:])

@@ -1,8 +1,7 @@
 """Layers that change stride, dilation or kernel size at inference time, their weights untouched (arXiv:2103.09891).
 
 Shapes   B batch, C channels, H height, W width
-Differs  a kernel that is resampled to another size is scaled itself, instead of what it puts out: a bias is no part
-         of the sum over the kernel that the scale corrects
+Differs  a resampled kernel is scaled, not its output, so that the bias is not scaled with it
 """
 
 import abc
@@ -17,7 +16,7 @@ ATTRIBUTES = ("stride", "dilation", "size")
 
 @dataclass(frozen=True)
 class Option:
-    """What one site is configured as; None is what the layer was trained with."""
+    """The configuration of one site; None keeps the trained value."""
 
     stride: float | None = None
     """Step of the kernel, 1/2 or a whole number."""
@@ -27,9 +26,8 @@ class Option:
     """Side of the kernel, in pixels."""
 
     def __str__(self) -> str:
-        """Return the values alone, such as "2" or "½", or with their names where there are several."""
-        given = {name: value for name, value in vars(self).items() if value is not None}
-        words = {name: "½" if value == 0.5 else f"{value:g}" for name, value in given.items()}
+        """Return a single value alone, such as "2" or "½", several with their names."""
+        words = {n: "½" if value == 0.5 else f"{value:g}" for n, value in vars(self).items() if value is not None}
         return next(iter(words.values())) if len(words) == 1 else " ".join(f"{name} {w}" for name, w in words.items())
 
 
@@ -43,26 +41,25 @@ def describe(permutation: Permutation, sites: Sequence[str]) -> str:
 
 
 class DynamicLayer(nn.Module, abc.ABC):
-    """A layer that may change configuration at inference time; at ``Option()`` it does what it was trained to do.
+    """A layer that may change configuration at inference time; at ``Option()`` it computes what it was trained for.
 
-    To make a layer of your own take part, extend this class, name what may change, and read ``self.option`` in
-    ``forward``.
+    A layer of your own extends this class, gives ``trained``, and reads ``self.option`` in ``forward``.
     """
 
     option: Option = Option()
-    """What the layer is configured as."""
+    """The present configuration."""
     site: str | None = None
-    """The site that it belongs to."""
+    """The site that the layer belongs to."""
     takes: tuple[str, ...] = ()
-    """The attributes that it takes from its site."""
+    """The attributes that the layer takes from its site."""
 
     @property
     @abc.abstractmethod
     def trained(self) -> Option:
-        """The values that the layer was trained with, None for each attribute that cannot change."""
+        """The trained values, None for each attribute that cannot change."""
 
     def configure(self, option: Option) -> None:
-        """Use ``option`` from now on; what equals the trained value counts as None, so that nothing is recomputed.
+        """Use ``option`` from now on; a trained value counts as None, so that nothing is recomputed.
 
         Raises:
             ValueError: an attribute that this layer cannot change, or a value that it cannot take.
@@ -87,12 +84,11 @@ class DynamicLayer(nn.Module, abc.ABC):
 class DynamicConv2d(DynamicLayer, nn.Conv2d):
     """A convolution whose stride, dilation and kernel size may change: (B, C, H, W) -> (B, C', H', W').
 
-    Stride s: the padding stays; 1/2 is the transposed convolution of stride 2, which puts out (2 H, 2 W), or one pixel
-    less with an even kernel. Dilation d: the padding is d (K // 2). Size k: the kernel is resampled bilinearly and
-    scaled by (K / k)^2, the padding is k // 2, or d (k // 2) when dilated. Source: section 3.1 and the appendix.
+    Stride s: the padding stays; 1/2 is the transposed convolution of stride 2, whose output is (2 H, 2 W), or one
+    pixel less with an even kernel. Size k and dilation d: the kernel is resampled bilinearly to k x k and scaled by
+    (K / k)^2; the padding is d (k // 2). Source: section 3.1 and the appendix.
 
-    Args:
-        conv: the trained convolution; its parameters are shared, not copied.
+    The parameters of ``conv``, the trained convolution, are shared, not copied.
 
     Raises:
         ValueError: it is more than a plain convolution with a square kernel, one stride and zeros as padding.
@@ -148,11 +144,11 @@ class DynamicConv2d(DynamicLayer, nn.Conv2d):
 class DynamicPool2d(DynamicLayer):
     """An average or max pooling whose stride may change: (B, C, H, W) -> (B, C, H', W').
 
-    Window and padding stay. The paper does not say what stride 1/2 is for a pooling; here each pixel is repeated to
-    2 x 2 pixels, and the window then moves by one, so that an average stays an average.
+    Window and padding stay. Stride 1/2, which the paper leaves open for a pooling, repeats each pixel to 2 x 2 and
+    moves the window by one, so that an average stays an average.
 
     Raises:
-        ValueError: it is no average or max pooling with one stride, or it also returns where the maxima were.
+        ValueError: it is no average or max pooling with one stride, or it returns the indices of the maxima.
     """
 
     def __init__(self, pool: nn.AvgPool2d | nn.MaxPool2d) -> None:
@@ -203,7 +199,7 @@ def dynamic_layer(layer: nn.Module) -> DynamicLayer:
 
 
 def resampled_kernel(weight: Tensor, size: int | None) -> Tensor:
-    """Return a kernel (C', C, K, K) resampled bilinearly to (C', C, k, k), times (K / k)^2; None leaves it."""
+    """Return a kernel (C', C, K, K) resampled bilinearly to (C', C, k, k), times (K / k)^2; None keeps it."""
     if size is None:
         return weight
     kernel = F.interpolate(weight, (size, size), mode="bilinear", align_corners=False)
@@ -211,10 +207,8 @@ def resampled_kernel(weight: Tensor, size: int | None) -> Tensor:
 
 
 def transposed_kernel(kernel: Tensor, groups: int) -> Tensor:
-    """Return a kernel (C', C / G, k, k) flipped about its centre, its channel axes swapped in each of G groups.
+    """Return (C, C' / G, k, k) of a kernel (C', C / G, k, k): flipped, the channel axes swapped in each of G groups.
 
-    A transposed convolution by (C, C' / G, k, k), which this returns, looks at its input as the convolution would look
-    at an image with a zero behind each pixel.
+    A transposed convolution with it computes what the convolution would on an image with a zero behind each pixel.
     """
-    parts = kernel.flip(2, 3).unflatten(0, (groups, -1))
-    return parts.transpose(1, 2).flatten(0, 1)
+    return kernel.flip(2, 3).unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)

@@ -1,7 +1,4 @@
-"""The eff-layer of ViT and PiT: max pooling between two linear layers, where attention was (arXiv:2202.02777).
-
-Shapes   B batch, C channels, h x w patches, N = h w
-"""
+"""The eff-layer of ViT and PiT: pooling between two linear layers in the place of attention (arXiv:2202.02777)."""
 
 from collections.abc import Sequence
 
@@ -11,23 +8,18 @@ from plainvision.layers.spatial_pool import spatial_pool
 
 
 class EffLayer(nn.Module):
-    """Expand, pool with the neighbours, project: patches (B, N, C) and their grid (h, w) -> (B, N, C).
+    """Expand, GELU, pool, GELU, project: patches (B, N, C) and their grid (h, w) -> (B, N, C), N = h w.
 
-    A GELU stands before the pooling and another behind it, as in the official code.
-
-    Args:
-        channels: C.
-        op: "max" or "avg".
-        kernel_size: side of the pooling's window.
-        expansion: how many times C channels are pooled; 3 costs what attention's query, key and value do.
+    3 C channels are pooled, which costs what attention's query, key and value do. ``op`` and ``kernel_size`` are those
+    of `spatial_pool`.
     """
 
-    def __init__(self, channels: int, *, op: str = "max", kernel_size: int = 3, expansion: int = 3) -> None:
+    def __init__(self, channels: int, *, op: str = "max", kernel_size: int = 3) -> None:
         super().__init__()
-        self.expand = nn.Linear(channels, expansion * channels)
+        self.expand = nn.Linear(channels, 3 * channels)
         self.act = nn.GELU()
         self.pool = spatial_pool(op, kernel_size=kernel_size)
-        self.proj = nn.Linear(expansion * channels, channels)
+        self.proj = nn.Linear(3 * channels, channels)
 
     def forward(self, x: Tensor, grid: Sequence[int]) -> Tensor:
         x = self.act(self.expand(x))

@@ -11,8 +11,8 @@ class LinearPair(Fusable):
     """Two convolutions that train deep and become one: (B, C, H, W) -> (B, out_channels, H', W').
 
     Between them is a leaky ReLU whose negative slope is the lambda of the paper's equation 1,
-    A'(x) = (1 - lambda) ReLU(x) + lambda x. At ``slope`` 0 it is a ReLU, at 1 the identity, and then the pair is one
-    linear map. The slope is a buffer, so that a checkpoint carries it.
+    A'(x) = (1 - lambda) ReLU(x) + lambda x: at 0 a ReLU, at 1 the identity, which makes the pair one linear map. The
+    slope is a buffer, so that a checkpoint carries it.
 
     Args:
         first: a convolution and, usually, its batch norm.

@@ -1,4 +1,4 @@
-"""What turns a grid of features into logits."""
+"""The head of most families: global pooling and a linear layer."""
 
 from torch import Tensor, nn
 
@@ -8,7 +8,7 @@ class PooledClassifier(nn.Module):
 
     Args:
         channels: C.
-        classes: K; 0 is no linear layer.
+        classes: K; 0 leaves the linear layer out.
         pooling: "avg", "max", or "" for none, which needs ``classes`` 0.
         drop_rate: of the dropout.
 
@@ -22,19 +22,13 @@ class PooledClassifier(nn.Module):
             raise ValueError(
                 "a classifier needs pooled features, and global_pool='' pools none. Give num_classes=0, or a pooling."
             )
-        self.pool = _pooling(pooling)
+        poolings = {"avg": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}
+        if pooling not in (*poolings, ""):
+            raise ValueError(f"unknown global_pool {pooling!r}: there are 'avg', 'max' and '' for none.")
+        self.pool = nn.Sequential(poolings[pooling](1), nn.Flatten()) if pooling else nn.Identity()
         self.drop = nn.Dropout(drop_rate)
         self.linear: nn.Module = nn.Linear(channels, classes) if classes else nn.Identity()
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.drop(self.pool(x))
         return x if pre_logits else self.linear(x)
-
-
-def _pooling(name: str) -> nn.Module:
-    if name == "":
-        return nn.Identity()
-    poolings = {"avg": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}
-    if name not in poolings:
-        raise ValueError(f"unknown global_pool {name!r}: there are 'avg', 'max' and '' for none.")
-    return nn.Sequential(poolings[name](1), nn.Flatten())

@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 def positions_at(positions: Tensor, size: Sequence[int]) -> Tensor:
-    """Return position embeddings (1, C, h, w) for a grid of another ``size``, (H, W): (1, C, H, W).
+    """Return position embeddings (1, C, h, w) interpolated to a grid of ``size`` (H, W): (1, C, H, W).
 
     Bicubic interpolation, as the official code of PiT has it (arXiv:2103.16302).
     """
-    # To compare a size that an export leaves open would fix it.
+    # Comparing a size that an export leaves open would fix it.
     if all(isinstance(side, int) for side in size) and tuple(size) == tuple(positions.shape[2:]):
         return positions
     # Half precision has no bicubic kernel on every device.

@@ -9,13 +9,8 @@ from plainvision.layers.fusable import Fusable, fold_batch_norm
 class SeriesActivation(Fusable):
     """ReLU, then a depthwise (2n+1)x(2n+1) convolution, then batch norm: (B, C, H, W) -> (B, C, H, W).
 
-    The paper writes a weighted sum of shifted activations, with a bias in each; the official code computes what this
-    layer computes, and the biases are the batch norm's.
-
-    Args:
-        channels: C.
-        n: how far a pixel looks; the kernel's side is 2n + 1.
-        dilation: distance between the pixels that it looks at.
+    The paper writes a weighted sum of shifted activations, each with a bias; as in the official code, the biases are
+    the batch norm's. ``dilation`` is that of the convolution.
     """
 
     def __init__(self, channels: int, n: int = 3, *, dilation: int = 1) -> None:
@@ -37,10 +32,7 @@ class SeriesActivation(Fusable):
         return nn.Sequential(nn.ReLU(), fold_batch_norm(self.conv, self.norm))
 
     def become_relu(self) -> None:
-        """Set the weights so that in eval mode the layer computes a plain ReLU, the start of a surgery.
-
-        The centre of each kernel is 1, and the batch norm's scale undoes its own eps.
-        """
+        """Make the layer a plain ReLU in eval mode: kernels of a single 1, and a batch norm that undoes its eps."""
         with torch.no_grad():
             nn.init.dirac_(self.conv.weight, groups=self.conv.groups)
             self.norm.reset_parameters()

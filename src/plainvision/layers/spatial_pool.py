@@ -1,7 +1,4 @@
-"""Parameter-free spatial ops: pooling in the place of a convolution or of attention (arXiv:2202.02777).
-
-Shapes   B batch, C channels, H height, W width
-"""
+"""Parameter-free spatial ops: pooling in the place of a convolution or of attention (arXiv:2202.02777)."""
 
 from collections.abc import Collection, Sequence
 from itertools import accumulate
@@ -18,17 +15,16 @@ class ChannelsLast(nn.Module):
 
 
 def spatial_pool(op: str, *, kernel_size: int = 3, stride: int = 1, dilation: int = 1) -> nn.Module:
-    """Return a layer that mixes neighbouring pixels by pooling: (B, C, H, W) -> (B, C, ceil(H / s), ceil(W / s)).
+    """Return a pooling of stride s that keeps the size otherwise: (B, C, H, W) -> (B, C, ceil(H / s), ceil(W / s)).
 
-    What a window covers outside the image does not count. Give it features in the channels_last layout: on a CPU torch
-    pools others so slowly that a 3x3 max pooling costs more than the 1x1 convolutions around it. (A 1x3 and a 3x1
-    pooling, which compute the same, gain nothing in either layout.)
+    Pixels outside the image do not count. The channels_last layout is the fast one: on a CPU a 3x3 max pooling costs
+    more than the 1x1 convolutions around it in the other.
 
     Args:
         op: "max" or "avg".
         kernel_size: side of the window, odd.
         stride: s.
-        dilation: distance between the pixels of a window; only "max" has one.
+        dilation: distance between the pixels of a window; 1 for "avg".
 
     Raises:
         ValueError: another op, an even window, or "avg" with a dilation.
@@ -49,14 +45,13 @@ def spatial_pool(op: str, *, kernel_size: int = 3, stride: int = 1, dilation: in
 def max_pool(kernel_size: int, stride: int, padding: int, *, dilation: int = 1) -> nn.Module:
     """Return max pooling; at ``stride`` 1 every window keeps the size: (B, C, H, W) -> (B, C, H, W).
 
-    There an even window looks to the right and down, as it does with stride 2. What lies outside the image counts for
-    nothing.
+    An even window then reaches to the right and down, as at stride 2. Pixels outside the image do not count.
     """
     if dilation == 1 and (stride > 1 or kernel_size % 2):
         return nn.MaxPool2d(kernel_size, stride, padding)
     reach = dilation * (kernel_size - 1)
     before = reach // 2 if kernel_size % 2 else 0
-    # torch's own padding ends at half a window, dilated or not.
+    # torch allows a padding of half a window at most, dilated or not.
     outside = nn.ConstantPad2d((before, reach - before, before, reach - before), -torch.inf)
     return nn.Sequential(outside, nn.MaxPool2d(kernel_size, 1, 0, dilation))
 
@@ -72,12 +67,12 @@ def check_output_stride(output_stride: int) -> None:
 
 
 def pooled_blocks(pooled: str | Collection[int], depths: Sequence[int]) -> list[list[bool]]:
-    """Return which blocks pool: one list for each stage, with a value for each of its blocks.
+    """Return for each block of each stage whether it pools.
 
     Args:
-        pooled: "all", "none"; "odd" or "even", as blocks are counted within their stage, from 0; or the numbers of
-            blocks, counted through the network, from 0.
-        depths: how many blocks each stage has.
+        pooled: "all" or "none"; "odd" or "even", counted within each stage from 0; or the numbers of blocks, counted
+            through the network from 0.
+        depths: number of blocks of each stage.
 
     Raises:
         ValueError: a stage without blocks, an unknown word, or a block that is not there.
