@@ -5,13 +5,10 @@ Units    accuracies are top-1 in per cent, costs are multiply-adds for one image
 Memory   N is up to 50,000 and P up to 625: what is wider than a byte is computed for some rows at a time
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-
-from plainvision.layers.dynamic_conv import Permutation
 
 # 32 MB of the widest type; the number of rows follows from it.
 _VALUES_AT_A_TIME = 2**22
@@ -137,17 +134,6 @@ def preferred(correct: np.ndarray, log_confidences: np.ndarray) -> np.ndarray:
     return found
 
 
-def preferences(best: np.ndarray, permutations: Sequence[Permutation], sites: Sequence[str]) -> Preferences:
-    """Return the shares of the images whose preferred permutation, (N,), is each permutation or has each option."""
-    counts = np.bincount(best, minlength=len(permutations))
-    options: dict[str, dict[str, int]] = {site: {} for site in sites}
-    for permutation, count in zip(permutations, counts.tolist(), strict=True):
-        for site, option in zip(sites, map(str, permutation), strict=True):
-            options[site][option] = options[site].get(option, 0) + count
-    shares = {site: {option: count / len(best) for option, count in known.items()} for site, known in options.items()}
-    return Preferences(best, counts / len(best), shares)
-
-
 def unique_predictions(predictions: np.ndarray) -> np.ndarray:
     """Return the number of different classes in each row of predictions: (N, P) -> (N,) (section 4.2)."""
     found = np.empty(len(predictions), np.int64)
@@ -221,75 +207,26 @@ def controls(
     """Return the accuracies to hold against the best case; `Outcomes` describes the arrays."""
     count = predictions.shape[1]
     few = [f"{view.shape[1]} {name}" for name, view in views.items() if view.shape[1] < count]
-    seen = f"the trained network is right for any of {count} views, the image as it is among them"
-    rows = [
-        (f"best of {count} {name}", (view[:, :count] == labels[:, None]).any(axis=1), True, seen)
-        for name, view in views.items()
-        if view.shape[1] >= count
-    ]
+    found = []
+
+    def add(name: str, right: np.ndarray, note: str, oracle: bool = False) -> None:
+        found.append(Control(name, per_cent(right), oracle, note))
+
+    for name, view in views.items():
+        if view.shape[1] >= count:
+            seen = f"the trained network is right for any of {count} views, the image as it is among them"
+            add(f"best of {count} {name}", (view[:, :count] == labels[:, None]).any(axis=1), seen, oracle=True)
     if mean_predictions is not None:
-        mean = "the class of the highest mean probability"
-        rows.append((f"mean softmax of the {count}", mean_predictions == labels, False, mean))
+        note = "the class of the highest mean probability"
+        add(f"mean softmax of the {count}", mean_predictions == labels, note)
     vote, surest = majority_vote(predictions), predictions[np.arange(len(labels)), log_tops.argmax(axis=1)]
-    rows += [
-        ("majority vote", vote == labels, False, "the most frequent prediction; ties go to the lowest class"),
-        (
-            "most confident",
-            surest == labels,
-            False,
-            "the prediction of the highest probability; ties go to the lower permutation",
-        ),
-    ]
+    add("majority vote", vote == labels, "the most frequent prediction; ties go to the lowest class")
+    note = "the prediction of the highest probability; ties go to the lower permutation"
+    add("most confident", surest == labels, note)
     note = f"any permutation predicts the label of a random image, the mean of {_SHUFFLES} shuffles"
     if few:
         note += f"; not in the table, with fewer than {count} views: {', '.join(few)}"
-    return [
-        *(Control(name, per_cent(right), oracle, how) for name, right, oracle, how in rows),
-        Control("labels shuffled", shuffled_coverage(predictions, labels), True, note),
-    ]
-
-
-def table(
-    names: Sequence[str],
-    labels: np.ndarray,
-    options: Mapping[str, Sequence[str]],
-    predictions: np.ndarray,
-    log_confidences: np.ndarray,
-) -> Any:
-    """Return a pandas DataFrame of one row per image and permutation.
-
-    Args:
-        names: of the images.
-        labels: their classes, (N,).
-        options: of each permutation, in words, by the site.
-        predictions: (N, P).
-        log_confidences: in the true class, (N, P).
-
-    Raises:
-        ImportError: pandas is not installed.
-    """
-    try:
-        import pandas
-    except ImportError as error:
-        raise ImportError("a table needs the package `pandas`, which is not installed. pip install pandas") from error
-    images, permutations = predictions.shape
-
-    def categories(words: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-        places = {word: place for place, word in enumerate(dict.fromkeys(words))}
-        return np.array([places[word] for word in words], np.int32), [*places]
-
-    codes, known = categories(names)
-    columns = {
-        "image": pandas.Categorical.from_codes(codes.repeat(permutations), known),
-        "label": labels.repeat(permutations),
-    }
-    for site, words in options.items():
-        codes, known = categories(words)
-        columns[site] = pandas.Categorical.from_codes(np.tile(codes, images), known)
-    columns["prediction"] = predictions.ravel()
-    columns["confidence"] = np.exp(log_confidences).ravel()
-    columns["correct"] = (predictions == labels[:, None]).ravel()
-    return pandas.DataFrame(columns)
+    return [*found, Control("labels shuffled", shuffled_coverage(predictions, labels), True, note)]
 
 
 def shuffled_coverage(predictions: np.ndarray, labels: np.ndarray) -> float:

@@ -73,11 +73,8 @@ class Outcomes:
         images, permutations = len(self.names), len(self.permutations)
         if not images or not permutations:
             raise ValueError(f"{images} images and {permutations} permutations: there must be one or more of each.")
-        for permutation in (*self.permutations, self.default):
-            if len(permutation) != len(self.sites):
-                raise ValueError(
-                    f"a permutation has {len(permutation)} options, and there are {len(self.sites)} sites."
-                )
+        if wrong := [one for one in (*self.permutations, self.default) if len(one) != len(self.sites)]:
+            raise ValueError(f"a permutation has {len(wrong[0])} options, and there are {len(self.sites)} sites.")
         answers = {
             "labels": (self.labels, (images,)),
             "predictions": (self.predictions, (images, permutations)),
@@ -89,18 +86,22 @@ class Outcomes:
         kind = self.predictions.dtype
         if kind not in (np.uint16, np.uint32):
             raise ValueError(f"predictions are {kind}. Make them uint16, or uint32 above 65,536 classes.")
-        for name, (array, shape) in answers.items():
-            _check(name, array, shape, kind)
-        for name in ("log_confidences", "log_tops"):
-            array = getattr(self, name)
-            _check(name, array, (images, permutations), np.dtype(np.float32))
+        logarithms = {"log_confidences": self.log_confidences, "log_tops": self.log_tops}
+        arrays = {name: (*one, kind) for name, one in answers.items()}
+        arrays |= {name: (one, (images, permutations), np.dtype(np.float32)) for name, one in logarithms.items()}
+        arrays["macs"] = self.macs, (permutations,), np.dtype(np.int64)
+        for name, (array, shape, wanted) in arrays.items():
+            if array.shape != shape or array.dtype != wanted:
+                raise ValueError(
+                    f"{name} is {array.dtype} of shape {array.shape}, and must be {wanted} of shape {shape}."
+                )
+        for name, array in logarithms.items():
             if (unknown := np.isnan(array)).any():
                 row, column = np.unravel_index(unknown.argmax(), unknown.shape)
                 raise ValueError(
                     f"{name} is NaN for {self.names[row]} at {describe(self.permutations[column], [*self.sites])}"
                     ": the network overflowed. Evaluate it in float32, or leave such options out."
                 )
-        _check("macs", self.macs, (permutations,), np.dtype(np.int64))
         for name, (array, _) in answers.items():
             if array.size and (highest := int(array.max())) >= self.classes:
                 if name != "labels":
@@ -221,7 +222,7 @@ class Outcomes:
             ValueError: some choice has no permutation, because the trained options are not in the space.
         """
         names = [*self.sites]
-        chosen = itertools.chain.from_iterable(itertools.combinations(names, n + 1) for n in range(len(names)))
+        chosen = [sites for n in range(len(names)) for sites in itertools.combinations(names, n + 1)]
         return {self.joined(sites): self.restrict(sites) for sites in chosen}
 
     def joined(self, sites: Sequence[str]) -> str:
@@ -235,7 +236,14 @@ class Outcomes:
         float32, so it is ordered by being right, then by the confidence's logarithm; ties go to the lower index.
         """
         best = analyses.preferred(self.correct, self.log_confidences)
-        return analyses.preferences(best, self.permutations, [*self.sites])
+        counts = np.bincount(best, minlength=len(self.permutations))
+        options: dict[str, dict[str, float]] = {site: {} for site in self.sites}
+        for permutation, count in zip(self.permutations, counts.tolist(), strict=True):
+            for shares, option in zip(options.values(), map(str, permutation), strict=True):
+                shares[option] = shares.get(option, 0) + count
+        for shares in options.values():
+            shares |= {option: count / len(best) for option, count in shares.items()}
+        return Preferences(best, counts / len(best), options)
 
     def cheapest(self, like: Literal["static", "best"]) -> Efficiency:
         """Return the cheapest permutations that predict the same, right or wrong, as another network (section 4.6).
@@ -349,19 +357,35 @@ class Outcomes:
         Raises:
             ImportError: pandas is not installed.
         """
-        options = {site: [str(one[index]) for one in self.permutations] for index, site in enumerate(self.sites)}
-        return analyses.table(self.names, self.labels, options, self.predictions, self.log_confidences)
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                "a table needs the package `pandas`, which is not installed. pip install pandas"
+            ) from error
+        images, permutations = self.predictions.shape
+
+        def categories(words: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+            places = {word: place for place, word in enumerate(dict.fromkeys(words))}
+            return np.array([places[word] for word in words], np.int32), [*places]
+
+        codes, known = categories(self.names)
+        columns = {
+            "image": pandas.Categorical.from_codes(codes.repeat(permutations), known),
+            "label": self.labels.repeat(permutations),
+        }
+        for index, site in enumerate(self.sites):
+            codes, known = categories([str(one[index]) for one in self.permutations])
+            columns[site] = pandas.Categorical.from_codes(np.tile(codes, images), known)
+        columns["prediction"] = self.predictions.ravel()
+        columns["confidence"] = np.exp(self.log_confidences).ravel()
+        columns["correct"] = self.correct.ravel()
+        return pandas.DataFrame(columns)
 
     @property
     def _letters(self) -> bool:
         """Whether each site's name is a single letter."""
         return all(len(site) == 1 for site in self.sites)
-
-
-def _check(name: str, array: np.ndarray, shape: tuple[int, ...], kind: np.dtype) -> None:
-    """Raise a ValueError if an array has another shape or type than it must have."""
-    if array.shape != shape or array.dtype != kind:
-        raise ValueError(f"{name} is {array.dtype} of shape {array.shape}, and must be {kind} of shape {shape}.")
 
 
 def _is_default(option: Option, default: Option) -> bool:

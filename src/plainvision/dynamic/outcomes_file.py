@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,39 +10,22 @@ import torch
 
 from plainvision.dynamic.outcomes import Outcomes
 from plainvision.dynamic.space import to_plain
-from plainvision.fields import from_plain
-from plainvision.files import nearby
-from plainvision.layers.dynamic_conv import Option
+from plainvision.fields import from_plain, typed
+from plainvision.files import nearby, plain_object
 from plainvision.models.reading import read_safetensors, save_tensors
 
 # In a file's metadata, with the version of its format.
 _HEADER, _VERSION = "plainvision_outcomes", 1
 _ARRAYS = ("macs", "labels", "predictions", "log_confidences", "log_tops", "static_predictions")
-
-
-@dataclass(frozen=True)
-class _Header:
-    """What is no array; fields mean what those of `Outcomes` do."""
-
-    network: str
-    fingerprint: str
-    sites: dict[str, str]
-    static_macs: int
-    classes: int
-    condition: dict[str, float]
-    left_out: dict[str, int]
-    permutations: tuple[tuple[Option, ...], ...]
-    default: tuple[Option, ...]
-    names: tuple[str, ...]
-    views: tuple[str, ...]
-    version: int
-    skipped: tuple[str, ...] = ()
+# What is no array.
+_PLAIN = [
+    field.name for field in dataclasses.fields(Outcomes) if field.name not in (*_ARRAYS, "mean_predictions", "views")
+]
 
 
 def save(outcomes: Outcomes, path: Path) -> None:
     """Write outcomes as `Outcomes.save` says."""
-    plain = {field.name: getattr(outcomes, field.name, None) for field in dataclasses.fields(_Header)}
-    header = plain | {
+    header = {name: getattr(outcomes, name) for name in _PLAIN} | {
         "version": _VERSION,
         "permutations": to_plain(outcomes.permutations),
         "default": to_plain([outcomes.default])[0],
@@ -62,27 +44,24 @@ def save(outcomes: Outcomes, path: Path) -> None:
 
 def load(path: Path, fingerprint: str | None) -> Outcomes:
     """Return outcomes as `Outcomes.load` says."""
+    wanted = "Give a file that an evaluation, or `Outcomes.save`, wrote."
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no outcomes at {path}.{nearby(path)} Give a file that an evaluation, or `Outcomes.save`, wrote."
-        )
+        raise FileNotFoundError(f"no outcomes at {path}.{nearby(path)} {wanted}")
     tensors, words = read_safetensors(path)
     if _HEADER not in words:
-        raise ValueError(f"{path} holds no outcomes. Give a file that an evaluation, or `Outcomes.save`, wrote.")
+        raise ValueError(f"{path} holds no outcomes. {wanted}")
     try:
-        plain = json.loads(words[_HEADER])
-        version = plain.get("version") if isinstance(plain, dict) else None
-        if type(version) is int and version != _VERSION:
-            raise _OtherVersionError(
-                f"{path} has version {version} of the format, and this plainvision reads {_VERSION}. Read it with the "
-                "plainvision that wrote it."
-            )
-        found = _outcomes(from_plain(_Header, plain, "header"), tensors)
-    except _OtherVersionError:
-        raise
-    except (TypeError, ValueError, LookupError, RecursionError) as error:
+        header = plain_object(words[_HEADER])
+        version = typed(int, header.pop("version", None), "header.version")
+        found = _outcomes(header, tensors) if version == _VERSION else None
+    except (TypeError, ValueError, LookupError) as error:
         why = str(error).rstrip(".")
         raise ValueError(f"{path} is damaged ({why}). Copy it again, or evaluate the network again.") from error
+    if found is None:
+        raise ValueError(
+            f"{path} has version {version} of the format, and this plainvision reads {_VERSION}. Read it with the "
+            "plainvision that wrote it."
+        )
     if fingerprint is not None and fingerprint != found.fingerprint:
         raise ValueError(
             f"{path} is of another network: {found.network} with fingerprint {found.fingerprint}, and {fingerprint} is "
@@ -91,27 +70,19 @@ def load(path: Path, fingerprint: str | None) -> Outcomes:
     return found
 
 
-class _OtherVersionError(ValueError):
-    """The file is whole, but of another version."""
-
-
-def _outcomes(header: _Header, tensors: dict[str, Any]) -> Outcomes:
+def _outcomes(header: dict[str, Any], tensors: dict[str, Any]) -> Outcomes:
     """Return the outcomes that a file's header and arrays describe."""
+    if lost := [name for name in _PLAIN if name not in header and name != "skipped"]:  # which older files lack
+        raise ValueError(f"header lacks the field {lost[0]!r}")
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-    views = [f"views.{index}" for index in range(len(header.views))]
+    names = typed(tuple[str, ...], header.pop("views", None), "header.views")
+    views = [f"views.{index}" for index in range(len(names))]
     if unknown := arrays.keys() - {*_ARRAYS, *views, "mean_predictions"}:
         raise ValueError(f"there is an unknown array {min(unknown)!r}")
     if lost := [name for name in (*_ARRAYS, *views) if name not in arrays]:
         raise ValueError(f"the array {lost[0]!r} is lost")
     if flat := [name for name in (*_ARRAYS, *views) if not arrays[name].ndim]:
         raise ValueError(f"the array {flat[0]!r} is a single number")
-    plain = {field.name: getattr(header, field.name) for field in dataclasses.fields(header)}
-    del plain["version"]
-    return Outcomes(
-        **plain
-        | {name: arrays[name] for name in _ARRAYS}
-        | {
-            "mean_predictions": arrays.get("mean_predictions"),
-            "views": {name: arrays[array] for name, array in zip(header.views, views, strict=True)},
-        }
-    )
+    ready = {name: arrays.get(name) for name in (*_ARRAYS, "mean_predictions")}
+    ready["views"] = {name: arrays[array] for name, array in zip(names, views, strict=True)}
+    return from_plain(Outcomes, header, "header", ready)
