@@ -5,7 +5,7 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -103,13 +103,15 @@ def compare_forms(
     """
     name = type(before).__name__
     _check_steady(copy.deepcopy(before), images[:1])
-    copies = _compare_copies(before, after, images, exact, places)
-    _check(name, copies.error, _EXACT[copies.dtype] if tolerance is None else tolerance)
-    expected, found = _answers(copy.deepcopy(before), images), _answers(copy.deepcopy(after), images, name)
+    dtype, exact_error, answers = _compare_copies(before, after, images, exact, places)
+    _check(name, exact_error, _EXACT[dtype] if tolerance is None else tolerance)
+    expected, _ = _run(copy.deepcopy(before), images)
+    found, _ = _run(copy.deepcopy(after), images, name)
     absolute, relative = _difference(expected, found)
     # Both forms round: where the first is far from exact, the second may be as well.
-    own = _answers(copy.deepcopy(before), images[:2])
-    rounding = _difference(copies.answers, own)[1]
+    own, _ = _run(copy.deepcopy(before), images[:2])
+    _, rounding = _difference(answers[0], own)
+    single = answers[1:] if len(images) > 1 else answers
     explained = max(_TOLERANCE.get(images.dtype, 1e-4), min(4 * rounding, 1.0))
     _check(name, relative, explained if tolerance is None else tolerance)
     return FusionReport(
@@ -121,10 +123,10 @@ def compare_forms(
         largest_absolute_error=absolute,
         largest_relative_error=relative,
         argmax_agreement=(_classes(expected[0]) == _classes(found[0])).double().mean().item(),
-        exact_relative_error=copies.error,
-        exact_dtype=str(copies.dtype).removeprefix("torch."),
+        exact_relative_error=exact_error,
+        exact_dtype=str(dtype).removeprefix("torch."),
         rounding=rounding,
-        informative=copies.informative,
+        informative=len(single) < 2 or any(_difference(single[0], answer)[0] != 0 for answer in single[1:]),
         stayed=stayed or {},
     )
 
@@ -139,23 +141,18 @@ def _check(name: str, error: float, tolerance: float) -> None:
         )
 
 
-class _Copies(NamedTuple):
-    """The comparison of exact copies."""
-
-    dtype: torch.dtype  # in which they computed
-    error: float
-    informative: bool
-    answers: list[Tensor]  # of the first form, to two images as they are
-
-
 def _compare_copies(
     before: nn.Module,
     after: nn.Module,
     images: Tensor,
     exact: tuple[nn.Module, nn.Module] | None,
     places: Sequence[tuple[str, str]],
-) -> _Copies:
-    """Compare the forms in float64, or where ``before`` cannot in float32."""
+) -> tuple[torch.dtype, float, list[list[Tensor]]]:
+    """Compare the forms in float64, or where ``before`` cannot in float32.
+
+    Returns that dtype, the largest relative difference, and the first form's answers: to two of the images as they
+    are, then to single ones.
+    """
     name, dtype = type(before).__name__, torch.float64
     try:
         before, after = exact or (copy.deepcopy(before).to(dtype), copy.deepcopy(after).to(dtype))
@@ -165,24 +162,17 @@ def _compare_copies(
     if not possible:  # a pass that makes float32 of its own
         dtype = torch.float32
         before, after = copy.deepcopy(before).to(dtype), copy.deepcopy(after).to(dtype)
-    error, first = 0.0, list[Tensor]()
+    error = 0.0
     answers: list[list[Tensor]] = []
-    for number, batch in enumerate(_batches(before, images.to(dtype))):
-        expected, features = _run(before, batch, None, [one for one, _ in places])
-        if not number:
-            first = expected
-        elif not all(value.isfinite().all() for value in expected):
+    for batch in _batches(before, images.to(dtype)):
+        expected, features = _run(before, batch, places=[one for one, _ in places])
+        if answers and not all(value.isfinite().all() for value in expected):
             continue  # an image too bright for the network
+        answers.append(expected)
         found, others = _run(after, batch, name, [other for _, other in places])
-        error = max(
-            error,
-            _difference(expected + features, found + others)[1],
-            key=lambda value: math.inf if math.isnan(value) else value,
-        )
-        if len(batch) == 1:
-            answers.append(expected)
-    informative = len(answers) < 2 or any(_difference(answers[0], answer)[0] != 0 for answer in answers[1:])
-    return _Copies(dtype, error, informative, first)
+        apart = _difference(expected + features, found + others)[1]
+        error = max(error, apart, key=lambda value: math.inf if math.isnan(value) else value)
+    return dtype, error, answers
 
 
 def _batches(model: nn.Module, images: Tensor) -> Iterator[Tensor]:
@@ -197,13 +187,8 @@ def _batches(model: nn.Module, images: Tensor) -> Iterator[Tensor]:
         yield large
 
 
-def _answers(model: nn.Module, images: Tensor, original: str | None = None) -> list[Tensor]:
-    """Return the output of ``model`` as tensors in float64; see `_run`."""
-    return _run(model, images, original, ())[0]
-
-
 def _run(
-    model: nn.Module, images: Tensor, original: str | None, places: Sequence[str]
+    model: nn.Module, images: Tensor, original: str | None = None, places: Sequence[str] = ()
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Return the outputs of ``model`` and of the layers called ``places``, as tensors in float64.
 
@@ -276,13 +261,12 @@ def _difference(expected: Sequence[Tensor], found: Sequence[Tensor]) -> tuple[fl
 
 def _check_steady(model: nn.Module, images: Tensor) -> None:
     """Check that a pass changes neither the network nor the next answer; what the first pass keeps is its own."""
-    _answers(model, images)
-    state, expected = _state(model), _answers(model, images)
+    _run(model, images)
+    state, (expected, _) = _state(model), _run(model, images)
     changed = [key for key, value in _state(model).items() if state.get(key) != value]
-    same = (
-        _difference(*([value.nan_to_num() for value in found] for found in (expected, _answers(model, images))))[0] == 0
-    )
-    if changed or not same:
+    found, _ = _run(model, images)
+    apart, _ = _difference(*([value.nan_to_num() for value in answers] for answers in (expected, found)))
+    if changed or apart != 0:
         what = f"its forward pass changes {changed[0]!r}" if changed else "it answers the same image in two ways"
         raise ValueError(
             f"cannot prove that {type(model).__name__} answers the same when it is fused: {what}. Fuse a network whose "
@@ -293,12 +277,10 @@ def _check_steady(model: nn.Module, images: Tensor) -> None:
 def _state(model: nn.Module) -> dict[str, str]:
     """Return what a pass may have changed in words: parameters, buffers and plain attributes."""
     own = vars(nn.Module())
-    found = {name: _in_words(value) for name, value in (*model.named_parameters(), *model.named_buffers())}
+    found: dict[str, object] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name, module in model.named_modules():
-        for key, value in vars(module).items():
-            if key not in own:
-                found[f"{name}.{key}" if name else key] = _in_words(value)
-    return found
+        found |= {f"{name}.{key}" if name else key: value for key, value in vars(module).items() if key not in own}
+    return {name: _in_words(value) for name, value in found.items()}
 
 
 def _in_words(value: object) -> str:

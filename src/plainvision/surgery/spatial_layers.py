@@ -14,12 +14,8 @@ from torch import Tensor, nn
 class SpatialOp(nn.Module, abc.ABC):
     """A spatial operation that knows which layer was in its place.
 
-    That layer takes no part: it is no submodule, so that neither the state dict nor the parameters hold its weights,
-    and nothing trains or moves them. A copy of the network has a copy of it.
-
-    Args:
-        op: the operation's name.
-        original: the layer that the network was built with.
+    That layer, ``original``, is no submodule: neither the state dict nor the parameters hold its weights, and nothing
+    trains or moves them. A copy of the network has a copy of it.
     """
 
     def __init__(self, op: str, original: nn.Module) -> None:
@@ -49,10 +45,7 @@ class FeatureOp(SpatialOp):
 
 
 class TokenGrid:
-    """Height and width of the grid that the patches of the latest images lie on.
-
-    A forward hook of the layer that makes the patches, so that images of another size, or not square, have theirs.
-    """
+    """Height and width of the latest images' grid of patches: a forward hook of the layer that makes them."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.size = size
@@ -72,8 +65,8 @@ class TokenOp(SpatialOp):
         layer: the operation, (B, C', H, W) -> (B, C', H, W).
         original: the attention that was there.
         projections: by attention's own names ``v``, ``norm``, ``proj``, ``proj_drop`` and, where it has one, ``gate``.
-        grid: where the patches lie.
-        prefix: how many tokens, in front of the patches, are none.
+        grid: of the patches.
+        prefix: number of tokens in front of the patches.
     """
 
     def __init__(
@@ -116,13 +109,11 @@ class TokenOp(SpatialOp):
 
     def projections(self) -> dict[str, nn.Module]:
         """Return the layers on either side of the operation, by attention's own names."""
-        found = {name: layer for name, layer in self.named_children() if name != "layer"}
-        assert {"v", "norm", "proj", "proj_drop"} <= found.keys()
-        return found
+        return {name: layer for name, layer in self.named_children() if name != "layer"}
 
 
 class Subsample(nn.Module):
-    """No operation but its stride: (B, C, H, W) -> (B, C, ceil(H / sh), ceil(W / sw)), the first pixel of each step."""
+    """The first pixel of each step of the stride: (B, C, H, W) -> (B, C, ceil(H / sh), ceil(W / sw))."""
 
     def __init__(self, stride: tuple[int, int]) -> None:
         super().__init__()
@@ -137,10 +128,7 @@ class Subsample(nn.Module):
 
 
 class SameAvgPool(nn.Module):
-    """An average over the pixels that a window has in the image, with the padding of TensorFlow's SAME.
-
-    timm's own counts the padding among them.
-    """
+    """An average with the padding of TensorFlow's SAME, which does not count the padding as timm's own does."""
 
     def __init__(self, kernel_size: tuple[int, int], stride: tuple[int, int]) -> None:
         super().__init__()
@@ -149,8 +137,8 @@ class SameAvgPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         inside = torch.ones_like(x[:1, :1])
-        total, share = (F.avg_pool2d(self._padded(one), self.kernel_size, self.stride) for one in (x, inside))
+        total, share = (
+            F.avg_pool2d(pad_same(one, self.kernel_size, self.stride), self.kernel_size, self.stride)
+            for one in (x, inside)
+        )
         return total / share
-
-    def _padded(self, x: Tensor) -> Tensor:
-        return pad_same(x, self.kernel_size, self.stride)
