@@ -80,7 +80,7 @@ class Loader(DataLoader[_Read]):
         *,
         workers: int,
         batch_size: int = 1,
-        batches: Iterable[list[Any]] | None = None,
+        batches: Iterable[Any] | None = None,
         persistent: bool = False,
         seed: int | None = None,
     ) -> None:

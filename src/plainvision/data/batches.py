@@ -13,9 +13,10 @@ from torch.utils.data import Dataset, Subset
 
 from plainvision.data.epochs import Epochs, all_unreadable
 from plainvision.data.images import class_lookup, location, open_images, place
-from plainvision.data.rows import Batch, BatchLoader, Failure, Reader, Sample, evaluation_transform
+from plainvision.data.rows import Batch, Failure, Reader, Sample, collate, evaluation_transform, read_batches
 from plainvision.data.settings import Data
 from plainvision.data.streams import EvaluationStream, TrainingStream, is_stream
+from plainvision.processes import Loader
 
 if TYPE_CHECKING:
     from plainvision.training.recipe import Recipe
@@ -45,7 +46,13 @@ class TrainingBatches:
 
     def __init__(self, recipe: "Recipe", *, rank: int = 0, processes: int = 1) -> None:
         _check_shares(recipe, processes)
-        self._epochs = _stream_or_images(recipe, rank, processes)
+        data, augment, share = recipe.data, recipe.augment, (rank, processes)
+        self._epochs: TrainingStream | Epochs
+        if is_stream(data.root):
+            self._epochs = TrainingStream(recipe, *share)
+        else:
+            images, key = open_images(data, "train"), (recipe.seed,)
+            self._epochs = Epochs(images, data, augment, batch_size=recipe.batch_size, key=key, share=share)
         self.classes = self._epochs.classes
         self.images_per_epoch = self._epochs.images_per_epoch
         self.steps_per_epoch = self.images_per_epoch // recipe.batch_size
@@ -146,14 +153,6 @@ class EvaluationBatches:
             raise ValueError(all_unreadable(orphans, self._where))
 
 
-def _stream_or_images(recipe: "Recipe", rank: int, processes: int) -> TrainingStream | Epochs:
-    data, options = recipe.data, {"rank": rank, "processes": processes}
-    if is_stream(data.root):
-        return TrainingStream(recipe, **options)
-    images, key = open_images(data, "train"), (recipe.seed,)
-    return Epochs(images, data, recipe.augment, batch_size=recipe.batch_size, key=key, **options)
-
-
 class _EvaluationImages(Dataset[Sample | Failure]):
     """The validation images that can be read in any order."""
 
@@ -170,7 +169,7 @@ class _EvaluationImages(Dataset[Sample | Failure]):
     def batches(self, first: int = 0, last: int | None = None) -> Iterator[Batch]:
         """Return batches of this process's images from number ``first`` to before ``last``."""
         images = Subset(self, self._chosen[first:last])
-        return iter(BatchLoader(images, workers=self._workers, batch_size=self._batch_size))
+        return read_batches(Loader(images, collate, workers=self._workers, batch_size=self._batch_size))
 
     def __getitem__(self, index: int) -> Sample | Failure:
         return self._reader(self._rows.row(index)._replace(label=int(self._labels[index])))

@@ -7,8 +7,9 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from plainvision.data.images import Images, place
-from plainvision.data.rows import Batch, BatchLoader, Failure, Reader, Sample, training_transform
+from plainvision.data.rows import Batch, Failure, Reader, Sample, collate, read_batches, training_transform
 from plainvision.data.settings import Augment, Data
+from plainvision.processes import Loader
 from plainvision.seeds import derived_seed
 
 # So many unreadable images in a row are no accident, and a large data set should not be searched to its end.
@@ -19,18 +20,12 @@ class Epochs:
     """The epochs of ``images``, this process's share of each batch.
 
     Attributes:
-        classes: names of the classes.
         images_per_epoch: how many images an epoch has, repeats included.
-        fingerprint: returns the hash of the images' names and labels.
 
     Args:
-        images: what is read.
-        data: how it is read.
-        augment: what is done to it.
         batch_size: images of a batch, over all processes.
         key: numbers that, with epoch and position, decide order and augmentation.
-        rank: which process this is.
-        processes: how many there are.
+        share: which process this is, and how many there are.
     """
 
     def __init__(
@@ -41,17 +36,15 @@ class Epochs:
         *,
         batch_size: int,
         key: tuple[int, ...],
-        rank: int = 0,
-        processes: int = 1,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self.classes, self.fingerprint = images.classes, images.fingerprint
         self.images_per_epoch = len(images.labels) * augment.repeats
-        self._batch_size, self._share = batch_size, batch_size // processes
-        self._first = rank * self._share
+        self._batch_size, self._share = batch_size, batch_size // share[1]
+        self._first = share[0] * self._share
         self._steps: list[range] = []
-        self._loader = BatchLoader(
-            _Positions(images, data, augment, key), workers=data.workers, batches=self._steps, persistent=True
-        )
+        positions = _Positions(images, data, augment, key)
+        self._loader = Loader(positions, collate, workers=data.workers, batches=self._steps, persistent=True)
         self._turn = 0
 
     def batches(self, epoch: int, start: int, steps: int) -> Iterator[Batch]:
@@ -64,7 +57,7 @@ class Epochs:
         turn, first = self._turn, epoch * self.images_per_epoch + self._first
         beginnings = (first + step * self._batch_size for step in range(start, steps))
         self._steps[:] = [range(beginning, beginning + self._share) for beginning in beginnings]
-        for batch in self._loader:
+        for batch in read_batches(self._loader):
             yield batch
             # Persistent workers serve one iterator; an old one would now steal the new one's batches.
             if turn != self._turn:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -64,21 +64,14 @@ def open_images(data: Data, role: Role) -> Images:
         ValueError: the root does not hold that split, or not in class folders.
         ImportError: the package that reads such a root is not installed.
     """
-    images = _open(data, role)
+    root, _ = location(data, role)
+    kind = _Digits if root == "digits" else _HuggingFace if root.startswith("hfds/") else _Files
+    images: Images = kind(data, role)
     most = data.train_per_class if role == "train" else data.validation_per_class
     if most is None:
         return images
     places = [np.flatnonzero(images.labels == label)[:most] for label in range(len(images.classes))]
     return Chosen(images, np.sort(np.concatenate(places)))
-
-
-def _open(data: Data, role: Role) -> Images:
-    root, _ = location(data, role)
-    if root == "digits":
-        return _Digits(role)
-    if root.startswith("hfds/"):
-        return _HuggingFace(data, role)
-    return _Files(data, role)
 
 
 def location(data: Data, role: Role) -> tuple[str, str]:
@@ -117,11 +110,8 @@ def absolute(data: Data) -> Data:
 
 def _absolute(root: str) -> str:
     kind, slash, place = root.partition("/")
-    if (
-        root == "digits"
-        or root.startswith(RECORDED)
-        or (kind in ("hfds", "hfids") and not place.startswith((".", "~")))
-    ):
+    on_hub = kind in ("hfds", "hfids") and not place.startswith((".", "~"))
+    if root == "digits" or root.startswith(RECORDED) or on_hub:
         return root
     if kind in ("hfds", "hfids", "wds") and slash:
         return root if ":" in place else f"{kind}/{Path(place).expanduser().absolute()}"
@@ -135,20 +125,16 @@ def class_lookup(own: tuple[str, ...], classes: tuple[str, ...], data: Data) -> 
     Raises:
         ValueError: training does not have one of them.
     """
-    index = {_spelt(name): number for number, name in enumerate(classes)}
-    extra = [name for name in own if _spelt(name) not in index]
+    spelt = partial(unicodedata.normalize, "NFC")  # one of the spellings that Unicode has for a name
+    index = {spelt(name): number for number, name in enumerate(classes)}
+    extra = [name for name in own if spelt(name) not in index]
     if extra:
         raise ValueError(
             f"validation ({place(data, 'validation')}) has the class {names_of(extra, 5)}, which training does not "
             f"have. Its {len(classes)} classes are {names_of(classes, 10)}. "
             "Remove the images of that class, or train with it too."
         )
-    return np.array([index[_spelt(name)] for name in own], dtype=np.int64)
-
-
-def _spelt(name: str) -> str:
-    """Return one of the spellings that Unicode has for a name."""
-    return unicodedata.normalize("NFC", name)
+    return np.array([index[spelt(name)] for name in own], dtype=np.int64)
 
 
 def need(package: str, root: str) -> Any:
@@ -187,10 +173,11 @@ class _Files(Images):
         # Class folders without a split are taken only where training and validation stay apart.
         plain = data.validation_root is not None or (role == "validation" and not has_folder(listing, data.train_split))
         found = find_classes(listing, split, where=repr(root), option=f"data.{role}_split", plain=plain)
-        if found.left_out and data.corrupt == "stop":
-            raise ValueError(told(found.left_out, repr(root), split))
         if found.left_out:
-            warnings.warn(told(found.left_out, repr(root), split), stacklevel=2)
+            text = told(found.left_out, repr(root), split)
+            if data.corrupt == "stop":
+                raise ValueError(text)
+            warnings.warn(text, stacklevel=2)
         self.classes = tuple(found.classes)
         self.labels = np.repeat(np.arange(len(found.classes)), [len(paths) for paths in found.classes.values()])
         self._paths = [path for paths in found.classes.values() for path in paths]
@@ -244,13 +231,13 @@ class _HuggingFace(Images):
         return os.path.relpath(path, Path(self._source).resolve().parent) if os.path.isabs(path) else path
 
     def read(self, index: int, mode: str) -> Image.Image:
-        return decode(open_row(self._rows[index][self._image], self._source), mode, self._max_pixels)
+        return read_row(self._rows[index][self._image], self._source, self._max_pixels, mode)
 
 
 class _Digits(Images):
     """scikit-learn's 1,797 handwritten digits, grey and 8x8: 1,437 to train with and 360 to validate with."""
 
-    def __init__(self, role: Role) -> None:
+    def __init__(self, data: Data, role: Role) -> None:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 
@@ -288,14 +275,14 @@ def local_or_remote(root: str) -> str:
     return str(path)
 
 
-def open_row(image: dict[str, Any], source: str) -> BinaryIO:
-    """Return the file of an image that a Hugging Face data set left undecoded.
+def read_row(image: dict[str, Any], source: str, max_pixels: int, mode: str) -> Image.Image:
+    """Return an image that a Hugging Face data set left undecoded, decoded as `decode` does.
 
     Raises:
         ValueError: the row names a file that is not part of the data set.
     """
     if image["bytes"]:
-        return BytesIO(image["bytes"])
+        return decode(BytesIO(image["bytes"]), mode, max_pixels)
     from datasets import config
     from datasets.utils.file_utils import xopen
 
@@ -304,7 +291,7 @@ def open_row(image: dict[str, Any], source: str) -> BinaryIO:
     end = path.split("::")[-1]  # behind the members of archives
     if not end.startswith("hf://") and not any(Path(os.path.abspath(end)).is_relative_to(place) for place in places):
         raise ValueError("its row names a file outside of the data set")
-    return xopen(path, "rb")
+    return decode(xopen(path, "rb"), mode, max_pixels)
 
 
 def _columns(features: Any, datasets: Any, root: str) -> tuple[str, str]:

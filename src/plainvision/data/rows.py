@@ -9,11 +9,10 @@ import timm.data
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import default_collate
 
 from plainvision.data.decoding import reason
 from plainvision.data.settings import Augment, Data
-from plainvision.processes import Loader
 from plainvision.seeds import seeded
 
 # So many times as long as high, an image is cut to its middle before it is resized.
@@ -64,12 +63,7 @@ class Failure:
 
 
 class Reader:
-    """Reads an image into a row of a batch, or names it. Training, evaluation and search all use it.
-
-    Args:
-        data: what the images are; it says whether one that cannot be read ends everything.
-        transform: makes a PIL image a tensor.
-    """
+    """Reads an image into a row of a batch by ``transform``, or names it, or fails where ``data`` says so."""
 
     def __init__(self, data: Data, transform: Any) -> None:
         self._mode = pixel_mode(data)
@@ -109,32 +103,16 @@ def collate(samples: list[Sample | Failure]) -> Batch | Failure:
     )
 
 
-class BatchLoader(Loader[Sample | Failure]):
-    """Batches of images; its arguments are those of `Loader`.
+def read_batches(loader: Iterable[Batch | Failure]) -> Iterator[Batch]:
+    """Yield the batches of a loader that collates by `collate`.
 
     Raises:
-        ValueError: while reading, an image that cannot be read is to end everything; the text is the worker's.
+        ValueError: an image that cannot be read is to end everything; the text is the worker's.
     """
-
-    def __init__(
-        self,
-        images: Dataset[Sample | Failure],
-        *,
-        workers: int,
-        batch_size: int = 1,
-        batches: Iterable[Any] | None = None,
-        persistent: bool = False,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__(
-            images, collate, workers=workers, batch_size=batch_size, batches=batches, persistent=persistent, seed=seed
-        )
-
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        for batch in super().__iter__():
-            if isinstance(batch, Failure):
-                raise ValueError(batch.message)
-            yield batch
+    for batch in loader:
+        if isinstance(batch, Failure):
+            raise ValueError(batch.message)
+        yield batch
 
 
 def pixel_mode(data: Data) -> str:

@@ -51,7 +51,6 @@ class Shards:
     Attributes:
         classes: names of the classes, None where nobody says.
         images: how many images there are.
-        names: of the shards.
         description: all that is known of them.
 
     Raises:
@@ -64,21 +63,21 @@ class Shards:
         self._address = _Address(root, allow_pipes=data.allow_pipes)
         self._seed, self._max_pixels = seed, data.max_pixels
         info, why = _info(self._address)
-        described = _split(split, info, root, f"data.{role}_split", why)
-        self.names, self.images, self._label = described.filenames, described.num_samples, described.alt_label
+        found = _split(split, info, root, f"data.{role}_split", why)
+        self._names, self.images, self._label = found.filenames, found.num_samples, found.alt_label
         listed = info.get("classes")
         self.classes = tuple(map(str, listed)) if isinstance(listed, list) and listed else None
-        self.description = f"{listed} {self.names} {described.shard_lengths}"
-        missing = [name for name in self.names if not self._address.may_have(name)]
+        self.description = f"{listed} {found.filenames} {found.shard_lengths}"
+        missing = [name for name in found.filenames if not self._address.may_have(name)]
         if missing:
             raise FileNotFoundError(
-                f"{root!r} should have the shard {missing[0]!r}, and {len(missing)} of its {len(self.names)} shards "
-                f"are not there. Copy them, or correct _info.json or data.{role}_split."
+                f"{root!r} should have the shard {missing[0]!r}, and {len(missing)} of its {len(found.filenames)} "
+                f"shards are not there. Copy them, or correct _info.json or data.{role}_split."
             )
 
     def shards(self, processes: int) -> int:
         """Return how many readers can share the stream."""
-        return len(self.names)
+        return len(self._names)
 
     def rows(self, rank: int, processes: int, worker: int, workers: int) -> Iterator[Row]:
         """Yield the images of the shards of one worker of one process.
@@ -86,7 +85,7 @@ class Shards:
         Raises:
             ValueError: a shard is damaged, cut off or cannot be had.
         """
-        names = list(self.names)
+        names = list(self._names)
         if self._seed is not None:
             random.Random(derived_seed(*self._seed)).shuffle(names)
         rows = self._rows(names[rank::processes][worker::workers])
@@ -102,7 +101,7 @@ class Shards:
             try:
                 with (
                     self._address.open(name) as file,
-                    tarfile.open(fileobj=file, mode="r|*", tarinfo=StrictTarInfo) as archive,
+                    tarfile.open(None, "r|*", file, tarinfo=StrictTarInfo) as archive,
                 ):
                     yield from self._samples(archive, name)
             except (tarfile.TarError, EOFError, OSError) as error:
@@ -187,14 +186,13 @@ def _info(address: _Address) -> tuple[dict[str, Any], str]:
         try:
             with address.open(name) as file:
                 info = json.loads(file.read(2**28))
+            if not isinstance(info, dict) or not isinstance(info.get("splits", {}), dict):
+                raise ValueError("it is no description of splits")
+            return info, ""
         except OSError as error:
             why = why or f"{name}: {reason(error)}"
-            continue
         except ValueError as error:
             raise ValueError(f"the {name} beside the shards is damaged: {error}. Copy or write it again.") from error
-        if not isinstance(info, dict) or not isinstance(info.get("splits", {}), dict):
-            raise ValueError(f"the {name} beside the shards is no description of splits. Copy or write it again.")
-        return info, ""
     return {}, why
 
 
@@ -207,13 +205,10 @@ def _split(split: str, info: dict[str, Any], root: str, option: str, why: str) -
         "images, as `train-{000..009}.tar|2000`."
     )
     splits = {name: _described(plain, name) for name, plain in info.get("splits", {}).items()}
-    if split in splits:
-        found = splits[split]
-    elif "tar" in split or ".." in split:
-        found = _spelt_out(split, list(splits.values()), option)
-    else:
+    if split not in splits and "tar" not in split and ".." not in split:
         there = ", ".join(map(repr, splits)) or why or "none"
         raise ValueError(f"cannot stream {root!r}: split {split} not found (there: {there}). {described}")
+    found = splits.get(split) or _spelt_out(split, splits, option)
     if found.num_samples <= 0 or not found.filenames:
         raise ValueError(f"cannot stream {root!r}: the split {split!r} has no length. {described}")
     return found
@@ -232,7 +227,7 @@ def _described(plain: Any, name: str) -> _Described:
     return found
 
 
-def _spelt_out(split: str, described: list[_Described], option: str) -> _Described:
+def _spelt_out(split: str, described: dict[str, _Described], option: str) -> _Described:
     from webdataset.shardlists import expand_urls
 
     shards, bar, count = split.rpartition("|") if "|" in split else (split, "", "0")
@@ -240,7 +235,8 @@ def _spelt_out(split: str, described: list[_Described], option: str) -> _Describ
         names, images = tuple(expand_urls(shards)), int(count)
     except (AssertionError, ValueError) as error:  # an unknown ${variable}, unbalanced braces
         raise ValueError(f"cannot read {option}={split!r} as SHARDS|NUMBER: {error}.") from error
-    lengths = {name: n for one in described for name, n in zip(one.filenames, one.shard_lengths, strict=False)}
+    every = described.values()
+    lengths = {name: n for one in every for name, n in zip(one.filenames, one.shard_lengths, strict=False)}
     if not bar and all(name in lengths for name in names):
         images = sum(lengths[name] for name in names)
     return _Described(names, images, tuple(lengths.get(name, 0) for name in names))

@@ -14,21 +14,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
-from plainvision.data.decoding import decode, reason
+from plainvision.data.decoding import reason
 from plainvision.data.epochs import MOST_IN_A_ROW
-from plainvision.data.images import Role, class_lookup, fingerprint, local_or_remote, location, need, open_row, place
+from plainvision.data.images import Role, class_lookup, fingerprint, local_or_remote, location, need, place, read_row
 from plainvision.data.rows import (
     Batch,
-    BatchLoader,
     Failure,
     Reader,
     Row,
     Sample,
+    collate,
     evaluation_transform,
+    read_batches,
     training_transform,
 )
 from plainvision.data.settings import Data
 from plainvision.data.shards import Shards
+from plainvision.processes import Loader
 from plainvision.seeds import derived_seed
 
 if TYPE_CHECKING:
@@ -49,10 +51,9 @@ def _refuse_counts(count: int | None, option: str, root: str) -> None:
 
 
 class TrainingStream:
-    """The epochs of a stream.
+    """The epochs of a stream, each of as many samples as the stream says that it has.
 
-    An epoch takes as many samples as the stream says that it has; where readers share it unevenly, one
-    repeats some of its images and another leaves some out.
+    Where readers share it unevenly, one repeats some of its images and another leaves some out.
 
     Raises:
         FileNotFoundError, ValueError: the stream is not there, does not say how long it is, has fewer shards
@@ -70,17 +71,20 @@ class TrainingStream:
         self._recipe, self._rank, self._processes = recipe, rank, processes
         source = _open(recipe.data, "train", (recipe.seed, 0))
         self.images_per_epoch = source.images
-        self._workers = _useful_workers(source.shards(processes), processes, recipe.data)
-        names = source.classes
-        if names is None and recipe.num_classes is not None:
-            names = tuple(str(number) for number in range(recipe.num_classes))
-        if names is None:
+        shards = source.shards(processes)
+        if shards < processes:
             raise ValueError(
-                f"data.root={recipe.data.root!r} does not say which classes it has. Set num_classes in the "
-                "recipe"
-                + (', or list them in its _info.json: "classes": [...].' if isinstance(source, Shards) else ".")
+                f"{recipe.data.root!r} has {shards} shards for {processes} processes, and each reads its "
+                f"own. Start at most {shards} processes, or pack the images in more shards."
             )
-        self.classes = names
+        self._workers = min(recipe.data.workers, shards // processes)  # one without a shard leaves its share out
+        if source.classes is None and recipe.num_classes is None:
+            listed = ', or list them in its _info.json: "classes": [...]' if isinstance(source, Shards) else ""
+            raise ValueError(
+                f"data.root={recipe.data.root!r} does not say which classes it has. Set num_classes in the recipe"
+                f"{listed}."
+            )
+        self.classes = source.classes or tuple(map(str, range(recipe.num_classes or 0)))
         self.fingerprint = partial(fingerprint, [source.description], [source.images])
 
     def batches(self, epoch: int, start: int, steps: int) -> Iterator[Batch]:
@@ -97,9 +101,9 @@ class TrainingStream:
         )
         # A new loader each epoch: what a reader shuffles depends on what it has read before.
         seed = derived_seed(self._recipe.seed, epoch)
-        loader = BatchLoader(images, workers=self._workers, batch_size=share, seed=seed)
+        loader = Loader(images, collate, workers=self._workers, batch_size=share, seed=seed)
         taken, unreadable = start, ""
-        for batch in islice(loader, start, steps):
+        for batch in islice(read_batches(loader), start, steps):
             if len(batch.names) < share:
                 unreadable = f" It last left out {batch.skipped[-1]}." if batch.skipped else ""
                 break
@@ -107,9 +111,8 @@ class TrainingStream:
             taken += 1
         if taken < steps:
             raise ValueError(
-                f"{place(data, 'train')}, ended after {taken} of the {steps} batches that its length "
-                f"promises: its shards hold fewer images that can be read.{unreadable} Correct the length, "
-                "or repair the shards."
+                f"{place(data, 'train')}, ended after {taken} of the {steps} batches that its length promises: its "
+                f"shards hold fewer images that can be read.{unreadable} Correct the length, or repair the shards."
             )
 
 
@@ -128,14 +131,14 @@ class EvaluationStream:
         self._data, self._batch_size, self._share = data, batch_size, (rank, processes)
         source = _open(data, "validation", None)
         self.fingerprint = partial(fingerprint, [source.description], [source.images])
-        known = classes or source.classes
-        if known is None:
+        self.classes = classes or source.classes or ()
+        if not self.classes:
             raise ValueError(
                 f"{place(data, 'validation')}, does not say which classes it has. Give the classes that the "
                 "network was trained with."
             )
-        self.classes = known
-        self._lookup = np.arange(len(known)) if source.classes is None else class_lookup(source.classes, known, data)
+        own = source.classes
+        self._lookup = np.arange(len(self.classes)) if own is None else class_lookup(own, self.classes, data)
 
     def batches(self) -> Iterator[Batch]:
         """Return this process's batches."""
@@ -153,7 +156,8 @@ class EvaluationStream:
             key=(self._share[0],),
             share=self._share,
         )
-        return iter(BatchLoader(images, workers=min(self._data.workers, shards), batch_size=self._batch_size, seed=0))
+        workers = min(self._data.workers, shards)
+        return read_batches(Loader(images, collate, workers=workers, batch_size=self._batch_size, seed=0))
 
 
 class _Hub:
@@ -198,12 +202,8 @@ class _Hub:
         self._reader.dist_rank, self._reader.dist_num_replicas = rank, processes
         self._reader.set_loader_cfg(num_workers=workers)
         for position, (image, label) in enumerate(self._reader):
-            read = partial(_read, image, self._source, self._max_pixels)
+            read = partial(read_row, image, self._source, self._max_pixels)
             yield Row(read, f"{self._split}/{worker}/{position:08d}", int(label))
-
-
-def _read(image: Any, source: str, max_pixels: int, mode: str) -> Any:
-    return decode(open_row(image, source), mode, max_pixels)
 
 
 def _undecoded(builder: Any, feature: Any, split: str) -> Any:
@@ -255,8 +255,8 @@ class _StreamedImages(IterableDataset[Sample | Failure]):
                     break
         except Exception as error:  # a damaged shard, a connection that ends
             yield Failure(
-                f"{self._where}, broke off: {reason(error)}. Repair its files or copy "
-                "them again, or check the disk or network that they are on."
+                f"{self._where}, broke off: {reason(error)}. Repair its files or copy them again, or check the disk or "
+                "network that they are on."
             )
             return
         if lost:
@@ -273,18 +273,8 @@ class _StreamedImages(IterableDataset[Sample | Failure]):
     def _sample(self, row: Row, worker: int, position: int) -> Sample | Failure:
         if not 0 <= row.label < len(self._lookup):
             return Failure(
-                f"{self._where}, has the label {row.label}, but there are only "
-                f"{len(self._lookup)} classes, counted from 0. Correct num_classes or the labels."
+                f"{self._where}, has the label {row.label}, but there are only {len(self._lookup)} classes, counted "
+                "from 0. Correct num_classes or the labels."
             )
         row = row._replace(label=int(self._lookup[row.label]))
         return self._reader(row, derived_seed(*self._key, worker, position))
-
-
-def _useful_workers(shards: int, processes: int, data: Data) -> int:
-    """Return how many workers to start: one without a shard would leave its share out."""
-    if shards < processes:
-        raise ValueError(
-            f"{data.root!r} has {shards} shards for {processes} processes, and each reads its "
-            f"own. Start at most {shards} processes, or pack the images in more shards."
-        )
-    return min(data.workers, shards // processes)
