@@ -5,6 +5,7 @@ Links are listed here and followed by `class_folders`.
 """
 
 import abc
+import contextlib
 import difflib
 import os
 import posixpath
@@ -22,12 +23,10 @@ from typing import BinaryIO
 from plainvision.data.decoding import check_bytes, looks_like_image
 
 # What systems and programs leave in folders; those whose names begin with a dot are passed over too.
-_CLUTTER = frozenset(
-    (
-        *("#recycle", "#snapshot", "$RECYCLE.BIN", "@eaDir", "@Recently-Snapshot", "@Recycle", "@tmp", "__MACOSX"),
-        *("__pycache__", "lost+found", "System Volume Information", "Thumbs.db"),
-    )
-)
+_CLUTTER = {
+    *("#recycle", "#snapshot", "$RECYCLE.BIN", "@eaDir", "@Recently-Snapshot", "@Recycle", "@tmp", "__MACOSX"),
+    *("__pycache__", "lost+found", "System Volume Information", "Thumbs.db"),
+}
 
 
 @dataclass
@@ -125,12 +124,10 @@ class FolderStore(Store):
                     self.listing.files.add(path)
 
     def open(self, path: str, max_pixels: int) -> BinaryIO:
-        """Open the file on disk."""
         return open(self._root / path, "rb")
 
     def name(self, path: str) -> str:
-        """Return the path with the folder's own name, so that a folder and its archive agree."""
-        return f"{self._name}/{path}"
+        return f"{self._name}/{path}"  # as inside an archive of the folder
 
 
 class ZipStore(Store):
@@ -154,18 +151,14 @@ class ZipStore(Store):
                 )
             self._members[name] = member
             if stat.S_ISLNK(member.external_attr >> 16):
-                self.listing.add_link(name, self._target(name))
+                target = None
+                with contextlib.suppress(ValueError, struct.error, zlib.error):  # damaged
+                    target = _target(name, self.open(name, 1).read().decode(errors="replace"))
+                self.listing.add_link(name, target)
             else:
                 self.listing.add(name, is_folder=_decoded(member).endswith(("/", "\\")))
 
-    def _target(self, link: str) -> str | None:
-        try:
-            return _target(link, self.open(link, 1).read().decode(errors="replace"))
-        except (ValueError, struct.error, zlib.error):  # damaged
-            return None
-
     def open(self, path: str, max_pixels: int) -> BinaryIO:
-        """Read one member into memory."""
         # ZipFile would read the directory again in each process: seconds, for a million images.
         member = self._members[path]
         check_bytes(max(member.file_size, member.compress_size), max_pixels)
@@ -212,7 +205,6 @@ class TarStore(Store):
             self.listing.left_out[name] = "is no file inside the archive"
 
     def open(self, path: str, max_pixels: int) -> BinaryIO:
-        """Read one member into memory."""
         offset, size = self._where[path]
         check_bytes(size, max_pixels)
         return BytesIO(self._file.read(offset, size))
@@ -226,7 +218,6 @@ class StrictTarInfo(tarfile.TarInfo):
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> "StrictTarInfo":
-        """Read the next header."""
         try:
             return super().fromtarfile(archive)
         except tarfile.HeaderError as error:
@@ -265,10 +256,7 @@ class _PackedFile:
 
 
 def open_store(root: str, split: str) -> Store:
-    """Return the store at ``root``.
-
-    A folder that holds ``split`` is listed no further than that: a data set may have a million images
-    elsewhere.
+    """Return the store at ``root``; of a folder that holds ``split``, which may be large, that alone is listed.
 
     Raises:
         FileNotFoundError: there is nothing at ``root``.

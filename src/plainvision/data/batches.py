@@ -25,10 +25,9 @@ __all__ = ["Batch", "EvaluationBatches", "TrainingBatches"]
 
 
 class TrainingBatches:
-    """The training batches of a recipe, this process's share of each.
+    """The training batches of a recipe: of each of B images, process ``rank`` of P gets the ``rank``-th B / P.
 
-    Of every batch of B images, process ``rank`` of P gets rows [rank * B / P, (rank + 1) * B / P). An image
-    that cannot be read is replaced by the next one of the epoch's order that can, so a batch is always full.
+    An image that cannot be read is replaced by the next one of the epoch's order that can, so a batch is always full.
 
     Attributes:
         classes: names of the classes; a label is an index into them. Sorted, except that a Hugging Face data
@@ -58,14 +57,13 @@ class TrainingBatches:
         self.steps_per_epoch = self.images_per_epoch // recipe.batch_size
         if len(self.classes) < 2:
             raise ValueError(
-                f"data.root={recipe.data.root!r} has a single class, {self.classes[0]!r}: there is nothing "
-                "to tell apart. Check that each class has its own folder, as SPLIT/CLASS/image.jpg."
+                f"data.root={recipe.data.root!r} has a single class, {self.classes[0]!r}: there is nothing to tell "
+                "apart. Check that each class has its own folder, as SPLIT/CLASS/image.jpg."
             )
         if self.steps_per_epoch == 0:
             raise ValueError(
-                f"batch_size={recipe.batch_size} but only {self.images_per_epoch} images to train with: not "
-                f"one batch is full. Set batch_size to {self.images_per_epoch} or less, or raise "
-                "augment.repeats."
+                f"batch_size={recipe.batch_size} but only {self.images_per_epoch} images to train with: not one batch "
+                f"is full. Set batch_size to {self.images_per_epoch} or less, or raise augment.repeats."
             )
 
     @cached_property
@@ -73,19 +71,17 @@ class TrainingBatches:
         return self._epochs.fingerprint()
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
-        """Return the batches of ``epoch``, from ``start_step`` on.
+        """Return the batches of ``epoch``, from ``start_step`` on; beginning an epoch ends the one before.
 
-        Images before ``start_step`` are not read, except from a stream, which has to be read from its
-        beginning. One epoch is read at a time: beginning the next ends the one before.
+        Images before ``start_step`` are not read, except from a stream, which has to be read from its beginning.
 
         Raises:
-            ValueError: ``start_step`` lies behind the end; and, while reading, an image is damaged and
-                ``data.corrupt`` is "stop", or no image can be read.
+            ValueError: ``start_step`` lies behind the end; and, while reading, as `Epochs.batches`.
         """
         if not 0 <= start_step <= self.steps_per_epoch:
             raise ValueError(
-                f"start_step={start_step} lies outside an epoch of {self.steps_per_epoch} steps. The run "
-                "that is being resumed had other data or another batch_size: restore those."
+                f"start_step={start_step} lies outside an epoch of {self.steps_per_epoch} steps. The run that is being "
+                "resumed had other data or another batch_size: restore those."
             )
         return self._epochs.batches(epoch, start_step, self.steps_per_epoch)
 
@@ -93,9 +89,8 @@ class TrainingBatches:
 class EvaluationBatches:
     """The validation images, each exactly once over all processes; an unreadable one is left out and named.
 
-    ``batch_size`` counts this process's images. Labels are indices into ``classes``, the training classes;
-    without them the training images at ``data.root`` are asked, and, where there are none, the validation
-    images.
+    ``batch_size`` counts this process's images. Labels are indices into ``classes``, the training classes; without
+    them the training images at ``data.root`` are asked, and, where there are none, the validation images.
 
     Attributes:
         classes: names of the classes.
@@ -121,8 +116,7 @@ class EvaluationBatches:
         self.classes, self.images = self._source.classes, self._source.images
 
     @cached_property
-    def fingerprint(self) -> str:
-        """The hash of the names and labels of all processes' images; of a stream, of what describes it."""
+    def fingerprint(self) -> str:  # of all processes' images
         return self._source.fingerprint()
 
     def part(self, first: int, last: int) -> Iterator[Batch]:
@@ -167,7 +161,6 @@ class _EvaluationImages(Dataset[Sample | Failure]):
         self._batch_size, self._workers = batch_size, data.workers
 
     def batches(self, first: int = 0, last: int | None = None) -> Iterator[Batch]:
-        """Return batches of this process's images from number ``first`` to before ``last``."""
         images = Subset(self, self._chosen[first:last])
         return read_batches(Loader(images, collate, workers=self._workers, batch_size=self._batch_size))
 
@@ -186,11 +179,10 @@ def _training_classes(data: Data) -> tuple[str, ...] | None:
 
 def _check_shares(recipe: "Recipe", processes: int) -> None:
     passes = recipe.machine.accumulate
-    if recipe.batch_size % (processes * passes):
+    if over := recipe.batch_size % (processes * passes):
         accumulating = f" in {passes} passes each (machine.accumulate)" if passes > 1 else ""
-        below = recipe.batch_size // (processes * passes) * processes * passes
+        below = recipe.batch_size - over
         raise ValueError(
-            f"batch_size={recipe.batch_size} cannot be shared equally by {processes} "
-            f"processes{accumulating}: it must be a multiple of {processes * passes}. Set "
-            f"batch_size={below or processes * passes}, for instance."
+            f"batch_size={recipe.batch_size} cannot be shared equally by {processes} processes{accumulating}: it must "
+            f"be a multiple of {processes * passes}. Set batch_size={below or processes * passes}, for instance."
         )

@@ -41,9 +41,8 @@ def find_classes(listing: Listing, split: str, *, where: str, option: str, plain
     base = _split_folder(listing, split, where)
     if base is None:
         base = _plain_folder(listing)
-        looks_plain = base is not None
         if base is None or not plain:
-            raise ValueError(_missing_split(listing, split, where, option, looks_plain))
+            raise ValueError(_missing_split(listing, split, where, option, looks_plain=base is not None))
     prefix = f"{base}/" if base else ""
     paths, left_out = _followed(listing, base, where)
     classes: dict[str, list[str]] = {
@@ -158,7 +157,7 @@ def _plain_folder(listing: Listing) -> str | None:
     return base if base in children and not deeper else None
 
 
-def _missing_split(listing: Listing, split: str, where: str, option: str, looks_plain: bool) -> str:
+def _missing_split(listing: Listing, split: str, where: str, option: str, *, looks_plain: bool) -> str:
     # The folders closest to the top say most about what the root is.
     folders = sorted(listing.folders - {""}, key=lambda folder: (folder.count("/"), folder))
     there = f"the folders there are {names_of(folders)}" if folders else "there are no folders in it"

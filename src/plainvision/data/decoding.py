@@ -16,11 +16,8 @@ from plainvision.data.settings import Data
 
 _ENDINGS = Image.registered_extensions()
 # No other decoder is started, whatever a file claims to be: some of Pillow's run other programs.
-_FORMATS = tuple(
-    name
-    for name in ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-    if name in Image.OPEN  # an old Pillow lacks some
-)
+_WANTED = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)  # an old Pillow lacks some
 EXTENSIONS = tuple(sorted(ending for ending, name in _ENDINGS.items() if name in (*_FORMATS, "MPO")))  # MPO is a JPEG
 _ALL_IMAGES = {
     *EXTENSIONS,

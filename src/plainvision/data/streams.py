@@ -88,7 +88,7 @@ class TrainingStream:
         self.fingerprint = partial(fingerprint, [source.description], [source.images])
 
     def batches(self, epoch: int, start: int, steps: int) -> Iterator[Batch]:
-        """Return this process's share of the batches of ``epoch``, from step ``start`` to ``steps``."""
+        """Yield this process's share of the batches of ``epoch``, from step ``start`` to before ``steps``."""
         data, share = self._recipe.data, self._recipe.batch_size // self._processes
         images = _StreamedImages(
             _open(data, "train", (self._recipe.seed, epoch)),
@@ -120,8 +120,7 @@ class EvaluationStream:
     """The validation images of a stream: each process reads its own shards, once.
 
     Raises:
-        FileNotFoundError, ValueError: the stream is not there, does not say how long it is, or has a class
-            that ``classes`` does not.
+        FileNotFoundError, ValueError: the stream is not there, or has a class that ``classes`` does not.
     """
 
     images = None  # nobody knows how many this process reads
@@ -141,7 +140,6 @@ class EvaluationStream:
         self._lookup = np.arange(len(self.classes)) if own is None else class_lookup(own, self.classes, data)
 
     def batches(self) -> Iterator[Batch]:
-        """Return this process's batches."""
         source = _open(self._data, "validation", None)
         shards = source.shards(1)
         if isinstance(source, Shards):
