@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from commands.dynamic.running import DILATIONS, STRIDES, cells, failure, good, made, outcomes, record
 
-from plainvision.dynamic.comparisons import preference_series, rows_by_layers, view_curves
+from plainvision.dynamic.tables import preference_series, rows_by_layers, view_curves
 from plainvision.training.recipe import Recipe
 from plainvision.training.weights_file import load_network
 

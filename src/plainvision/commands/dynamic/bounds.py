@@ -22,7 +22,7 @@ def main(words: list[str]) -> None:
     """Print the table, and write the record and the figure."""
     arguments = parsed(Arguments, words, "dynamic bounds", __doc__)
 
-    from plainvision.dynamic.comparisons import bounds_row, rows_by_layers
+    from plainvision.dynamic.tables import bounds_row, rows_by_layers
     from plainvision.figures.outcomes import layer_choice
 
     found = arguments.read("bounds")

@@ -27,7 +27,6 @@ from plainvision.training.network_words import Network
 
 if TYPE_CHECKING:
     from plainvision.dynamic.network import DynamicNetwork
-    from plainvision.dynamic.outcomes import Outcomes
     from plainvision.training.recipe import Data
 
 
@@ -87,22 +86,22 @@ def main(words: list[str]) -> None:
     data = data_to_read(found, arguments.data, arguments.preparation)
     dynamic = _dynamic(arguments, found, data)
     if is_main:
-        say(_begins(dynamic))
+        layers = ", ".join(f"{site} {layer}" for site, layer in dynamic.described_sites.items())
+        left = sum(dynamic.left_out.values())
+        say(
+            f"{dynamic.name}: {len(dynamic.permutations)} permutations of {' and '.join(dynamic.space.attributes)} at "
+            f"{layers}" + (f"; {left} left out" if left else "")
+        )
     try:
         with EvaluationProgress(visible=is_main, processes=processes.num_processes) as progress:
+            given = ("out", "batch_size", "controls", "share", "scale", "context", "precision")
             outcomes = evaluate(
                 dynamic,
                 data,
-                out=arguments.out,
                 classes=found.classes,
-                batch_size=arguments.batch_size,
-                controls=arguments.controls,
-                share=arguments.share,
-                scale=arguments.scale,
-                context=arguments.context,
                 device=None if several and arguments.device is None else usable_device(arguments.device),
-                precision=arguments.precision,
                 on_progress=progress,
+                **{name: getattr(arguments, name) for name in given},
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
@@ -113,9 +112,15 @@ def main(words: list[str]) -> None:
         return
     for name in outcomes.skipped:
         print(f"skipped {shown(name)}")
-    _show(outcomes)
+    scores, table = outcomes.scores(), Table(("what", "uses the labels", "top-1 %"), words=2)
+    for row in scores:
+        table.add_row(row["what"], row["uses the labels"], f"{row['top-1 %']:.2f}")
+    show(table)
+    print(f"{len(outcomes.names)} images, {len(outcomes.permutations)} permutations. {ORACLE}")
+    for reason, count in outcomes.left_out.items():
+        say(f"{count} permutations are left out: {reason}")
     claim = f"every permutation of {outcomes.network} on every image, and what an oracle could make of that"
-    record = {**facts(outcomes), "scores": outcomes.scores()}
+    record = {**facts(outcomes), "scores": scores}
     output = arguments.output.beside(arguments.out, "unique_predictions.png", "scores.json")
     drawn = unique_predictions({changed(outcomes): outcomes.unique_predictions()})
     output.write(claim, record, f"plainvision dynamic evaluate {shlex.join(words)}", drawn)
@@ -124,13 +129,11 @@ def main(words: list[str]) -> None:
 
 def _dynamic(arguments: Arguments, network: Network, data: "Data") -> "DynamicNetwork":
     """Return the network with its permutations, those that can be computed for the images as it will see them."""
-    from plainvision.dynamic.network import DynamicNetwork
     from plainvision.dynamic.space import Space
     from plainvision.dynamic.space_file import read_space
 
-    layers = arguments.options.layers()
-    space, names = read_space(arguments.space) if arguments.space else (arguments.options.space(), None)
-    dynamic = DynamicNetwork(network.model, sites=layers, space=space, image_size=data.image_size, name=network.name)
+    space, names = read_space(arguments.space) if arguments.space else (None, None)
+    dynamic = arguments.options.network(network.model, data.image_size, network.name, space)
     if names is not None and names != tuple(dynamic.sites):
         raise ValueError(
             f"{arguments.space} is for the sites {', '.join(names)}, and {dynamic.name} has "
@@ -145,31 +148,6 @@ def _dynamic(arguments: Arguments, network: Network, data: "Data") -> "DynamicNe
     if side == data.image_size:
         return dynamic
     # The permutations are those of every scale; where some cannot be computed at this one, they are left out.
-    again = DynamicNetwork(
-        network.model,
-        sites=layers,
-        space=Space(chosen=dynamic.permutations),
-        image_size=side,
-        name=network.name,
-    )
+    again = arguments.options.network(network.model, side, network.name, Space(chosen=dynamic.permutations))
     again.left_out = dict(Counter(dynamic.left_out) + Counter(again.left_out))
     return again
-
-
-def _begins(network: "DynamicNetwork") -> str:
-    layers = ", ".join(f"{site} {layer}" for site, layer in network.described_sites.items())
-    left = sum(network.left_out.values())
-    return (
-        f"{network.name}: {len(network.permutations)} permutations of {' and '.join(network.space.attributes)} at "
-        f"{layers}" + (f"; {left} left out" if left else "")
-    )
-
-
-def _show(outcomes: "Outcomes") -> None:
-    shown = Table(("what", "uses the labels", "top-1 %"), words=2)
-    for row in outcomes.scores():
-        shown.add_row(row["what"], row["uses the labels"], f"{row['top-1 %']:.2f}")
-    show(shown)
-    print(f"{len(outcomes.names)} images, {len(outcomes.permutations)} permutations. {ORACLE}")
-    for reason, count in outcomes.left_out.items():
-        say(f"{count} permutations are left out: {reason}")

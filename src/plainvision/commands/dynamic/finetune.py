@@ -25,8 +25,6 @@ from plainvision.training.recipe import Augment, Machine, Recipe
 from plainvision.training.techniques import EMA, RandomOptions
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from plainvision.dynamic.outcomes import Outcomes
 
 
@@ -81,9 +79,10 @@ def main(words: list[str]) -> None:
 
     from rich.console import Console
 
-    from plainvision.dynamic.comparisons import bounds_row
-    from plainvision.dynamic.tables import facts
+    from plainvision.dynamic.evaluation import evaluate
+    from plainvision.dynamic.tables import bounds_row, facts
     from plainvision.figures.outcomes import unique_predictions
+    from plainvision.inspection.devices import default_device
     from plainvision.processes import process_group
     from plainvision.training.loop import train
     from plainvision.training.weights_file import load_network
@@ -98,28 +97,38 @@ def main(words: list[str]) -> None:
         classes = train(recipe, out / "run", resume=arguments.resume, console=Console()).classes
         processes.wait_for_everyone()  # the main one still writes the weights
         trained, _ = load_network(out / "run", "last")
-        networks = {"before": _before(arguments.network, network, len(classes)), "after": trained}
-        found = {name: _evaluated(arguments, recipe, name, model, classes) for name, model in networks.items()}
+        checkpoint, asked = arguments.network.checkpoint, arguments.network.words
+        if checkpoint is not None:  # whose classes are known by now
+            network = replace(asked, options={"num_classes": len(classes), **asked.options}).load(checkpoint)
+        found: dict[str, Outcomes] = {}
+        for name, model in (("before", network.model), ("after", trained)):
+            dynamic = arguments.options.network(model, recipe.data.image_size, recipe.model)
+            with EvaluationProgress(
+                name, visible=processes.is_main_process, processes=processes.num_processes
+            ) as progress:
+                found[name] = evaluate(
+                    dynamic,
+                    recipe.data,
+                    out=out / name,
+                    classes=classes,
+                    controls=arguments.controls,
+                    device=default_device() if processes.num_processes == 1 else None,
+                    on_progress=progress,
+                )
     if not processes.is_main_process:
         return
     rows = [{"network": name, **bounds_row(one)} for name, one in found.items()]
     show_bounds({"": rows}, "network")
     drawn = unique_predictions({name: one.unique_predictions() for name, one in found.items()})
-    facts_of = {name: facts(one) for name, one in found.items()}
-    record = {"outcomes": facts_of, "bounds": rows, "recipe": _without_places(recipe)}
+    plain = recipe.to_dict()
+    plain["start_from"] = Path(str(recipe.start_from)).name  # without the folders of this machine
+    for root in ("root", "validation_root"):
+        plain["data"][root] = plain["data"][root] and Path(plain["data"][root]).name
+    record = {"outcomes": {name: facts(one) for name, one in found.items()}, "bounds": rows, "recipe": plain}
     claim = "bounds over permutations before and after fine-tuning with random options"
     output.write(claim, record, f"plainvision dynamic finetune {shlex.join(words)}", drawn)
     both = shlex.join([str(out / "before"), str(out / "after")])
     say(f"weights in {out / 'run'}. Next: plainvision dynamic greedy {both}")
-
-
-def _without_places(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe as plain values, without the paths of this machine."""
-    plain = recipe.to_dict()
-    plain["start_from"] = Path(str(recipe.start_from)).name
-    for root in ("root", "validation_root"):
-        plain["data"][root] = plain["data"][root] and Path(plain["data"][root]).name
-    return plain
 
 
 def _begin(arguments: Arguments) -> tuple[Network, Recipe]:
@@ -135,12 +144,9 @@ def _begin(arguments: Arguments) -> tuple[Network, Recipe]:
     else:
         network = options.load()
         start = _weights(options, network, arguments.out)
-    if network.origin is not None:
-        model, model_options = network.origin.recipe.model, dict(network.origin.recipe.model_options)
-    else:
-        model, model_options = words.name, dict(words.options)
     data = data_to_read(network, arguments.data, arguments.preparation, arguments.training_data)
-    values = changes.values()
+    origin, values = network.origin, changes.values()
+    model_options: dict[str, Any] = dict(origin.recipe.model_options if origin else words.options)
     technique = RandomOptions(
         attribute=None if values else changes.attribute or "stride",
         **values,  # type: ignore[arg-type]
@@ -148,22 +154,17 @@ def _begin(arguments: Arguments) -> tuple[Network, Recipe]:
         image_size=data.image_size,
         seed=arguments.seed,
     )
+    given = ("augment", "epochs", "batch_size", "lr", "decay_epochs", "machine", "seed")
     recipe = replace(
         imagenet(changes.attribute or "stride"),
         name="random_option_finetuning",
-        model=model,
-        num_classes=model_options.pop("num_classes", None),  # type: ignore[arg-type]
+        model=origin.recipe.model if origin else words.name,
+        num_classes=model_options.pop("num_classes", None),
         model_options=model_options,
         start_from=start,
         data=data,
-        augment=arguments.augment,
-        epochs=arguments.epochs,
-        batch_size=arguments.batch_size,
-        lr=arguments.lr,
-        decay_epochs=arguments.decay_epochs,
         techniques=(technique,),
-        machine=arguments.machine,
-        seed=arguments.seed,
+        **{name: getattr(arguments, name) for name in given},
     )
     return network, recipe
 
@@ -194,40 +195,3 @@ def _weights(options: NetworkOptions, network: Network, out: Path) -> str:
         )
     path = Path(options.words.name)
     return str(path / f"{options.weights}.safetensors" if path.is_dir() else path)
-
-
-def _before(options: NetworkOptions, network: Network, classes: int) -> "nn.Module":
-    """Return the network as it was."""
-    if options.checkpoint is None:
-        return network.model
-    words = replace(options.words, options={"num_classes": classes, **options.words.options})
-    return words.load(options.checkpoint).model
-
-
-def _evaluated(
-    arguments: Arguments, recipe: Recipe, name: str, model: "nn.Module", classes: tuple[str, ...]
-) -> "Outcomes":
-    """Return every permutation's outcomes, kept in the folder of that name."""
-    from plainvision.dynamic.evaluation import evaluate
-    from plainvision.dynamic.network import DynamicNetwork
-    from plainvision.inspection.devices import default_device
-    from plainvision.processes import process_group
-
-    visible, number = process_group().is_main_process, process_group().num_processes
-    network = DynamicNetwork(
-        model,
-        sites=arguments.options.layers(),
-        space=arguments.options.space(),
-        image_size=recipe.data.image_size,
-        name=recipe.model,
-    )
-    with EvaluationProgress(name, visible=visible, processes=number) as progress:
-        return evaluate(
-            network,
-            recipe.data,
-            out=arguments.out / name,
-            classes=classes,
-            controls=arguments.controls,
-            device=default_device() if number == 1 else None,
-            on_progress=progress,
-        )

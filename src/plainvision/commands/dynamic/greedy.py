@@ -75,7 +75,7 @@ def _few(curves: Mapping[str, Mapping[str, Any]], controls: Mapping[str, list[fl
     longest = max(map(len, drawn.values()))
     whole = {name: (curve["all"], curve["count"]) for name, curve in curves.items()}
     whole |= {name: (best[-1], len(best)) for name, best in controls.items()}
-    table = Table(("top-1 in %,\nbest of", *(f"{name}\nof {whole[name][1]}" for name in drawn)))
+    table = Table(("top-1 in %,\nbest of", *(f"{name}\nof {count}" for name, (_, count) in whole.items())))
     table.add_row("as trained", *(f"{curve['static']:.2f}" for curve in curves.values()), end_section=True)
     for count in (count for count in _COUNTS if count <= longest):
         table.add_row(str(count), *(f"{best[count - 1]:.2f}" if count <= len(best) else "" for best in drawn.values()))

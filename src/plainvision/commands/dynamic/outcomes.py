@@ -1,6 +1,5 @@
 """Outcomes that `plainvision dynamic evaluate` wrote, as arguments."""
 
-import difflib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,8 +35,19 @@ class OutcomesOptions:
             ValueError: there is none, one is given twice, or a folder's evaluation is not finished.
             OSError: there is no such file, or the results can't be written.
         """
+        from plainvision.dynamic.outcomes import Outcomes
+
         self.output.check()
-        return _read(self.outcomes, verb)
+        if not self.outcomes:
+            raise ValueError(
+                f"no outcomes. Give a folder that `plainvision dynamic evaluate` wrote into, for instance: plainvision "
+                f"dynamic {verb} runs/stride"
+            )
+        files = [_file(path) for path in self.outcomes]
+        if len({file.resolve() for file in files}) < len(files):
+            raise ValueError(f"{' '.join(map(str, self.outcomes))} has the same outcomes twice. Give each once.")
+        found = [Outcomes.load(file) for file in files]
+        return dict(zip(_labels(files, found), found, strict=True))
 
     def write(
         self,
@@ -65,32 +75,15 @@ class OutcomesOptions:
         output.write(claim, record, f"plainvision dynamic {shlex.join(command)}", drawn)
 
 
-def _read(paths: Sequence[Path], verb: str) -> "dict[str, Outcomes]":
-    from plainvision.dynamic.outcomes import Outcomes
-
-    if not paths:
-        raise ValueError(
-            f"no outcomes. Give a folder that `plainvision dynamic evaluate` wrote into, for instance: plainvision "
-            f"dynamic {verb} runs/stride"
-        )
-    files = [_file(path) for path in paths]
-    if len({file.resolve() for file in files}) < len(files):
-        raise ValueError(f"{' '.join(map(str, paths))} has the same outcomes twice. Give each once.")
-    found = [Outcomes.load(file) for file in files]
-    return dict(zip(_labels(files, found), found, strict=True))
-
-
 def _file(path: Path) -> Path:
     if path.is_file() or (path / _FILE).is_file():
         return path if path.is_file() else path / _FILE
     if (path / "evaluation.json").is_file():
         raise ValueError(f"the evaluation in {path} is not finished. Go on with the same command that began it.")
-    if path.is_dir():
-        near = [file.parent.name for file in sorted(path.glob(f"*/{_FILE}"))]
-    else:
-        there = path.parent.iterdir() if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, [item.name for item in there], n=3)
-    hint = f" {'There are some in' if path.is_dir() else 'Nearby:'} {', '.join(near)}." if near else ""
+    from plainvision.files import nearby
+
+    below = ", ".join(file.parent.name for file in sorted(path.glob(f"*/{_FILE}")))
+    hint = (below and f" There are some in {below}.") if path.is_dir() else nearby(path)
     raise FileNotFoundError(
         f"no outcomes at {path}.{hint} Give a folder that `plainvision dynamic evaluate` wrote into, or its {_FILE}."
     )

@@ -5,7 +5,7 @@ An image prefers the permutation that predicts its true class with the highest c
 Example: plainvision dynamic preferences runs/stride runs/stride_scale_2 runs/stride_scale_4 --figure scales.pdf
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from plainvision.commands import Table, parsed, show
@@ -27,7 +27,7 @@ def main(words: list[str]) -> None:
     """Print the tables, and write the record and the figure."""
     arguments = parsed(Arguments, words, "dynamic preferences", __doc__)
 
-    from plainvision.dynamic.comparisons import preference_series
+    from plainvision.dynamic.tables import preference_series
 
     found = arguments.read("preferences")
     several = len(found) > 1
@@ -40,8 +40,7 @@ def main(words: list[str]) -> None:
 
 def _of_one(outcomes: "Outcomes") -> "tuple[Figure, dict[str, Any]]":
     """Show what the images of one evaluation prefer; return Figure 1 and what the record says."""
-    from plainvision.dynamic.comparisons import option_order
-    from plainvision.dynamic.tables import permutation_rows
+    from plainvision.dynamic.tables import option_order, permutation_rows
     from plainvision.figures.preferences import preferred_permutations
 
     rows, preferences = permutation_rows(outcomes), outcomes.preferences()
@@ -68,28 +67,21 @@ def _by_condition(
     several: "Mapping[str, Outcomes]", series: Mapping[str, Mapping[float, Any]], axis: Any
 ) -> "tuple[Figure, dict[str, Any]]":
     """Show what the images prefer at each scale or context; return Figure 5 or 7 and what the record says."""
-    from plainvision.dynamic.comparisons import option_order
-    from plainvision.dynamic.tables import changed, preference_rows
+    from plainvision.dynamic.tables import changed, option_order, preference_rows
     from plainvision.figures.preferences import preference_by_scale
 
     for attribute, row in series.items():
-        shares = {f"{axis} {value:g}": options for value, options in row.items()}
+        table = Table(("site", attribute, *(f"{axis} {value:g}" for value in row)), words=2)
         orders = [option_order(one) for one in several.values() if changed(one) == attribute]
-        show(_options(shares, list(dict.fromkeys(option for order in orders for option in order)), attribute))
+        for site in next(iter(row.values())):
+            known = [option for order in orders for option in order if any(option in at[site] for at in row.values())]
+            for option in dict.fromkeys(known):
+                table.add_row(site, option, *(_percent(at[site], option) for at in row.values()))
+            table.add_section()
+        show(table)
     print(f"Images that prefer each option, in %. Only an oracle can choose what an image prefers. {ORACLE}")
     sites = [*next(iter(several.values())).sites]
     return preference_by_scale(sites, series, axis=axis), {"rows": preference_rows(series, axis)}
-
-
-def _options(shares: Mapping[str, Mapping[str, Mapping[str, float]]], order: Sequence[str], attribute: str) -> Table:
-    """Return the share of the images that prefer each option, by site, in a column for each condition."""
-    table = Table(("site", attribute, *shares), words=2)
-    for site in next(iter(shares.values())):
-        options = [option for option in order if any(option in by_site[site] for by_site in shares.values())]
-        for option in options:
-            cells = [_percent(one[site], option) for one in shares.values()]
-            table.add_row(site, option, *cells, end_section=option == options[-1])
-    return table
 
 
 def _percent(options: Mapping[str, float], option: str) -> str:

@@ -7,6 +7,9 @@ from string import ascii_uppercase
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from plainvision.dynamic.network import DynamicNetwork
     from plainvision.dynamic.space import Space
 
 Values = tuple[float, ...] | dict[str, tuple[float, ...]]
@@ -54,6 +57,15 @@ class SpaceOptions:
 
         values = self.values()
         return Space(**values) if values else Space.paper(self.attribute or "stride")  # type: ignore[arg-type]
+
+    def network(
+        self, model: "nn.Module", image_size: int, name: str | None, space: "Space | None" = None
+    ) -> "DynamicNetwork":
+        """Return the network with its sites, for images of that side; ``space`` goes before these options'."""
+        from plainvision.dynamic.network import DynamicNetwork
+
+        layers, space = self.layers(), space or self.space()
+        return DynamicNetwork(model, sites=layers, space=space, image_size=image_size, name=name)
 
     def layers(self) -> dict[str, str] | None:
         """Return the layer of each site, None for those of a known network.

@@ -12,7 +12,7 @@ def show_bounds(parts: Mapping[str, Sequence[Mapping[str, Any]]], first: str) ->
     """Print bounds and controls as a table, and what they mean.
 
     Args:
-        parts: rows of `plainvision.dynamic.comparisons`, by what stands above them where there are several parts.
+        parts: rows of `plainvision.dynamic.tables`, by what stands above them where there are several parts.
         first: the field that stands first in each row.
     """
     views = list(dict.fromkeys(view for rows in parts.values() for row in rows for view in row["controls"]))
