@@ -30,12 +30,8 @@ class Circumstances:
     seconds: float | None
 
     def __post_init__(self) -> None:
-        for name, value, least in (
-            ("batch_size", self.batch_size, 1),
-            ("runs", self.runs, 1),
-            ("warmup", self.warmup, 0),
-        ):
-            if value < least:
+        for name, least in {"batch_size": 1, "runs": 1, "warmup": 0}.items():
+            if (value := getattr(self, name)) < least:
                 raise ValueError(f"{name}={value} is too small. Give {least} or more.")
         if self.seconds is not None and self.seconds <= 0:
             raise ValueError(f"seconds={self.seconds} leaves no time to measure. Give more, or None for no limit.")
@@ -74,8 +70,7 @@ def networks_by_name(models: nn.Module | Mapping[str, nn.Module]) -> dict[str, n
     """
     if isinstance(models, nn.Module):
         return {type(models).__name__: models}
-    wrong = not isinstance(models, Mapping) or not all(isinstance(model, nn.Module) for model in models.values())
-    if wrong or not models:
+    if not (isinstance(models, Mapping) and models and all(isinstance(one, nn.Module) for one in models.values())):
         raise ValueError(
             f"cannot measure {models!r}: it holds no networks by name. Give one nn.Module, or a dict such as "
             "{'resnet18': network}."

@@ -1,5 +1,6 @@
 """Peak memory of a call, above what was in use."""
 
+import contextlib
 import ctypes
 import gc
 import re
@@ -39,7 +40,9 @@ def _cuda_peak(work: Callable[[], object], device: torch.device) -> int:
 
 
 def _resident_peak(work: Callable[[], object]) -> int:
-    _return_freed_memory()
+    # glibc keeps what is freed, and the next pass would reuse it without the resident set growing.
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
     before = _status_bytes("VmRSS")
     _CLEAR_REFS.write_text(_RESET_PEAK)
     work()
@@ -54,14 +57,6 @@ def _can_reset_peak() -> bool:
     except (OSError, LookupError):  # not Linux, or a container that hides it
         return False
     return True
-
-
-def _return_freed_memory() -> None:
-    # glibc keeps what is freed, and the next pass would reuse it without the resident set growing.
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError, TypeError):  # another C library
-        return
 
 
 def _status_bytes(field: str) -> int:

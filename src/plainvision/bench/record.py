@@ -91,15 +91,9 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> str:
     widths = [max(3, *(len(line[place]) for line in lines)) for place in range(len(columns))]
     numeric = [all(isinstance(row.get(column), int | float | None) for row in rows) for column in columns]
     rule = ["-" * (width - 1) + (":" if right else "-") for width, right in zip(widths, numeric, strict=True)]
-    return "\n".join(_line(line, widths, numeric) for line in [lines[0], rule, *lines[1:]])
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
-    padded = (
-        cell.rjust(width) if right else cell.ljust(width)
-        for cell, width, right in zip(cells, widths, numeric, strict=True)
-    )
-    return "| " + " | ".join(padded) + " |"
+    sides = [f"{'>' if right else '<'}{width}" for width, right in zip(widths, numeric, strict=True)]
+    padded = [map(format, line, sides) for line in (lines[0], rule, *lines[1:])]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in padded)
 
 
 def _cell(value: object) -> str:
@@ -118,11 +112,8 @@ def _without_folders(command: str) -> str:
 
 
 def _cpu_name() -> str:
-    if name := _cpu_field("model name"):
-        return name
-    if platform.system() == "Darwin":
-        return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
-    return platform.processor() or platform.machine()
+    mac = _output("sysctl", "-n", "machdep.cpu.brand_string") if platform.system() == "Darwin" else platform.processor()
+    return _cpu_field("model name") or mac or platform.machine()
 
 
 def _vector_extensions() -> list[str] | None:

@@ -5,6 +5,7 @@ kernel launches included. On a machine that is shared or warms up, compare netwo
 all of them, and `comparison` compares within rounds.
 """
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -66,18 +67,8 @@ def measure(
         ValueError: no networks, a size below 1, a device that is not there, or a network that cannot run so.
     """
     networks = networks_by_name(models)
-    setup = Circumstances(
-        image_size=checked_image_size(image_size, channels),
-        channels=channels,
-        batch_size=batch_size,
-        runs=runs,
-        warmup=warmup,
-        device=device_for(networks, device),
-        precision=precision,
-        channels_last=channels_last,
-        compile=compile,
-        seconds=seconds,
-    )
+    size, place = checked_image_size(image_size, channels), device_for(networks, device)
+    setup = Circumstances(size, channels, batch_size, runs, warmup, place, precision, channels_last, compile, seconds)
     placed = {name: setup.place(network) for name, network in networks.items()}
     with ExitStack() as modes:
         for network in placed.values():
@@ -102,26 +93,12 @@ def measure_training_step(
 ) -> list[Measurement]:
     """Time a training step and return one `Measurement` per network: forward, cross-entropy, backward, SGD.
 
-    It times copies, in turns as `measure` does, and takes the same arguments. ``macs`` are those of the forward pass.
-    Peak memory covers activations, scratch space and gradients, but neither weights nor images.
-
-    Args:
-        models: one network, or networks by name; each returns (batch_size, num_classes).
-        image_size: H and W in pixels; one number means a square.
-        channels: channels of an image.
-        batch_size: images per step.
-        num_classes: number of logits.
-        runs: timed rounds.
-        warmup: untimed rounds before them.
-        device: where to run; None runs where the networks are.
-        precision: `bf16` and `fp16` are mixed precision: autocast, and for `fp16` a scaled loss.
-        channels_last: use the channels_last memory layout.
-        compile: compile with torch.compile first, untimed.
-        seconds: as in `measure`.
+    It times copies, in turns, and takes the arguments of `measure`, and ``num_classes``, the number of logits.
+    ``precision`` is mixed: autocast, and for `fp16` a scaled loss. ``macs`` are those of the forward pass. Peak memory
+    covers activations, scratch space and gradients, but neither weights nor images.
 
     Raises:
-        ValueError: what `measure` refuses, a network that does not return (batch_size, num_classes), or a
-            frozen one.
+        ValueError: what `measure` refuses, a network that does not return (batch_size, num_classes), or a frozen one.
     """
     if num_classes < 1:
         raise ValueError(f"num_classes={num_classes} is nothing to learn. Give the width of the networks' answer.")
@@ -131,25 +108,10 @@ def measure_training_step(
             raise ValueError(
                 f"{name} has no parameter that requires a gradient: there is no step to time. Unfreeze some."
             )
-    setup = Circumstances(
-        image_size=checked_image_size(image_size, channels),
-        channels=channels,
-        batch_size=batch_size,
-        runs=runs,
-        warmup=warmup,
-        device=device_for(networks, device),
-        precision=precision,
-        channels_last=channels_last,
-        compile=compile,
-        seconds=seconds,
-    )
+    size, place = checked_image_size(image_size, channels), device_for(networks, device)
+    setup = Circumstances(size, channels, batch_size, runs, warmup, place, precision, channels_last, compile, seconds)
     placed = {name: setup.copy_of(network, dtype=None).train() for name, network in networks.items()}
-    labels = torch.randint(num_classes, (batch_size,), generator=torch.Generator().manual_seed(0))
-
-    def training(setup: Circumstances, network: nn.Module, images: Tensor) -> Callable[[], object]:
-        return _training(setup, network, images, labels.to(setup.device), num_classes)
-
-    return _measure(setup, placed, training)
+    return _measure(setup, placed, functools.partial(_training, num_classes))
 
 
 def _measure(
@@ -228,9 +190,9 @@ def _inference(setup: Circumstances, network: nn.Module, images: Tensor) -> Call
     return work
 
 
-def _training(
-    setup: Circumstances, network: nn.Module, images: Tensor, labels: Tensor, num_classes: int
-) -> Callable[[], object]:
+def _training(num_classes: int, setup: Circumstances, network: nn.Module, images: Tensor) -> Callable[[], object]:
+    labels = torch.randint(num_classes, (setup.batch_size,), generator=torch.Generator().manual_seed(0))
+    labels = labels.to(setup.device)
     # A learning rate of 0 costs the same arithmetic, and untrained weights cannot run away and overflow.
     optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
     device, dtype = setup.device.type, DTYPES.get(setup.precision)

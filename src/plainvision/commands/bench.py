@@ -3,6 +3,7 @@
 Example: plainvision bench resnet50 vanillanet_9 vanillanet_9:deployed --sizes 224 320 448 --plot growth.png
 """
 
+import shlex
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -11,12 +12,6 @@ import tyro
 from plainvision.commands import Table, parsed, show, speed_cells
 from plainvision.commands.options.network import NetworksOptions
 from plainvision.commands.options.output import Device, OutputOptions
-from plainvision.training.network_words import Network
-
-# What a record's table shows in the documentation.
-_COLUMNS = (
-    *("name", "image_size", "p50_ms", "images_per_second", "peak_memory_mb", "speed_ratio", "ratio_low", "ratio_high"),
-)
 
 
 @dataclass(frozen=True)
@@ -53,9 +48,19 @@ def main(words: list[str]) -> None:
     arguments = parsed(Arguments, words, "bench", __doc__)
     if not arguments.networks:
         raise ValueError("no network to time. Name one or more, for instance: plainvision bench resnet18 vanillanet_5")
-    sizes = _sizes(arguments)
-
-    import shlex
+    sizes = arguments.sizes or (224 if arguments.image_size is None else arguments.image_size,)
+    if arguments.sizes and arguments.image_size is not None:
+        raise ValueError(
+            f"--image-size {arguments.image_size} and --sizes {' '.join(map(str, sizes))} are two answers to one "
+            "question. Give --image-size for one side, or --sizes for several."
+        )
+    if len(set(sizes)) < len(sizes):
+        raise ValueError(f"--sizes {' '.join(map(str, sizes))} names a side twice. Give each one once.")
+    if arguments.output.figure is not None and len(sizes) < 2:
+        raise ValueError(
+            "--figure draws how time and memory grow, and one image size shows no growth. Give two or more, for "
+            "instance: --sizes 224 288 384"
+        )
 
     import torch
 
@@ -65,7 +70,12 @@ def main(words: list[str]) -> None:
 
     arguments.output.check()
     networks = arguments.weights.load(arguments.networks, random=True)
-    channels = _channels(networks)
+    channels = {name: network.channels for name, network in networks.items()}
+    if len(set(channels.values())) > 1:
+        raise ValueError(
+            f"the networks take images of different channels: {', '.join(f'{n} {c}' for n, c in channels.items())}. "
+            "Networks of one call are timed on the same images; time these in several calls."
+        )
     rows = []
     for size in sizes:
         if arguments.compile:
@@ -73,7 +83,7 @@ def main(words: list[str]) -> None:
         measurements = measure(
             {name: network.model for name, network in networks.items()},
             image_size=size,
-            channels=channels,
+            channels=next(iter(channels.values())),
             batch_size=arguments.batch_size,
             runs=arguments.runs,
             device=usable_device(arguments.device),
@@ -82,84 +92,41 @@ def main(words: list[str]) -> None:
             compile=arguments.compile,
         )
         rows += comparison(measurements)
-    show(_table(rows))
+    show(_table(rows, len(sizes) > 1))
     figures = {"rows": rows}
     if len(sizes) > 1:
         figures["growth"] = growth_exponents(rows)
-        show(_growth_table(figures["growth"]))
+        table = Table(("network", "peak memory", "time"))
+        for row in figures["growth"]:
+            exponents = (row["memory_exponent"], row["time_exponent"])
+            table.add_row(row["name"], *("" if exponent is None else f"{exponent:.2f}" for exponent in exponents))
+        show(table)
         print("Exponents of growth with the image's surface: 1 is in proportion to it.")
     drawn = growth_figure(rows) if arguments.output.figure else None
     command = f"plainvision bench {shlex.join(words)}"
-    arguments.output.write("timed side by side", figures, command, drawn, columns=_COLUMNS)
+    shown = ("name", "image_size", "p50_ms", "images_per_second", "peak_memory_mb")
+    columns = (*shown, "speed_ratio", "ratio_low", "ratio_high")
+    arguments.output.write("timed side by side", figures, command, drawn, columns)
 
 
-def _sizes(arguments: Arguments) -> tuple[int, ...]:
-    """Return the sides to measure at, or say what does not go together."""
-    if arguments.sizes and arguments.image_size is not None:
-        raise ValueError(
-            f"--image-size {arguments.image_size} and --sizes {' '.join(map(str, arguments.sizes))} are two answers "
-            "to one question. Give --image-size for one side, or --sizes for several."
-        )
-    sizes = arguments.sizes or (224 if arguments.image_size is None else arguments.image_size,)
-    if len(set(sizes)) < len(sizes):
-        raise ValueError(f"--sizes {' '.join(map(str, sizes))} names a side twice. Give each one once.")
-    if arguments.output.figure is not None and len(sizes) < 2:
-        raise ValueError(
-            "--figure draws how time and memory grow, and one image size shows no growth. Give two or more, for "
-            "instance: --sizes 224 288 384"
-        )
-    return sizes
-
-
-def _channels(networks: dict[str, Network]) -> int:
-    """Return the channels of the images that all networks take."""
-    channels = {name: network.channels for name, network in networks.items()}
-    if len(set(channels.values())) > 1:
-        raise ValueError(
-            "the networks take images of different channels: "
-            f"{', '.join(f'{name} {count}' for name, count in channels.items())}. Networks of one call are timed on "
-            "the same images; time these in several calls."
-        )
-    return next(iter(channels.values()))
-
-
-def _table(rows: list[dict]) -> Table:
-    several = len({row["image_size"][0] for row in rows}) > 1
+def _table(rows: list[dict], several: bool) -> Table:
     heads = ("params\nM", "MACs\nG", "p50\nms", "p90\nms", "images\nper s", "peak\nMB", "speed", "95 %\ninterval")
-    table = Table(("network", *(["side\npx"] if several else []), *heads), caption=_caption(rows[0], several))
-    for row in rows:
-        table.add_row(
-            row["name"],
-            *([str(row["image_size"][0])] if several else []),
-            _figure(row["parameters"] / 1e6),
-            _figure(row["macs"] / 1e9),
-            _figure(row["p50_ms"]),
-            _figure(row["p90_ms"]),
-            _figure(row["images_per_second"]),
-            "" if row["peak_memory_mb"] is None else _figure(row["peak_memory_mb"]),
-            *speed_cells(row),
-        )
-    return table
-
-
-def _growth_table(rows: list[dict]) -> Table:
-    table = Table(("network", "peak memory", "time"))
-    for row in rows:
-        exponents = (row["memory_exponent"], row["time_exponent"])
-        table.add_row(row["name"], *("" if exponent is None else f"{exponent:.2f}" for exponent in exponents))
-    return table
-
-
-def _figure(value: float) -> str:
-    """Return three digits or more, so that a small network does not cost 0.0."""
-    return f"{value:.0f}" if value >= 99.95 else f"{value:.3g}"
-
-
-def _caption(row: dict, several: bool) -> str:
-    height, width = row["image_size"]
-    images = f"batch of {row['batch_size']}" if several else f"{row['batch_size']} x {height} x {width}"
-    threads = f"{row['threads']} thread{'' if row['threads'] == 1 else 's'}"
-    return (
-        f"{images} on {row['device']}, {threads}, precision {row['precision']}; timed in turns, speed relative to the "
-        f"first{' at the same side' if several else ''}"
+    first, (height, width) = rows[0], rows[0]["image_size"]
+    images = f"batch of {first['batch_size']}" if several else f"{first['batch_size']} x {height} x {width}"
+    threads = f"{first['threads']} thread{'' if first['threads'] == 1 else 's'}"
+    table = Table(
+        ("network", *(["side\npx"] if several else []), *heads),
+        caption=f"{images} on {first['device']}, {threads}, precision {first['precision']}; timed in turns, speed "
+        f"relative to the first{' at the same side' if several else ''}",
     )
+    for row in rows:
+        costs = (row["parameters"] / 1e6, row["macs"] / 1e9)
+        found = (row[key] for key in ("p50_ms", "p90_ms", "images_per_second", "peak_memory_mb"))
+        sides = [str(row["image_size"][0])] if several else []
+        table.add_row(row["name"], *sides, *map(_figure, (*costs, *found)), *speed_cells(row))
+    return table
+
+
+def _figure(value: float | None) -> str:
+    """Return three digits or more, so that a small network does not cost 0.0; nothing for what is unknown."""
+    return "" if value is None else f"{value:.0f}" if value >= 99.95 else f"{value:.3g}"
