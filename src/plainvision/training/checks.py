@@ -23,10 +23,10 @@ def check_splits(recipe: Recipe) -> None:
 
 
 def check_data(recipe: Recipe, classes: tuple[str, ...], processes: int) -> None:
-    """Check that the data suit the recipe.
+    """Check that the data have the recipe's number of classes, and no odd number of images to mix.
 
     Raises:
-        ValueError: another number of classes, or an odd number of images to mix.
+        ValueError: they have not.
     """
     if recipe.num_classes not in (None, len(classes)):
         raise ValueError(
@@ -66,8 +66,8 @@ def check_network(model: nn.Module, recipe: Recipe, classes: int, images: int) -
     if not isinstance(logits, Tensor) or logits.shape != (1, classes):
         shape = tuple(logits.shape[1:]) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         raise ValueError(
-            f"{recipe.model} returns {shape} for an image, and the data has {classes} classes. Drop "
-            "the model options that change its classifier."
+            f"{recipe.model} returns {shape} for an image, and the data has {classes} classes. Drop the model options "
+            "that change its classifier."
         )
     if images == 1 and has_batch_norm(model):
         try:

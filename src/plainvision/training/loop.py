@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -107,12 +108,8 @@ class _Run:
         share = {"rank": self.accelerator.process_index, "processes": self.accelerator.num_processes}
         self.batches = TrainingBatches(recipe, **share)
         self.classes = self.batches.classes
-        self.validation = EvaluationBatches(
-            recipe.data,
-            batch_size=max(1, recipe.batch_size // share["processes"]),
-            classes=self.classes,
-            **share,
-        )
+        size = max(1, recipe.batch_size // share["processes"])
+        self.validation = EvaluationBatches(recipe.data, batch_size=size, classes=self.classes, **share)
         check_data(recipe, self.classes, share["processes"])
         self.steps = recipe.epochs * self.batches.steps_per_epoch
         if resume and self.accelerator.is_main_process:
@@ -143,9 +140,8 @@ class _Run:
             self.folder.rewind_metrics(self.state.step)
         self.saved = self.state.step
         self.losses = Losses(self.folder, self.accelerator, recipe.machine.log_steps)
-        self.progress = TrainingProgress(
-            self.steps, self.state.step, console if self.accelerator.is_main_process else None
-        )
+        visible = console if self.accelerator.is_main_process else None
+        self.progress = TrainingProgress(self.steps, self.state.step, visible)
         self.progress.say(
             f"{pretty_repr(recipe)}\n"
             f"{len(self.classes)} classes, {self.batches.images_per_epoch} images an epoch, {self.steps} steps"
@@ -204,22 +200,17 @@ class _Run:
             for network in self.state.networks:
                 distribute_bn(network, self.accelerator.num_processes, reduce=True)
         self._check_weights()
-        self.evaluation = self._evaluate(self.state.best_network)
-        if not math.isfinite(self.evaluation.loss):
-            self.losses.diverged(f"the validation loss is {self.evaluation.loss} at step {self.state.step}")
-        top1 = self.evaluation.top1
-        line = {
-            "epoch": self.state.epoch,
-            "step": self.state.step,
-            "top1": top1,
-            "top5": self.evaluation.top5,
-        }
-        line |= {"validation_loss": self.evaluation.loss, "skipped": len(self.skipped)}
+        self.evaluation = scores = self._evaluate(self.state.best_network)
+        if not math.isfinite(scores.loss):
+            self.losses.diverged(f"the validation loss is {scores.loss} at step {self.state.step}")
+        top1 = scores.top1
+        line = {"epoch": self.state.epoch, "step": self.state.step, "top1": top1, "top5": scores.top5}
+        line |= {"validation_loss": scores.loss, "skipped": len(self.skipped)}
         for technique in self.recipe.techniques:
             line |= technique.metrics(self.state)
         self.losses.log(line)
         self.progress.say(
-            f"epoch {self.state.epoch + 1}/{self.recipe.epochs}  top-1 {top1:.2f} %  loss {self.evaluation.loss:.4f}"
+            f"epoch {self.state.epoch + 1}/{self.recipe.epochs}  top-1 {top1:.2f} %  loss {scores.loss:.4f}"
             + (f"  {len(self.skipped)} images skipped" if self.skipped else "")
         )
         kinds = ("best", "last") if top1 > self.state.best_top1 else ("last",)
@@ -241,8 +232,7 @@ class _Run:
 
     def keep(self) -> str:
         """Save the state between two steps, and return in words how to go on."""
-        alone = self.accelerator.num_processes == 1
-        if alone and self.state.step % self.batches.steps_per_epoch:
+        if self.accelerator.num_processes == 1 and self.state.step % self.batches.steps_per_epoch:
             self.save()
         return self.kept
 
@@ -284,8 +274,7 @@ class _Run:
                 self.losses.diverged(f"weights are not finite after step {self.state.step}")
 
     def _evaluate(self, network: nn.Module) -> Evaluation:
-        many = self.accelerator.num_processes > 1
-        total = (lambda x: self.accelerator.reduce(x, "sum")) if many else None
+        total = partial(self.accelerator.reduce, reduction="sum") if self.accelerator.num_processes > 1 else None
         device = self.accelerator.device
         with self.accelerator.autocast():
             return evaluate(network, self.validation, classes=self.classes, device=device, total=total)

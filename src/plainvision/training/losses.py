@@ -15,22 +15,14 @@ from plainvision.training.run_folder import RunFolder
 
 
 class Losses:
-    """Buffers losses, writes their means to the metrics and TensorBoard, and raises when one is not finite.
-
-    Args:
-        folder: where the metrics go.
-        accelerator: sums over processes; only the main one writes.
-        interval: steps between two readings.
-    """
+    """Buffers the losses of ``interval`` steps, writes their means, and raises when one is not finite."""
 
     def __init__(self, folder: RunFolder, accelerator: Accelerator, interval: int) -> None:
-        self.folder = folder
-        self.accelerator = accelerator
-        self.interval = interval
+        self.folder, self.accelerator, self.interval = folder, accelerator, interval
         self._losses: list[Tensor] = []
         self._right: list[Tensor] = []
         self._images = 0
-        self._since = time.perf_counter()
+        self.restart_clock()
         self._events = f"events.out.tfevents.{int(time.time())}.{os.getpid()}"
 
     @property
@@ -66,7 +58,7 @@ class Losses:
             "images_per_second": images / seconds,
         }
         self._losses, self._right, self._images = [], [], 0
-        self._since = time.perf_counter()
+        self.restart_clock()
         self.log({"step": step, "learning_rate": learning_rate, **figures})
         return figures
 
@@ -82,11 +74,7 @@ class Losses:
         self._since = time.perf_counter()
 
     def diverged(self, what: str) -> None:
-        """Raise an error that says ``what`` and which checkpoint is kept.
-
-        Raises:
-            ValueError: always.
-        """
+        """Raise a `ValueError` that says ``what`` and which checkpoint is kept."""
         kept = f"The last checkpoint of {self.folder.path} is from before and is kept."
         raise ValueError(
             f"{what}: training has diverged and was stopped. "

@@ -76,15 +76,10 @@ class NetworkWords:
 
     @property
     def is_torchvision(self) -> bool:
-        """Whether this is one of torchvision's."""
         return self.name.startswith(_TORCHVISION)
 
     def check(self, checkpoint: str | None, pretrained: bool = False) -> None:
-        """Check that there are weights, and from one place.
-
-        Raises:
-            ValueError: there are none, or from two.
-        """
+        """Raise a `ValueError` where there are no weights, or weights from two places."""
         if self.is_ours and (checkpoint is not None or pretrained):
             option = "--pretrained" if pretrained else "--checkpoint"
             raise ValueError(

@@ -16,24 +16,18 @@ from plainvision.training.recipe import Recipe
 
 
 class Optimization:
-    """Takes optimizer steps on one network; a network that changes its form gets a new one.
-
-    Args:
-        recipe: says which optimizer, schedule, loss and mixing.
-        model: the network without wrappers, on the accelerator's device.
-        accelerator: wraps it for many processes and mixed precision.
-        classes: K.
-        steps_per_epoch: optimizer steps of one epoch.
-    """
+    """Takes optimizer steps on one network, which has no wrappers; one that changes its form gets a new one."""
 
     def __init__(
         self, recipe: Recipe, model: nn.Module, accelerator: Accelerator, classes: int, steps_per_epoch: int
     ) -> None:
-        self.recipe = recipe
-        self.accelerator = accelerator
+        self.recipe, self.accelerator, self.classes = recipe, accelerator, classes
         self.mixup = _mixup(recipe, classes)
-        self.criterion = _criterion(recipe)
-        self.classes = classes
+        self.criterion = (
+            SoftTargetCrossEntropy()
+            if recipe.loss == "cross_entropy"
+            else BinaryCrossEntropy(smoothing=0.0, target_threshold=recipe.bce_threshold)
+        )
         optimizer = _optimizer(recipe, model)
         if recipe.machine.compile:
             model.compile()
@@ -103,12 +97,6 @@ def _mixup(recipe: Recipe, classes: int) -> Mixup | None:
         label_smoothing=recipe.label_smoothing,
         num_classes=classes,
     )
-
-
-def _criterion(recipe: Recipe) -> nn.Module:
-    if recipe.loss == "cross_entropy":
-        return SoftTargetCrossEntropy()
-    return BinaryCrossEntropy(smoothing=0.0, target_threshold=recipe.bce_threshold)
 
 
 def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:

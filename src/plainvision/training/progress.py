@@ -13,13 +13,7 @@ def say(console: Console | None, text: str) -> None:
 
 
 class TrainingProgress:
-    """A bar over all steps of a run, with loss, accuracy, images per second and the time left.
-
-    Args:
-        steps: of the whole run.
-        done: already taken, by the part of the run that is resumed.
-        console: where to show it; None is nowhere.
-    """
+    """A bar over all ``steps`` of a run, ``done`` of them already; the console None is nowhere."""
 
     def __init__(self, steps: int, done: int, console: Console | None) -> None:
         self._console = console or Console(quiet=True)

@@ -13,35 +13,23 @@ from plainvision.files import is_unfinished, locked, plain_object, read_object, 
 
 
 class ResumableFolder:
-    """The files of one piece of work.
-
-    Args:
-        path: the folder.
-        asked: everything that decides the result, as plain values.
-        resume: go on with what is there.
+    """The files of one piece of work; ``asked`` is everything that decides its result, as plain values.
 
     Raises:
         ValueError: the folder holds other work, this one without ``resume``, nothing to resume, or a damaged file.
     """
 
-    file: ClassVar[str]
-    """The file that holds what was asked for."""
-    noun: ClassVar[str]
-    """What the work is called."""
+    file: ClassVar[str]  # holds what was asked for
+    noun: ClassVar[str]  # what the work is called; below, how messages name this one, another one, and the remedy
     this: str
-    """What the folder is said to hold already."""
-    other: ClassVar[str]
-    """What it is said to hold when that is something else; `{}` is its name."""
+    other: ClassVar[str]  # `{}` is its name
     advice: ClassVar[str]
-    """What to give, other than another folder."""
-    free: ClassVar[tuple[str, ...]]
-    """How the fields begin that may change between two parts of the work."""
+    free: ClassVar[tuple[str, ...]]  # how the fields begin that may change between two parts of the work
 
     def __init__(self, path: str | Path, asked: dict[str, Any], *, resume: bool) -> None:
         self.path = Path(path)
         self.state_file = self.path / "state.pt"
-        self._asked = asked
-        self._resume = resume
+        self._asked, self._resume = asked, resume
         self._check()
 
     @contextlib.contextmanager
@@ -65,20 +53,11 @@ class ResumableFolder:
             yield
 
     def log(self, line: dict[str, Any]) -> None:
-        """Append one line of numbers to the metrics.
-
-        Raises:
-            ValueError: a number is not finite.
-            OSError: it cannot be written.
-        """
+        """Append one line of numbers to the metrics; one that is not finite is a `ValueError`."""
         self.append(self.path / "metrics.jsonl", (json.dumps(line, allow_nan=False) + "\n").encode())
 
     def append(self, file: Path, content: bytes) -> None:
-        """Write behind what is in one of the folder's files.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Write behind what is in one of the folder's files; what cannot be written is an `OSError`."""
         try:
             if file.parent != self.path:
                 file.parent.mkdir(exist_ok=True)
@@ -92,9 +71,8 @@ class ResumableFolder:
 
     def rewind_metrics(self, step: int) -> None:
         """Drop the lines after ``step``, which will be computed again."""
-        lines = [line for line in read_metrics(self.path) if line["step"] <= step]
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        write_text(self.path / "metrics.jsonl", text)
+        lines = (json.dumps(line) + "\n" for line in read_metrics(self.path) if line["step"] <= step)
+        write_text(self.path / "metrics.jsonl", "".join(lines))
 
     def save_state(self, state: dict[str, Any], images: str) -> None:
         """Write a state and the hash of the images; a kill while writing leaves the state before."""
@@ -103,10 +81,7 @@ class ResumableFolder:
         write_whole(self.state_file, lambda file: torch.save(state, file))
 
     def load_state(self, images: str | None = None) -> dict[str, Any] | None:
-        """Return what `save_state` wrote last, None when the work never got so far.
-
-        Args:
-            images: the hash of the images as they are; None does not compare it.
+        """Return what `save_state` wrote last, None when the work never got so far; the hash None is not compared.
 
         Raises:
             ValueError: the file is damaged, of other work, or the images have changed.
@@ -151,11 +126,7 @@ class ResumableFolder:
 
     @contextlib.contextmanager
     def putting_back(self) -> Iterator[None]:
-        """Name the state's file in any error that loading it into networks and optimizers raises.
-
-        Raises:
-            ValueError: the state does not fit.
-        """
+        """Make any error that loading the state into networks and optimizers raises a `ValueError` with its file."""
         try:
             yield
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -192,11 +163,7 @@ class ResumableFolder:
 
 
 def read_asked(file: Path) -> dict[str, Any]:
-    """Return what was asked for, as a folder's ``file`` has it.
-
-    Raises:
-        ValueError: it is damaged.
-    """
+    """Return what was asked for, as a folder's ``file`` has it; a damaged one is a `ValueError`."""
     try:
         return read_object(file)
     except ValueError as error:

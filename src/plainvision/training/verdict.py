@@ -32,9 +32,8 @@ def doubts(evaluation: Evaluation, raw: Evaluation | None, metrics: Sequence[dic
     if raw is not None:
         raw_low, raw_high = _interval(raw)
         if raw_low > high or raw_high < low:
-            behind = (
-                " The average is behind: give more epochs, a lower decay, or its warm-up." if raw_low > high else ""
-            )
+            remedy = " The average is behind: give more epochs, a lower decay, or its warm-up."
+            behind = remedy if raw_low > high else ""
             found.append(
                 f"The average of the weights, which is what is kept, scores {evaluation.top1:.2f} % and the weights "
                 f"themselves {raw.top1:.2f} %.{behind}"

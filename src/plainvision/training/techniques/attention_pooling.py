@@ -17,7 +17,6 @@ class AttentionPooling(Technique):
     """One class token, and so one attention map, per class."""
 
     def build(self, model: "nn.Module") -> "nn.Module":
-        """Return the network with attention pooling."""
         from plainvision.surgery.pooling import attention_pooling
 
         return attention_pooling(model, self.per_class)

@@ -34,11 +34,9 @@ class DeepTraining(Technique):
         return share if self.anneal == "linear" else 0.5 * (1 - math.cos(math.pi * share))
 
     def scaled(self, share: "Callable[[int], int]") -> "DeepTraining":
-        """Return the technique that anneals over as large a part of a run of another length."""
         return replace(self, epochs=share(self.epochs))
 
     def check(self, recipe: "Recipe") -> None:
-        """Warn when training ends before the slope is 1, and so with a network that cannot be fused."""
         if self.epochs >= recipe.epochs:
             warnings.warn(
                 f"{self}: the slope reaches 1 in epoch {self.epochs}, but training ends after {recipe.epochs}; the "
@@ -47,7 +45,6 @@ class DeepTraining(Technique):
             )
 
     def build(self, model: "nn.Module") -> "nn.Module":
-        """Warn when ``model`` has no linear pair."""
         from plainvision.layers.linear_pair import set_slope
 
         if not set_slope(model, self.slope(0)):
@@ -60,7 +57,6 @@ class DeepTraining(Technique):
         return model
 
     def reshape(self, model: "nn.Module", epoch: int) -> "nn.Module":
-        """Set the slope of ``epoch``."""
         from plainvision.layers.linear_pair import set_slope
 
         set_slope(model, self.slope(epoch))
@@ -71,5 +67,4 @@ class DeepTraining(Technique):
         return self.slope(epoch) == 1
 
     def metrics(self, state: "State") -> dict[str, float]:
-        """Return the slope of the running epoch."""
         return {"slope": self.slope(state.epoch)}

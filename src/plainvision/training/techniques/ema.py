@@ -26,19 +26,16 @@ class EMA(Technique):
     ranges: ClassVar[Ranges] = {"decay": (0.0, 1.0)}
 
     def check(self, recipe: "Recipe") -> None:
-        """Refuse FSDP, under which no process holds the weights that are averaged."""
         if recipe.machine.fsdp:
             raise ValueError(f"{self} does not work with machine.fsdp: no process holds whole weights. Drop one.")
 
     def start(self, state: "State") -> None:
-        """Begin the average at the weights as they are."""
         from timm.utils.model_ema import ModelEmaV3
 
         average = ModelEmaV3(state.model, decay=self.decay, use_warmup=self.warmup)
         state.notes[EMA], state.kept = average, average.module
 
     def step_end(self, state: "State") -> None:
-        """Move the average towards the weights."""
         average = state.notes[EMA]
         average.module = state.kept  # another object, once a technique gave it another form
         average.update(state.model, step=state.step if self.warmup else None)

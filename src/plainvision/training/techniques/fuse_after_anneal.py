@@ -18,7 +18,6 @@ class FuseAfterAnneal(Technique):
     """Continue on the merged pairs once every slope is 1; the optimizer starts anew on them."""
 
     def check(self, recipe: "Recipe") -> None:
-        """Warn when no `DeepTraining` before this technique brings the slope to 1 in time."""
         before = recipe.techniques[: recipe.techniques.index(self)]
         if not any(isinstance(item, DeepTraining) and item.epochs < recipe.epochs for item in before):
             warnings.warn(
@@ -29,7 +28,6 @@ class FuseAfterAnneal(Technique):
             )
 
     def reshape(self, model: "nn.Module", epoch: int) -> "nn.Module":
-        """Return ``model`` with merged pairs, once they are linear."""
         from plainvision.layers.linear_pair import LinearPair
         from plainvision.surgery.fusing import merge_pairs
 

@@ -14,7 +14,6 @@ class LinearPairs(Technique):
     """Replace each convolution by a linear pair before training; `DeepTraining` anneals them."""
 
     def build(self, model: "nn.Module") -> "nn.Module":
-        """Return the network with linear pairs."""
         from plainvision.surgery.pairs import linear_pairs
 
         return linear_pairs(model)

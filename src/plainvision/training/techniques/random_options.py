@@ -24,7 +24,8 @@ class RandomOptions(Technique):
     and saved with its trained options, and with batch-norm statistics of all permutations.
 
     Raises:
-        ValueError: values are given beside the paper's space, or neither is.
+        ValueError: values are given beside the paper's space, or neither is; and, when a network is built and the run
+            starts, sites or values that do not fit it.
     """
 
     attribute: Literal["stride", "dilation", "size"] | None = "stride"
@@ -68,7 +69,6 @@ class RandomOptions(Technique):
             )
 
     def check(self, recipe: "Recipe") -> None:
-        """Refuse settings of the recipe that cannot work with this, and warn of those that gain nothing."""
         if self.image_size not in (None, recipe.data.image_size):
             raise ValueError(
                 f"RandomOptions: image_size={self.image_size} decides which permutations can be computed, but the "
@@ -89,11 +89,6 @@ class RandomOptions(Technique):
             )
 
     def build(self, model: "nn.Module") -> "nn.Module":
-        """Return the network with layers that can change at its sites; its weights keep their names.
-
-        Raises:
-            ValueError: a site that does not exist, or a layer that cannot change so.
-        """
         from plainvision.dynamic.space import Space
 
         # Each site keeps its own value for now: to try all permutations takes seconds, and loading needs none.
@@ -101,11 +96,6 @@ class RandomOptions(Technique):
         return self._network(model, Space(**own)).model
 
     def start(self, state: "State") -> None:
-        """List the permutations.
-
-        Raises:
-            ValueError: a value that a layer cannot take, or no permutation can be computed.
-        """
         network = self._network(state.model, self._space())
         permutations = [dict(zip(network.sites, found, strict=True)) for found in network.permutations]
         state.notes[RandomOptions] = permutations
@@ -117,7 +107,6 @@ class RandomOptions(Technique):
             )
 
     def step_start(self, state: "State") -> None:
-        """Configure the network by the permutation of this step."""
         from plainvision.dynamic.levels import set_options
         from plainvision.seeds import derived_seed
 
@@ -126,7 +115,7 @@ class RandomOptions(Technique):
         set_options(state.model, permutations[derived_seed(self.seed, state.step) % len(permutations)])
 
     def step_end(self, state: "State") -> None:
-        """Give every site its trained options back, before an evaluation may follow."""
+        # An evaluation may follow, which sees the trained options.
         from plainvision.dynamic.levels import set_options
         from plainvision.layers.dynamic_conv import Option
 

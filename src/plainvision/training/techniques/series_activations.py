@@ -22,7 +22,6 @@ class SeriesActivations(Technique):
     ranges: ClassVar[Ranges] = {"n": (0, 32), "image_size": (8, 1024)}
 
     def build(self, model: "nn.Module") -> "nn.Module":
-        """Return the network with series activations."""
         from plainvision.surgery.activations import series_activation
 
         return series_activation(model, self.n, image_size=self.image_size)

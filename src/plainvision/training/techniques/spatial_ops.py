@@ -30,7 +30,6 @@ class SpatialOps(Technique):
             object.__setattr__(self, "where", tuple(self.where))
 
     def build(self, model: "nn.Module") -> "nn.Module":
-        """Return the network with the other operation, or warn when it was there already."""
         from plainvision.surgery.spatial_ops import spatial_op
 
         changed = spatial_op(model, self.op, self.where, image_size=self.image_size)
