@@ -1,9 +1,10 @@
 """Evaluation of every permutation on every image, with the oracle's controls (arXiv:2103.09891, section 3.3)."""
 
-import dataclasses
+import itertools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,6 @@ from plainvision.data.rows import Batch
 from plainvision.data.settings import Data
 from plainvision.data.streams import is_stream
 from plainvision.dynamic.engine import shared_passes, whole_passes
-from plainvision.dynamic.levels import Levels
 from plainvision.dynamic.network import DynamicNetwork
 from plainvision.dynamic.outcomes import Outcomes
 from plainvision.dynamic.parts import Folder, Loader, Parts, joined, opened
@@ -78,17 +78,17 @@ def evaluate(
     if precision not in _PRECISIONS:
         raise ValueError(f"precision={precision!r} is none of {', '.join(_PRECISIONS)}.")
     processes = process_group()
-    if processes.num_processes > 1 and out is None:
+    several = processes.num_processes > 1
+    if several and out is None:
         raise ValueError(f"{processes.num_processes} processes need a folder to meet in: give `out`, the same to each.")
     condition: dict[str, float] = {} if scale == 1 else {"scale": scale}
     if context is not None:
         condition["context"] = context
         data = _cropped(data, context)
-    several = processes.num_processes > 1
     home = next(network.parameters()).device
     target = torch.device(device) if device is not None else processes.device if several else home
     parts = Parts(data, batch_size, batches_per_part, classes)
-    passes = _Passes(network, parts.classes, controls, share, condition, target, precision)
+    passes = _Passes(network, parts.classes, VIEWS if controls else {}, share, condition, target, precision)
     described = passes.described() | parts.described()
     with nullcontext() if out is None else opened(Path(out), described, processes) as folder:
         try:
@@ -104,9 +104,9 @@ def evaluate(
 
 
 def _evaluate(
-    parts: "Parts",
+    parts: Parts,
     passes: "_Passes",
-    folder: "Folder | None",
+    folder: Folder | None,
     processes: PartialState,
     on_progress: Callable[[int, int | None], object] | None,
 ) -> list[Outcomes]:
@@ -115,14 +115,11 @@ def _evaluate(
         return []
     there = folder.parts() if folder is not None else set()
     processes.wait_for_everyone()  # so that all have looked before one writes
-    turn, images = 0, 0
+    turns, images = itertools.count(), 0
     found: list[Outcomes] = []
 
     def wanted(number: int) -> bool:
-        nonlocal turn
-        mine = number not in there and turn % processes.num_processes == processes.process_index
-        turn += number not in there
-        return mine
+        return number not in there and next(turns) % processes.num_processes == processes.process_index
 
     def keep(number: int, part: Outcomes) -> None:
         found[:] = [*(found if folder is None else ()), part]
@@ -141,73 +138,63 @@ def _evaluate(
                 if on_progress is not None:
                     on_progress(images, parts.share(there, processes))
         if rows:  # else the next part names what could not be read
-            keep(number, dataclasses.replace(joined(rows), skipped=skipped))
+            keep(number, replace(joined(rows), skipped=skipped))
             skipped, last = (), number
     if skipped and found:
         part = found.pop()
-        keep(last, dataclasses.replace(part, skipped=part.skipped + skipped))
+        keep(last, replace(part, skipped=part.skipped + skipped))
     if folder is None and not found:
         raise ValueError("there is no image to evaluate. Check data.root, or the loader.")
     return found
 
 
+@dataclass
 class _Passes:
     """Outcomes of a batch: every permutation, the trained network, and its views."""
 
-    def __init__(
-        self,
-        network: DynamicNetwork,
-        classes: tuple[str, ...] | None,
-        controls: bool,
-        share: bool,
-        condition: dict[str, float],
-        device: torch.device,
-        precision: str,
-    ) -> None:
-        self._network = network
-        self._classes = classes
-        self._views = VIEWS if controls else {}
-        self._share = share
-        self._condition = condition
-        self._device = device
-        self._precision = precision
-        self._sites = tuple(network.sites)
-        self._default = [n for n, p in enumerate(network.permutations) if p == network.default]
-        self._size: tuple[int, ...] | None = None
-        self._macs = network.macs, network.static_macs
+    network: DynamicNetwork
+    classes: tuple[str, ...] | None
+    views: Mapping[str, Callable[[Tensor, int], Iterator[Tensor]]]
+    share: bool
+    condition: dict[str, float]
+    device: torch.device
+    precision: str
+    size: tuple[int, ...] | None = None
+    """Of the images, (H, W), once one is known."""
 
     def described(self) -> dict[str, Any]:
         """Return what decides the outcomes, as JSON has it."""
         return {
-            "network": self._network.name,
-            "fingerprint": self._network.fingerprint,
-            "sites": self._network.described_sites,
-            "permutations": to_plain(self._network.permutations),
-            "views": list(self._views),
-            "condition": self._condition,
-            "precision": self._precision,
+            "network": self.network.name,
+            "fingerprint": self.network.fingerprint,
+            "sites": self.network.described_sites,
+            "permutations": to_plain(self.network.permutations),
+            "views": list(self.views),
+            "condition": self.condition,
+            "precision": self.precision,
         }
 
     def __call__(self, batch: Batch) -> Outcomes:
         """Return the outcomes of one batch."""
-        network = self._network
-        images = batch.images.to(self._device)
-        if "scale" in self._condition:
-            scale = self._condition["scale"]
+        network = self.network
+        images = batch.images.to(self.device)
+        if "scale" in self.condition:
+            scale = self.condition["scale"]
             images = F.interpolate(images, scale_factor=scale, mode="bilinear", antialias=True)
-        if self._size is None:
-            self._size = tuple(images.shape[2:])
-            self._macs = self._cost(images)
-            self._share = self._share and self._agrees(images)
-        elif self._size != tuple(images.shape[2:]):
+        if self.size is None:
+            self.size = tuple(images.shape[2:])
+            self.macs, self.static_macs = self._cost(images)
+            self.share = self.share and self._agrees(images)
+        elif self.size != tuple(images.shape[2:]):
             raise ValueError(
-                f"images of {self._size[0]}x{self._size[1]} and of {images.shape[2]}x{images.shape[3]} pixels: what a "
+                f"images of {self.size[0]}x{self.size[1]} and of {images.shape[2]}x{images.shape[3]} pixels: what a "
                 "permutation costs depends on the size. Give images of one size, or evaluate each size by itself."
             )
-        macs, static_macs = self._macs
         permutations = len(network.permutations)
+        passes = shared_passes if self.share else whole_passes
+        found = passes(network.levels, network.permutations, tuple(network.sites), images)
         # All of a batch stays on the device until its end: a GPU would wait at each copy.
-        for place, (number, logits) in enumerate(self._logits(network.levels, images)):
+        for place, (number, logits) in enumerate(found):
             if place == 0:
                 labels = self._labels(batch.labels, logits.shape[1])
                 answers = torch.empty((len(labels), permutations), dtype=torch.int32, device=logits.device)
@@ -220,13 +207,20 @@ class _Passes:
             answers[:, number], tops[:, number] = answer, top
             confidences[:, number] = log_probabilities.gather(1, labels[:, None])[:, 0]
             mean += log_probabilities.exp()
-        _check_finite(tops)
+        if bool((wrong := (~torch.isfinite(tops)).any(0)).any()):
+            raise ValueError(
+                f"the logits of {int(wrong.sum())} of {len(wrong)} permutations are not finite numbers. Use "
+                "precision='no', and check the weights."
+            )
         kind = np.uint16 if mean.shape[1] <= 2**16 else np.uint32
         predictions = answers.cpu().numpy().astype(kind)
-        static = predictions[:, self._default[0]].copy() if self._default else self._predict(images).astype(kind)
+        if network.default in network.permutations:
+            static = predictions[:, network.permutations.index(network.default)].copy()
+        else:
+            static = self._predict(images).astype(kind)
         views = {
             name: np.stack([self._predict(view) for view in make(images, permutations)], 1).astype(kind)
-            for name, make in self._views.items()
+            for name, make in self.views.items()
         }
         return Outcomes(
             network=network.name,
@@ -234,8 +228,8 @@ class _Passes:
             sites=network.described_sites,
             permutations=network.permutations,
             default=network.default,
-            macs=macs,
-            static_macs=static_macs,
+            macs=self.macs,
+            static_macs=self.static_macs,
             classes=mean.shape[1],
             names=batch.names,
             labels=labels.cpu().numpy().astype(kind),
@@ -245,39 +239,34 @@ class _Passes:
             static_predictions=static,
             mean_predictions=mean.argmax(1).cpu().numpy().astype(kind),
             views=views,
-            condition=self._condition,
+            condition=self.condition,
             left_out=network.left_out,
         )
 
-    def _logits(self, levels: Levels, images: Tensor) -> Iterator[tuple[int, Tensor]]:
-        passes = shared_passes if self._share else whole_passes
-        return passes(levels, self._network.permutations, self._sites, images)
-
     def _agrees(self, images: Tensor) -> bool:
         """Return whether shared passes compute what whole ones do; where not, say so."""
-        network = self._network
+        network = self.network
         # Several, so that what one leaves behind for the next is seen too.
         some = [network.permutations[place] for place in sorted({0, len(network.permutations) // 2, -1})]
-        shared = dict(shared_passes(network.levels, some, self._sites, images[:1]))
-        whole = dict(whole_passes(network.levels, some, self._sites, images[:1]))
-        if all(_close(shared[number], whole[number]) for number in whole):
-            return True
-        warnings.warn(
-            f"{self._network.name} computes something else when it is followed layer by layer, so that each "
-            "permutation takes a whole pass. The results are those of the network.",
-            stacklevel=2,
-        )
-        return False
+        given = network.levels, some, tuple(network.sites), images[:1]
+        shared, whole = dict(shared_passes(*given)), dict(whole_passes(*given))
+        agrees = all(_close(shared[number], whole[number]) for number in whole)
+        if not agrees:
+            warnings.warn(
+                f"{network.name} computes something else when it is followed layer by layer, so that each permutation "
+                "takes a whole pass. The results are those of the network.",
+                stacklevel=2,
+            )
+        return agrees
 
     def _cost(self, images: Tensor) -> tuple[np.ndarray, int]:
         """Return the multiply-adds of each permutation and of the trained network, for images of this size."""
-        network = self._network
+        network = self.network
         if tuple(images.shape[2:]) == network.image_size:
             return network.macs, network.static_macs
         costs = network.costs(images)
         found = [costs(permutation) for permutation in network.permutations]
-        problems = [cost.problem for cost in found if cost.problem is not None]
-        if problems:
+        if problems := [cost.problem for cost in found if cost.problem is not None]:
             height, width = images.shape[2:]
             raise ValueError(
                 f"{len(problems)} of {len(found)} permutations cannot be computed for images of {height}x{width} "
@@ -286,9 +275,9 @@ class _Passes:
         return np.array([cost.macs for cost in found], dtype=np.int64), costs(network.default).macs
 
     def _labels(self, labels: Tensor, classes: int) -> Tensor:
-        if self._classes is not None and len(self._classes) != classes:
+        if self.classes is not None and len(self.classes) != classes:
             raise ValueError(
-                f"the network has {classes} classes and the data {len(self._classes)}: they do not belong together. "
+                f"the network has {classes} classes and the data {len(self.classes)}: they do not belong together. "
                 "Evaluate on the classes that it was trained for."
             )
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
@@ -297,11 +286,11 @@ class _Passes:
                 f"labels outside the classes: there is a label {wrong}, and the network has {classes} classes, 0 to "
                 f"{classes - 1}. Give the labels of the classes that it was trained for."
             )
-        return labels.to(self._device, torch.int64)
+        return labels.to(self.device, torch.int64)
 
     def _predict(self, images: Tensor) -> np.ndarray:
         """Return the answers of the network in its present configuration, the trained one."""
-        return self._network(images.clone()).argmax(1).cpu().numpy()
+        return self.network(images.clone()).argmax(1).cpu().numpy()
 
 
 def _cropped(data: Data | Loader, side: int) -> Data:
@@ -313,17 +302,7 @@ def _cropped(data: Data | Loader, side: int) -> Data:
     whole = round(data.image_size / data.crop_ratio)
     if not 0 < side <= whole:
         raise ValueError(f"context={side}: images are resized to {whole} pixels, so give 1 to {whole}.")
-    return dataclasses.replace(data, image_size=side, crop_ratio=side / whole)
-
-
-def _check_finite(tops: Tensor) -> None:
-    """Raise if any output is NaN or infinite."""
-    wrong = (~torch.isfinite(tops)).any(0)
-    if bool(wrong.any()):
-        raise ValueError(
-            f"the logits of {int(wrong.sum())} of {len(wrong)} permutations are not finite numbers. Use "
-            "precision='no', and check the weights."
-        )
+    return replace(data, image_size=side, crop_ratio=side / whole)
 
 
 def _close(found: Tensor, wanted: Tensor) -> bool:

@@ -134,13 +134,12 @@ class DynamicNetwork(nn.Module):
         Raises:
             ValueError: an unknown site, or an option that it does not have.
         """
-        unknown = [site for site in permutation if site not in self.sites]
-        if unknown:
+        if unknown := [site for site in permutation if site not in self.sites]:
             raise ValueError(f"unknown site {unknown[0]!r}: {self.name} has {', '.join(self.sites)}.")
-        options = dict(zip(self.sites, self.default, strict=True))
-        options |= {site: self._option(site, value) for site, value in permutation.items()}
+        default = dict(zip(self.sites, self.default, strict=True))
+        options = default | {site: self._option(site, value) or default[site] for site, value in permutation.items()}
         for site, option in options.items():
-            if option not in (*self.options[site], self.default[list(self.sites).index(site)]):
+            if option not in (*self.options[site], default[site]):
                 raise ValueError(
                     f"site {site} has no option {option}: it has {', '.join(map(str, self.options[site]))}. Choose "
                     "one, or make the DynamicNetwork with a space that holds it."
@@ -151,12 +150,12 @@ class DynamicNetwork(nn.Module):
         """Return the costs of permutations for images of that shape."""
         return Costs(Levels(self.model, self._graph), tuple(self.sites), images)
 
-    def _option(self, site: str, value: float | Option | Mapping[str, float]) -> Option:
+    def _option(self, site: str, value: float | Option | Mapping[str, float]) -> Option | None:
+        """Return what a site is to be configured as, None for what it was trained with."""
         if isinstance(value, Option):
-            return value if value != Option() else self.default[list(self.sites).index(site)]
+            return None if value == Option() else value
         if isinstance(value, Mapping):
-            unknown = [name for name in value if name not in ATTRIBUTES]
-            if unknown:
+            if unknown := [name for name in value if name not in ATTRIBUTES]:
                 raise ValueError(
                     f"unknown attribute {unknown[0]!r} at site {site}: it is one of {', '.join(ATTRIBUTES)}."
                 )

@@ -8,8 +8,8 @@ A part is a fixed range of images in fixed batches, so that neither the number o
 """
 
 import dataclasses
+import itertools
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -59,35 +59,27 @@ class Parts:
 
     def share(self, there: set[int], processes: PartialState) -> int | None:
         """Return about how many images this process has to evaluate, None where that is unknown."""
-        total = self._total()
-        if total is None:
+        known = self._ranges()
+        if known is None:
             return None
-        size = self._batch_size * self._batches_per_part
-        left = [n for n in range(math.ceil(total / size)) if n not in there]
-        mine = left[processes.process_index :: processes.num_processes]
-        return sum(min(size, total - n * size) for n in mine)
+        left = [images for number, images in enumerate(known) if number not in there]
+        return sum(map(len, left[processes.process_index :: processes.num_processes]))
 
     def read(self, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Iterator[Batch]]]:
         """Yield the number and the batches of each wanted part; it is asked of each, in order."""
-        total = self._total()
-        if total is not None and isinstance(self._batches, EvaluationBatches):
-            size = self._batch_size * self._batches_per_part
-            for number in range(math.ceil(total / size)):
+        known = self._ranges()
+        if known is not None and isinstance(self._batches, EvaluationBatches):
+            for number, images in enumerate(known):
                 if wanted(number):
-                    yield number, self._batches.part(number * size, min(total, (number + 1) * size))
+                    yield number, self._batches.part(images.start, images.stop)
             return
-        held: list[Batch] = []
-        number = 0
-        for item in self._batches:
-            batch = _batch(item, sum(map(len, self._read)))
-            self._read.append(batch.labels.cpu().numpy())
-            held.append(batch)
-            if len(held) == self._batches_per_part:
-                if wanted(number):
-                    yield number, iter(held)
-                held, number = [], number + 1
-        if held and wanted(number):
-            yield number, iter(held)
+        items = iter(self._batches)
+        for number in itertools.count():
+            held = [self._kept(item) for item in itertools.islice(items, self._batches_per_part)]
+            if not held:
+                break
+            if wanted(number):
+                yield number, iter(held)
         self._all_read = True
 
     def check(self, labels: np.ndarray) -> None:
@@ -98,8 +90,20 @@ class Parts:
                 "together. Give a loader that does not shuffle, and an empty folder."
             )
 
-    def _total(self) -> int | None:
-        return self._batches.images if isinstance(self._batches, EvaluationBatches) else None
+    def _ranges(self) -> list[range] | None:
+        """Return the images of each part, None where their number is unknown."""
+        total = self._batches.images if isinstance(self._batches, EvaluationBatches) else None
+        size = self._batch_size * self._batches_per_part
+        return None if total is None else [range(n, min(total, n + size)) for n in range(0, total, size)]
+
+    def _kept(self, item: Batch | Sequence[Tensor]) -> Batch:
+        """Return what a loader gave as a batch, its labels noted."""
+        if not isinstance(item, Batch):
+            images, labels = item[:2]
+            seen = sum(map(len, self._read))
+            item = Batch(images, labels, tuple(str(seen + number) for number in range(len(labels))), ())
+        self._read.append(item.labels.cpu().numpy())
+        return item
 
 
 class Folder:
@@ -177,12 +181,7 @@ class Folder:
 
 @contextmanager
 def opened(path: Path, described: dict[str, Any], processes: PartialState) -> Iterator[Folder]:
-    """Lock and give the folder of an evaluation.
-
-    Args:
-        path: where it is, or will be.
-        described: what decides the outcomes.
-        processes: those that share this evaluation.
+    """Lock and give the folder of an evaluation, which ``described`` decides.
 
     Raises:
         ValueError: another evaluation is in it, now or before, or something else.
@@ -213,13 +212,6 @@ def joined(parts: Sequence[Outcomes]) -> Outcomes:
     names = tuple(name for part in parts for name in part.names)
     skipped = tuple(name for part in parts for name in part.skipped)
     return dataclasses.replace(first, names=names, skipped=skipped, views=views, **joined)
-
-
-def _batch(item: Batch | Sequence[Tensor], seen: int) -> Batch:
-    if isinstance(item, Batch):
-        return item
-    images, labels = item[:2]
-    return Batch(images, labels, tuple(str(seen + number) for number in range(len(labels))), ())
 
 
 def _plain(data: Data) -> dict[str, Any]:

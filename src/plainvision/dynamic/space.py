@@ -13,7 +13,6 @@ _PAPER: dict[str, tuple[float, ...]] = {
     "dilation": (1, 2, 3, 4, 5),
     "size": (1, 3, 5, 7, 9),
 }
-_WITHOUT_HALF = 2
 # Of ResNet-50's 400 permutations at 224 pixels this leaves the 361 of the paper, which does not state its bound.
 _MAX_ACTIVATIONS = 2.25
 # A and B have no stride of 1/2, for the same reason.
@@ -73,7 +72,7 @@ class Space:
             raise ValueError(f"unknown attribute {attribute!r}: it is one of {', '.join(ATTRIBUTES)}.")
         if attribute == "stride":
             return cls(stride=_PAPER["stride"], max_activations=_MAX_ACTIVATIONS, upsample_from=_UPSAMPLE_FROM)
-        return cls(dilation=_PAPER["dilation"]) if attribute == "dilation" else cls(size=_PAPER["size"])
+        return cls(**{attribute: _PAPER[attribute]})  # type: ignore[arg-type]
 
     @classmethod
     def combined(cls, parts: Iterable[Sequence[Permutation]]) -> "Space":
@@ -105,12 +104,10 @@ class Space:
                 )
             return {site: tuple(dict.fromkeys(p[i] for p in self.chosen)) for i, site in enumerate(trained)}
         values = {name: self._values(name, trained) for name in self.attributes}
+        products = {site: itertools.product(*(by_site[site] for by_site in values.values())) for site in trained}
         return {
-            site: tuple(
-                Option(**dict(zip(values, combined, strict=True)))
-                for combined in itertools.product(*(values[name][site] for name in values))
-            )
-            for site in trained
+            site: tuple(Option(**dict(zip(values, combined, strict=True))) for combined in product)
+            for site, product in products.items()
         }
 
     def permutations(self, trained: Mapping[str, Option]) -> tuple[Permutation, ...]:
@@ -125,18 +122,14 @@ class Space:
     def _values(self, name: str, trained: Mapping[str, Option]) -> dict[str, tuple[Any, ...]]:
         """Return one attribute's values of each site."""
         given = getattr(self, name)
-        if not isinstance(given, Mapping):
-            given = dict.fromkeys(trained, tuple(given))
-        unknown = [site for site in given if site not in trained]
-        if unknown:
-            raise ValueError(f"unknown site {unknown[0]!r} in {name}: the sites are {', '.join(trained)}.")
         without = [site for site, own in trained.items() if getattr(own, name) is None]
-        if isinstance(getattr(self, name), Mapping) and (wrong := [site for site in without if site in given]):
+        if not isinstance(given, Mapping):
+            given = {site: given for site in trained if site not in without}
+        if unknown := [site for site in given if site not in trained]:
+            raise ValueError(f"unknown site {unknown[0]!r} in {name}: the sites are {', '.join(trained)}.")
+        if wrong := [site for site in without if site in given]:
             raise ValueError(f"site {wrong[0]} has no layer whose {name} could change. Leave it out of {name}.")
-        values = {
-            site: (None,) if site in without else tuple(given.get(site, (getattr(own, name),)))
-            for site, own in trained.items()
-        }
+        values = {site: tuple(given.get(site, (getattr(own, name),))) for site, own in trained.items()}
         if name == "stride":
             for site in list(values)[: self.upsample_from]:
                 values[site] = tuple(value for value in values[site] if value != 0.5)
