@@ -43,11 +43,7 @@ def growth_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _draw(
-    axes: Axes,
-    networks: Mapping[str, Sequence[Mapping[str, Any]]],
-    key: str,
-    label: str,
-    proportional: bool = False,
+    axes: Axes, networks: Mapping[str, Sequence[Mapping[str, Any]]], key: str, label: str, proportional: bool = False
 ) -> dict[str, Line2D]:
     """Draw a panel; return the line of each network."""
     sides = {surface(row): side(row) for rows in networks.values() for row in rows}
@@ -56,13 +52,11 @@ def _draw(
     for index, (name, rows) in enumerate(networks.items()):
         colour, marker = _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
         points = sorted((surface(row), row[key]) for row in rows if row[key] is not None)
-        surfaces, values = [surface for surface, _ in points], [value for _, value in points]
-        (lines[name],) = axes.plot(
-            surfaces, values, color=colour, marker=marker, markersize=4, linewidth=1.4, label=name
-        )
+        places, values = [place for place, _ in points], [value for _, value in points]
+        (lines[name],) = axes.plot(places, values, color=colour, marker=marker, markersize=4, linewidth=1.4, label=name)
         highest = max([highest, *values])
         if proportional and points:
-            end = values[0] * widest / surfaces[0]
+            end = values[0] * widest / places[0]
             axes.plot([0, widest], [0, end], color=colour, linewidth=0.9, linestyle="--", alpha=0.7, zorder=1)
     plain(axes, "side of the image (px), placed by surface", label).grid(visible=False, axis="x")
     axes.set_xticks(list(sides), _spaced(sides))

@@ -100,27 +100,17 @@ class _Canvas:
 
     def image(self, image: np.ndarray, x: float, y: float, width: float, height: float) -> None:
         """Draw an image, stretched over a box whose top left corner is given."""
-        whole_width, whole_height = self._size
-        box = (x / whole_width, 1 - (y + height) / whole_height, width / whole_width, height / whole_height)
-        axes = self.figure.add_axes(box)
+        across, down = self._size
+        axes = self.figure.add_axes((x / across, 1 - (y + height) / down, width / across, height / down))
         axes.imshow(image, aspect="auto")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(color=_EDGE, linewidth=0.4)  # a white background ends somewhere too
 
-    def text(self, x: float, y: float, text: str, colour: str, *, upright: bool = False) -> None:
+    def text(self, x: float, y: float, text: str, colour: str, rotation: float = 0) -> None:
         """Write one line, centred at a point."""
-        self.figure.text(
-            x / self._size[0],
-            1 - y / self._size[1],
-            text,
-            color=colour,
-            size=FONT,
-            ha="center",
-            va="center",
-            rotation=90 if upright else 0,
-            rotation_mode="anchor",
-            parse_math=False,  # a name may hold dollars
-        )
+        at = x / self._size[0], 1 - y / self._size[1]
+        written = self.figure.text(*at, text, color=colour, size=FONT, ha="center", va="center", rotation=rotation)
+        written.set(rotation_mode="anchor", parse_math=False)  # a name may hold dollars
 
     def lines(self, x: float, y: float, lines: Sequence[str], colour: str) -> None:
         """Write lines downwards from ``y``, centred at ``x``."""
@@ -137,11 +127,8 @@ def _sheet(
 ) -> Figure:
     """Return a figure of rows of tiles, the scale of the colours beneath.
 
-    Args:
-        rows: of tiles; low ones stand at the bottom of their row, by their caption.
-        titles: lines above each column.
-        labels: a name and a method, written upright beside each row.
-        foot: what is written at the bottom.
+    Low tiles stand at the bottom of their row, by their caption. Above each column are the lines of its title, beside
+    each row, upright, its label, a name and a method.
     """
     heights = [max(tile.height for tile in row) for row in rows]
     sides = [
@@ -170,7 +157,7 @@ def _sheet(
     for side, top, height in zip(sides, tops, heights, strict=False):
         for number, line in enumerate(reversed(side)):  # the method is beside the tiles
             x = left - _GAP - _LINE * (number + 0.5)
-            canvas.text(x, top + height / 2, line, INK if number else _FAINT, upright=True)
+            canvas.text(x, top + height / 2, line, INK if number else _FAINT, rotation=90)
     begin, ramp = width / 2 - 0.8, _COLOURS(np.linspace(0, 1, 256))[None]
     canvas.image(ramp, begin, end + 0.7 * _LINE - 0.045, 0.7, 0.09)
     canvas.text(begin - 0.09, end + 0.7 * _LINE, "0", _FAINT)
@@ -229,9 +216,7 @@ def _overlay(picture: Tensor, values: Tensor, smooth: bool) -> np.ndarray:
     """Return a map (h, w) in colour over the grey picture, (H, W, 3)."""
     size = tuple(picture.shape[1:])
     shares = values.float()[None, None] / values.max().clamp(min=1e-30)
-    shares = (
-        F.interpolate(shares, size, mode="bilinear") if smooth else F.interpolate(shares, size, mode="nearest-exact")
-    )
+    shares = F.interpolate(shares, size, mode="bilinear" if smooth else "nearest-exact")
     colours = _COLOURS(shares[0, 0].numpy())[..., :3]
     grey = _rgb(picture) @ np.array([0.299, 0.587, 0.114])
     return 0.25 * grey[..., None] + 0.75 * colours

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
@@ -36,8 +37,6 @@ Kind = Literal["static", "static, cheapest", "best case", "best case, cheapest"]
 _DASHES: tuple[Any, ...] = ((0, (4, 1.6)), (0, (1.2, 1.2)), (0, (5, 1.4, 1.2, 1.4)), (0, (8, 2)))
 # A curve of one permutation is a point.
 _END: dict[str, Any] = {"marker": "o", "markersize": 3, "markevery": [-1]}
-_DOTS = (0, (1, 1.8))
-_HOLLOW = ("o", "s", "D", "^", "v")
 # Of a choice's place on the axis: how wide its bar is, and each control beside it.
 _BAR, _BESIDE = 0.36, 0.2
 # Where a point's name may stand, the best place first: right (1) or left, above (1) or below.
@@ -114,16 +113,17 @@ def greedy_curves(
     what = f"permutations{' or views' if controls else ''} to choose from"
     figure, axes = figure_of(ONE_COLUMN, 2.6, what, "best case of an oracle, top-1 (%)")
     labels: dict[str, Any] = {}
+    dots: dict[str, Any] = {"linewidth": 0.9, "linestyle": (0, (1, 1.8))}
     for (name, values), colour in zip(curves.items(), itertools.cycle(COLOURS), strict=False):
         (labels[name],) = axes.plot(np.arange(len(values)) + 1, values, color=colour, linewidth=1.4, **_END)
         if isinstance(static, Mapping):
-            axes.axhline(static[name], color=colour, linewidth=0.9, linestyle=_DOTS)
+            axes.axhline(static[name], color=colour, **dots)
     for (name, values), dashes in zip(controls.items(), itertools.cycle(_DASHES), strict=False):
         steps = np.arange(len(values)) + 1
         (labels[name],) = axes.plot(steps, values, color=INK, linewidth=1.1, linestyle=dashes, **_END)
     if not isinstance(static, Mapping):
-        axes.axhline(static, color=GREY, linewidth=0.9, linestyle=_DOTS)
-    labels["as trained, no oracle"] = Line2D([], [], color=GREY, linewidth=0.9, linestyle=_DOTS)
+        axes.axhline(static, color=GREY, **dots)
+    labels["as trained, no oracle"] = Line2D([], [], color=GREY, **dots)
     most = max(len(values) for values in drawn.values())
     axes.set_xscale("log")
     axes.set_xlim(0.94, max(2, most) * 1.07)
@@ -164,21 +164,14 @@ def layer_choice(
     worst, median, best = np.asarray(list(bounds.values()), float).T
     axes.bar(middle, best - worst, _BAR, bottom=worst, color="#d3e5f2", linewidth=0)
     labels: dict[str, Any] = {}
+    line: dict[str, Any] = {"linewidth": 1.6, "clip_on": False}  # near 100 %
     for case, values, colour in (("best", best, BLUE), ("median", median, INK), ("worst", worst, RED)):
-        labels[f"{case} case (oracle)"] = axes.hlines(
-            values, middle - _BAR / 2, middle + _BAR / 2, color=colour, linewidth=1.6, clip_on=False
-        )
-    for number, ((name, control), marker) in enumerate(zip(controls.items(), itertools.cycle(_HOLLOW), strict=False)):
-        (labels[f"{name} (oracle)"],) = axes.plot(
-            [places[choice] + _BESIDE * (number + 0.6) for choice in control],
-            list(control.values()),
-            marker,
-            color=INK,
-            clip_on=False,  # near 100 %
-            markerfacecolor="white",
-            markersize=4,
-            markeredgewidth=0.8,
-        )
+        drawn = axes.hlines(values, middle - _BAR / 2, middle + _BAR / 2, color=colour, **line)
+        labels[f"{case} case (oracle)"] = drawn
+    hollow: dict[str, Any] = {"markerfacecolor": "white", "markersize": 4, "markeredgewidth": 0.8, "clip_on": False}
+    for number, ((name, control), marker) in enumerate(zip(controls.items(), itertools.cycle("osD^v"), strict=False)):
+        beside = [places[choice] + _BESIDE * (number + 0.6) for choice in control]
+        (labels[f"{name} (oracle)"],) = axes.plot(beside, list(control.values()), marker, color=INK, **hollow)
     labels["as trained"] = axes.axhline(static, color=GREY, linewidth=0.9, linestyle=_DASHES[0], zorder=1.5)
     axes.set_xticks(range(len(bounds)), list(map(shown, bounds)), parse_math=False)
     axes.set_xlim(-0.6, len(bounds) - 0.4)
@@ -217,33 +210,22 @@ def efficiency(
     figure, axes = figure_of(ONE_COLUMN, 3.0, f"multiply-adds per image ({letter})", "top-1 (%)")
     macs, top1 = np.asarray(each_macs) / unit, np.asarray(each_top1, float)
     labels: dict[str, Any] = {}
-    (labels["each permutation"],) = axes.plot(
-        macs, top1, "o", color="#9a9a9a", alpha=0.6, markersize=2.6, markeredgewidth=0
-    )
+    small: dict[str, Any] = {"color": "#9a9a9a", "alpha": 0.6, "markersize": 2.6, "markeredgewidth": 0}
+    (labels["each permutation"],) = axes.plot(macs, top1, "o", **small)
     order = np.lexsort((-top1, macs))
     before = np.maximum.accumulate(np.concatenate([[-1.0], top1[order][:-1]]))
     frontier = order[top1[order] > before]
     (labels["their frontier"],) = axes.step(macs[frontier], top1[frontier], where="post", color=GREY, linewidth=0.9)
+    placed = [(name, (x / unit, y), kind) for name, x, y, kind in points]
+    edge: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.6, "zorder": 4}
     for kind, (words, colour, marker, size) in _KINDS.items():
-        here = [(x / unit, y) for _, x, y, is_a in points if is_a == kind]
-        if here:
-            (labels[words],) = axes.plot(
-                *zip(*here, strict=True),
-                marker,
-                color=colour,
-                markersize=size,
-                markeredgecolor="white",
-                markeredgewidth=0.6,
-                zorder=4,
-            )
-    joined = [
-        ((x / unit, y), (to_x / unit, to_y), _KINDS[is_a][1])
-        for name, x, y, is_a in points
-        for other, to_x, to_y, stands_for in points
-        if name == other and is_a == f"{stands_for}, cheapest"
-    ]
-    for (x, y), (to_x, to_y), colour in joined:
-        axes.plot([x, to_x], [y, to_y], color=colour, linewidth=0.8, alpha=0.7, zorder=3)
+        if here := [at for _, at, is_a in placed if is_a == kind]:
+            (labels[words],) = axes.plot(*zip(*here, strict=True), marker, color=colour, markersize=size, **edge)
+    joined = []
+    for name, at, kind in placed:
+        for end in [end for other, end, what in placed if name == other and kind == f"{what}, cheapest"]:
+            axes.plot(*zip(at, end, strict=True), color=_KINDS[kind][1], linewidth=0.8, alpha=0.7, zorder=3)
+            joined.append((at, end))
     axes.set_xscale("log")
     axes.set_ylim(0, 100)
     axes.margins(x=0.08)
@@ -252,9 +234,9 @@ def efficiency(
     several = LogLocator(subs=(1, 2, 5) if high < 100 * low else (1, 3))
     _ticks(axes, several if high > 8 * low else MaxNLocator(4))
     legend(figure, labels)
-    stood_for = {end for _, end, _ in joined}
-    named = [(name, (x / unit, y)) for name, x, y, _ in points if (x / unit, y) not in stood_for]
-    _name(axes, named, [line[:2] for line in joined], [(x / unit, y) for _, x, y, _ in points])
+    stood_for = {end for _, end in joined}
+    named = [(name, at) for name, at, _ in placed if at not in stood_for]
+    _name(axes, named, joined, [at for _, at, _ in placed])
     return figure
 
 
@@ -266,30 +248,32 @@ def _name(axes: Axes, named: Sequence[tuple[str, _At]], lines: Sequence[tuple[_A
     pixels = axes.transData.transform
     taken = [(Bbox([at - reach, at + reach]), 2) for at in pixels(marks)] + [(Bbox(pixels(line)), 1) for line in lines]
     for name, at in named:
-        tried = []
+        text = axes.annotate(
+            shown(name),
+            at,
+            (0, 0),
+            textcoords="offset points",
+            fontsize=FONT,
+            color=INK,
+            parse_math=False,
+            path_effects=[withStroke(linewidth=1.5, foreground="white")],
+            zorder=5,
+        )
+        text.set_in_layout(False)
+        in_the_way = {}
         for across, up in _SIDES:
-            text = axes.annotate(
-                shown(name),
-                at,
-                (across * 6, up * 5),
-                textcoords="offset points",
-                horizontalalignment=("center", "left", "right")[across],
-                verticalalignment=("center", "bottom", "top")[up],
-                fontsize=FONT,
-                color=INK,
-                parse_math=False,
-                path_effects=[withStroke(linewidth=1.5, foreground="white")],
-                zorder=5,
-            )
-            text.set_in_layout(False)
-            box = text.get_window_extent()
+            box = _beside(text, across, up)
             outside = box.x0 < axes.bbox.x0 or box.x1 > axes.bbox.x1 or box.y1 > axes.bbox.y1 or box.y0 < axes.bbox.y0
-            tried.append((5 * outside + sum(weight for other, weight in taken if box.overlaps(other)), text, box))
-        _, kept, box = min(tried, key=lambda one: one[0])
-        for _, text, _ in tried:
-            if text is not kept:
-                text.remove()
-        taken.append((box, 4))
+            weights = [weight for other, weight in taken if box.overlaps(other)]
+            in_the_way[across, up] = 5 * outside + sum(weights)
+        taken.append((_beside(text, *min(in_the_way, key=in_the_way.__getitem__)), 4))
+
+
+def _beside(text: Annotation, across: int, up: int) -> Bbox:
+    """Put the name of a point right (1) or left of it, above (1) or below; return where it then is."""
+    text.set(ha=("center", "left", "right")[across], va=("center", "bottom", "top")[up])
+    text.xyann = (across * 6, up * 5)
+    return text.get_window_extent()
 
 
 def _ticks(axes: Axes, locator: Locator) -> None:

@@ -78,10 +78,7 @@ def preferred_permutations(
     drawn.sort(key=lambda i: permutations[i] == default)  # on top
     rows = np.array([[options.index(option) for option in permutations[i]] for i in drawn])
     widths = shares[drawn]
-    of_node = np.array(
-        [[widths[rows[:, site] == row].sum() for site in range(len(sites))] for row in range(len(options))]
-    )
-    heights = of_node.max(axis=1)
+    heights = np.max([np.bincount(site, widths, len(options)) for site in rows.T], axis=0)
     gap = _GAP * heights.sum() / len(options)
     middles = heights.cumsum() - heights / 2 + gap * np.arange(len(options))
     total = heights.sum() + gap * (len(options) - 1)
@@ -92,28 +89,27 @@ def preferred_permutations(
     ramp = _colours(len(options))
     told_by = next((site for site in rows.T if len(set(site)) > 1), rows[:, 0])
     colours = [
-        to_rgba(INK) if permutations[i] == default else to_rgba(ramp[row], _SHADES[number % len(_SHADES)])
-        for number, (i, row) in enumerate(zip(drawn, told_by, strict=True))
+        to_rgba(INK) if permutations[i] == default else to_rgba(ramp[row], shade)
+        for i, row, shade in zip(drawn, told_by, itertools.cycle(_SHADES), strict=False)
     ]
     figure = Figure(figsize=(TWO_COLUMNS, _BELOW + height + 0.2))
     first = int(np.argmax(widths))
-    scale = max([share for share in _SCALES if share * points <= 4], default=_SCALES[0])
-    keys: list[tuple[str, Any, float]] = []
+    most = permutations[drawn[first]]
+    keys: dict[str, Any] = {}
+
+    def key(words: str, colour: Any, share: float) -> None:
+        keys[words] = Line2D([], [], color=colour, linewidth=min(6, share * points), solid_capstyle="butt")
+
     if default in permutations:
         share = shares[list(permutations).index(default)]
-        also = " and most preferred" if permutations[drawn[first]] == default else ""
-        keys.append((f"as trained{also}: {describe(default, sites)} ({100 * share:.2g}%)", INK, share))
-    if permutations[drawn[first]] != default:
-        most = f"most preferred: {describe(permutations[drawn[first]], sites)} ({100 * widths[first]:.2g}%)"
-        keys.append((most, colours[first], widths[first]))
-    keys.append((f"preferred by an oracle for {100 * scale:g}% of the images", GREY, scale))
-    legend(
-        figure,
-        {
-            words: Line2D([], [], color=colour, linewidth=min(6, share * points), solid_capstyle="butt")
-            for words, colour, share in keys
-        },
-    )
+        also = " and most preferred" if most == default else ""
+        key(f"as trained{also}: {describe(default, sites)} ({100 * share:.2g}%)", INK, share)
+    if most != default:
+        words = f"most preferred: {describe(most, sites)} ({100 * widths[first]:.2g}%)"
+        key(words, colours[first], widths[first])
+    scale = max([share for share in _SCALES if share * points <= 4], default=_SCALES[0])
+    key(f"preferred by an oracle for {100 * scale:g}% of the images", GREY, scale)
+    legend(figure, keys)
     left = max(0.42 + max(inches(str(option)) for option in options), inches(sites[0]) / 2)
     width = TWO_COLUMNS - left - max(0.12, inches(sites[-1]) / 2)
     whole = figure.get_figheight()
@@ -152,13 +148,13 @@ def preference_by_scale(
             f"there is nothing to draw in {len(sites)} sites and {len(rows)} rows. Give one site or more, and of each "
             f"row the preferences at one {axis} or more."
         )
-    for name, series in rows.items():
-        for value, preferences in series.items():
-            if missing := [site for site in sites if site not in preferences]:
-                raise ValueError(
-                    f"{name} at {axis} {value:g} has no preferences of site {missing[0]!r}: there is "
-                    f"{', '.join(preferences) or 'none'}. Give all, or draw fewer sites."
-                )
+    every = [(f"{name} at {axis} {value:g}", at) for name, series in rows.items() for value, at in series.items()]
+    for what, at in every:
+        if missing := [site for site in sites if site not in at]:
+            raise ValueError(
+                f"{what} has no preferences of site {missing[0]!r}: there is {', '.join(at) or 'none'}. Give all, or "
+                "draw fewer sites."
+            )
     figure = Figure(figsize=(TWO_COLUMNS, 0.55 + 1.35 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), len(sites), sharex=True, sharey="row", squeeze=False)
     for line, (name, series) in zip(grid, rows.items(), strict=True):
@@ -188,16 +184,15 @@ def preference_by_scale(
     for panel, site in zip(grid[0], sites, strict=True):
         panel.set_title(shown(site), fontsize=FONT, parse_math=False)
     if axis == "scale":
-        powers = [2.0**power for power in range(-6, 7)]
         scales = [value for series in rows.values() for value in series]
+        ticks = [2.0**power for power in range(-6, 7) if min(scales) <= 2.0**power <= max(scales)] or [min(scales)]
         for panel in grid.flat:
             panel.set_xscale("log", base=2)
-            panel.set_xticks([power for power in powers if min(scales) <= power <= max(scales)] or [min(scales)])
+            panel.set_xticks(ticks)
             panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _FRACTIONS.get(value, f"{value:g}")))
             panel.axvline(1, color=GREY, linewidth=0.8, linestyle=(0, (1, 1.8)), zorder=1)
-    figure.supxlabel(
-        {"scale": "scale of the images", "context": "side of the centre crop (pixels)"}[axis], fontsize=FONT
-    )
+    below = "scale of the images" if axis == "scale" else "side of the centre crop (pixels)"
+    figure.supxlabel(below, fontsize=FONT)
     figure.supylabel("preferred by an oracle\n(% of the images)", fontsize=FONT)
     return figure
 
@@ -218,10 +213,7 @@ def _colours(number: int) -> list[str]:
 def _side_by_side(rows: np.ndarray, widths: np.ndarray, middles: np.ndarray) -> np.ndarray:
     """Return the height of each line at each site, (P, sites), where none overlaps another.
 
-    Args:
-        rows: of each line at each site, (P, sites).
-        widths: of each line, (P,).
-        middles: height of each row's middle.
+    ``rows`` are those of each line at each site, (P, sites), and ``middles`` the heights of their middles.
     """
     heights = middles[rows]
     for _ in range(_SWEEPS):
