@@ -103,15 +103,14 @@ def _timm_maps(model: nn.Module, transformer: Any, images: Tensor) -> Tensor:
             "this vision transformer has no class token: it averages its patches (or pools them otherwise), so that no "
             "row of its attention says which of them count. Use one with a class token."
         )
-    layers = [module for module in transformer.blocks[-1].modules() if isinstance(module, Attention)]
+    layers = _parts(transformer.blocks[-1], Attention)
     if len(layers) != 1:
         raise ValueError(
             f"the last block of this vision transformer is a {type(transformer.blocks[-1]).__name__}, whose attention "
             "is not a single softmax over patches. Use one of plain blocks."
         )
     (attention,) = layers
-    fused = attention.fused_attn
-    attention.fused_attn = False  # the fused kernel never forms the weights
+    fused, attention.fused_attn = attention.fused_attn, False  # the fused kernel never forms the weights
     try:
         _, weights = _run_and_catch(model, images, attention.attn_drop)
     finally:

@@ -6,7 +6,7 @@ Shapes   B batch, C channels, h x w places of the layer, K classes
 import difflib
 import operator
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -68,15 +68,8 @@ def gradcam(
             return output if output.requires_grad else output.detach().requires_grad_()
 
         method = LayerGradCam(scores, found)
-        maps = [
-            method.attribute(
-                images,
-                target=target.to(images.device),
-                relu_attributions=True,
-                grad_kwargs={"allow_unused": True, "materialize_grads": True},
-            )[:, 0].detach()
-            for target in targets
-        ]
+        how = {"relu_attributions": True, "grad_kwargs": {"allow_unused": True, "materialize_grads": True}}
+        maps = [method.attribute(images, target.to(images.device), **how)[:, 0].detach() for target in targets]
     return torch.stack(maps, dim=1) if several else maps[0]
 
 
@@ -94,31 +87,23 @@ def last_spatial_layer(model: nn.Module, images: Tensor) -> str:
 
 def _choose(model: nn.Module, image: Tensor, layer: str | nn.Module | None) -> tuple[nn.Module, int]:
     """Return the layer to look at, and the number of classes; one image tells."""
-    logits, calls = _observe(model, image)
-    found = _last_spatial(model, logits, calls) if layer is None else _named_layer(model, layer, calls)
-    return found, logits.shape[1]
-
-
-def _observe(model: nn.Module, images: Tensor) -> tuple[Tensor, list[_Call]]:
-    """Return the logits, and the calls of all layers in their order."""
+    names = {module: name for name, module in model.named_modules() if name}
     calls: list[_Call] = []
 
-    def note(name: str) -> Any:
-        def hook(module: nn.Module, _: object, output: object) -> None:
-            if isinstance(output, Tensor):
-                calls.append(_Call(name, module, output))
+    def note(module: nn.Module, _: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            calls.append(_Call(names[module], module, output))
 
-        return hook
-
-    handles = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if name]
+    handles = [module.register_forward_hook(note) for module in names]
     try:
         with torch.enable_grad():
             # Frozen networks have a graph too; the copy may be changed in place.
-            output = model(images.detach().requires_grad_().clone())
+            logits = check_logits(model(image.detach().requires_grad_().clone()), model)
     finally:
         for handle in handles:
             handle.remove()
-    return check_logits(output, model), calls
+    found = _last_spatial(model, logits, calls) if layer is None else _named_layer(model, layer, calls)
+    return found, logits.shape[1]
 
 
 def _named_layer(model: nn.Module, layer: str | nn.Module, calls: list[_Call]) -> nn.Module:
@@ -144,9 +129,7 @@ def _named_layer(model: nn.Module, layer: str | nn.Module, calls: list[_Call]) -
 def _last_spatial(model: nn.Module, logits: Tensor, calls: list[_Call]) -> nn.Module:
     # Their output is named after the layer in front.
     passing = nn.Identity | nn.Dropout | nn.Dropout2d | nn.AdaptiveAvgPool2d
-    places = [
-        place for place, call in enumerate(calls) if _is_spatial(call.output) and not isinstance(call.module, passing)
-    ]
+    places = [i for i, call in enumerate(calls) if _is_spatial(call.output) and not isinstance(call.module, passing)]
     if not places:
         raise ValueError(
             f"{type(model).__name__} has no layer whose output is {_SPATIAL}, which Grad-CAM needs: it is no "
@@ -178,17 +161,13 @@ def _works_on_tokens(calls: list[_Call], last: int) -> bool:
     """Return whether layers with weights work on (B, N, C) behind the call at ``last``, other than inside a pooling."""
     behind = calls[last + 1 :]
     # A part that begins behind it and ends with vectors (B, C) pools, whatever it does inside.
-    pooling = [
-        f"{call.name}."
-        for call in behind
-        if (call.output.ndim == 2 or isinstance(call.module, Pooling))
-        and not calls[last].name.startswith(f"{call.name}.")
-    ]
+    ends = [f"{call.name}." for call in behind if call.output.ndim == 2 or isinstance(call.module, Pooling)]
+    pooling = tuple(name for name in ends if not calls[last].name.startswith(name))
     for call in behind:
         if isinstance(call.module, Pooling):
             return False
         weighted = next(call.module.parameters(), None) is not None
-        if call.output.ndim == 3 and weighted and not call.name.startswith(tuple(pooling)):
+        if call.output.ndim == 3 and weighted and not call.name.startswith(pooling):
             return True
     return False
 

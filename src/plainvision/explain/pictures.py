@@ -1,6 +1,5 @@
 """Files of images, as a network takes them and as they are shown."""
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from torch import Tensor
 from plainvision.data.decoding import decode, reason
 from plainvision.data.rows import evaluation_transform, pixel_mode
 from plainvision.data.settings import Data
+from plainvision.files import nearby
 
 
 def check_files(paths: Sequence[Path]) -> None:
@@ -24,9 +24,7 @@ def check_files(paths: Sequence[Path]) -> None:
                 f"no image at {path}. It is a folder: give files of images, for instance {path}/*.jpg."
             )
         if not path.is_file():
-            near = difflib.get_close_matches(path.name, [item.name for item in path.parent.glob("*")], n=3)
-            hint = f" Nearby: {', '.join(near)}." if near else ""
-            raise FileNotFoundError(f"no image at {path}.{hint} Give files of images.")
+            raise FileNotFoundError(f"no image at {path}.{nearby(path)} Give files of images.")
 
 
 def read_picture(path: Path, data: Data) -> tuple[Tensor, Tensor]:
