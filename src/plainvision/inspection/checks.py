@@ -8,11 +8,7 @@ from torch import Tensor, nn
 
 
 def check_images(images: Tensor) -> None:
-    """Check that ``images`` is a batch (B, C, H, W) of floats.
-
-    Raises:
-        ValueError: it is something else.
-    """
+    """Raise a ValueError unless ``images`` is a batch (B, C, H, W) of floats."""
     if not isinstance(images, Tensor) or images.ndim != 4 or not len(images):
         given = f"a tensor {tuple(images.shape)}" if isinstance(images, Tensor) else f"a {type(images).__name__}"
         raise ValueError(f"images are {given}, not a batch (B, C, H, W). A single image becomes one by image[None].")
@@ -23,11 +19,7 @@ def check_images(images: Tensor) -> None:
 
 
 def check_logits(output: Any, model: nn.Module, classes: int | None = None) -> Tensor:
-    """Return the network's ``output`` if it is logits (B, K), of ``classes`` classes where that is known.
-
-    Raises:
-        ValueError: it is something else.
-    """
+    """Return the network's ``output``, or raise a ValueError unless it is logits (B, K), of K ``classes`` if given."""
     if not isinstance(output, Tensor) or output.ndim != 2 or (classes is not None and output.shape[1] != classes):
         given = f"a tensor {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
         wanted = f"(B, {classes})" if classes is not None else "(B, K)"
@@ -39,11 +31,7 @@ def check_logits(output: Any, model: nn.Module, classes: int | None = None) -> T
 
 
 def class_indices(classes: Sequence[int] | Tensor, count: int) -> Tensor:
-    """Return ``classes`` as a tensor (n,) of indices into ``count`` classes.
-
-    Raises:
-        ValueError: they are not indices, there is none, or one is out of range.
-    """
+    """Return ``classes`` as a tensor (n,), or raise a ValueError unless they are indices into ``count`` classes."""
     try:
         indices = torch.as_tensor(classes)
     except (TypeError, ValueError, RuntimeError):

@@ -19,22 +19,20 @@ def count_parameters(model: nn.Module) -> int:
 def count_macs(model: nn.Module, image_size: tuple[int, int] | int = 224, channels: int = 3) -> int:
     """Return the multiply-adds of one image, (1, channels, H, W), in eval mode.
 
-    Counted: convolutions of every kind and matrix products, those inside attention included. Not counted, as
-    in the papers' own tables: element-wise work (activations, normalisation, adding a bias), pooling,
-    softmax, resizing, and products with a single vector. A network built under ``torch.device("meta")`` is
-    counted without computing anything.
+    Convolutions and matrix products count, those inside attention too. Element-wise work (activations, norms, biases),
+    pooling, softmax, resizing, and products with a single vector do not, as in the papers' tables. A network on the
+    meta device is counted without computing anything.
 
     Raises:
         ValueError: a size below 1.
     """
     height, width = checked_image_size(image_size, channels)
-    # Buffers decide too, where there are no parameters; a network with neither takes its input on the CPU.
+    # Buffers decide where there are no parameters; with neither, the input is on the CPU.
     tensors = [*model.parameters(), *model.buffers()]
     device = tensors[0].device if tensors else torch.device("cpu")
     dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
     images = torch.zeros(1, channels, height, width, device=device, dtype=dtype)
-    # The counter wants a gradient function of each tensor that a layer is given and that learns; a class token that one
-    # layer hands to another has none.
+    # The counter asks each learning tensor that a layer is given for a gradient function; a class token has none.
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         for parameter in learning:
@@ -63,11 +61,7 @@ def counted_macs() -> Iterator[Callable[[], int]]:
 
 
 def checked_image_size(image_size: tuple[int, int] | int, channels: int) -> tuple[int, int]:
-    """Return (H, W) in pixels; one number means a square.
-
-    Raises:
-        ValueError: H, W or ``channels`` is below 1.
-    """
+    """Return (H, W), one number being a square, or raise a ValueError where it or ``channels`` is below 1."""
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     if min(height, width, channels) < 1:
         raise ValueError(

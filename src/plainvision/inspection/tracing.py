@@ -3,6 +3,7 @@
 import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cache
 from types import CodeType
 from typing import Any
@@ -22,10 +23,8 @@ class _Tracer(fx.Tracer):
     """Traces down to torch's own layers, ours, and what extends a convolution or a batch norm."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if isinstance(m, DynamicLayer):
-            return True
         if any(isinstance(part, DynamicLayer) for part in m.modules()):  # a site within is a node of the graph
-            return False
+            return isinstance(m, DynamicLayer)
         leaves = Fusable | Pooling | BatchNorm | nn.Conv2d
         return isinstance(m, leaves) or super().is_leaf_module(m, module_qualified_name)
 
@@ -57,15 +56,8 @@ def _wrapped(model: nn.Module) -> nn.Module:
     return model._orig_mod if isinstance(model, OptimizedModule) else model.module  # type: ignore[return-value]
 
 
-def trace(model: nn.Module) -> fx.GraphModule | None:
-    """Return a copy of ``model`` as a graph of its layers, or None where its forward pass cannot be traced."""
-    model = copy.deepcopy(model)
-    graph = trace_graph(model)
-    return None if graph is None else fx.GraphModule(model, graph, type(model).__name__)
-
-
 def trace_graph(model: nn.Module) -> fx.Graph | None:
-    """Return the graph of the layers of ``model``, which it names, or None where its pass cannot be traced."""
+    """Return the graph of the layers of ``model``, or None where its forward pass cannot be traced."""
     try:
         return _Tracer().trace(model)
     except Exception:  # what a forward pass may do while being traced, and raise, has no common type
@@ -205,13 +197,10 @@ def output_shapes(
     def note(module: nn.Module, _: object, output: Tensor) -> None:
         shapes.setdefault(module, []).append(output.shape)
 
-    handles = [module.register_forward_hook(note) for module in model.modules() if wanted(module)]
-    try:
-        with eval_mode(model), torch.no_grad():
-            model(images.clone())
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, eval_mode(model), torch.no_grad():
+        for module in filter(wanted, model.modules()):
+            hooks.enter_context(module.register_forward_hook(note))
+        model(images.clone())
     return shapes
 
 

@@ -4,7 +4,15 @@ from collections import Counter
 
 from torch import fx, nn
 
-from plainvision.inspection.tracing import computes_as, example_input, output_shapes, own_copy, replace_layer, trace
+from plainvision.inspection.tracing import (
+    computes_as,
+    example_input,
+    output_shapes,
+    own_copy,
+    replace_layer,
+    replace_layers,
+    trace_graph,
+)
 from plainvision.layers.series_activation import SeriesActivation
 
 
@@ -13,8 +21,8 @@ def series_activation(
 ) -> nn.Module:
     """Return a new network in which each ReLU on an image-like tensor is a series activation that computes the same.
 
-    Where one ReLU layer serves several places, as in torchvision's ResNets, each place gets its own, and the network
-    comes back as a `torch.fx.GraphModule` with the same names.
+    A ReLU layer that serves several places, as in torchvision's ResNets, is replaced by one layer for each, and the
+    network comes back as a `torch.fx.GraphModule` with the same names.
 
     Args:
         model: the network; it stays as it is.
@@ -27,36 +35,32 @@ def series_activation(
     """
     model = own_copy(model)
     within = {id(m.act) for m in model.modules() if isinstance(m, SeriesActivation)}
-    shapes = {
-        layer: [shape for shape in found if len(shape) == 4]
-        for layer, found in output_shapes(
-            model,
-            example_input(model, 1, image_size, channels),
-            lambda module: computes_as(module, nn.ReLU) and id(module) not in within,
-        ).items()
-    }
-    shapes = {layer: found for layer, found in shapes.items() if found}
-    if not shapes:
+    shapes = output_shapes(
+        model,
+        example_input(model, 1, image_size, channels),
+        lambda module: computes_as(module, nn.ReLU) and id(module) not in within,
+    )
+    widths = {relu: found for relu, own in shapes.items() if (found := [shape[1] for shape in own if len(shape) == 4])}
+    if not widths:
         raise ValueError(
             f"no ReLU layer on an image-like tensor in {type(model).__name__}. A ReLU that is called as a function is "
             "not a layer; other activations are left alone."
         )
-    names = {module: name for name, module in model.named_modules() if module in shapes}
-    if all(len(found) == 1 for found in shapes.values()):
-        for layer, found in shapes.items():
-            replace_layer(model, names[layer], _series(layer, model, found[0][1], n))
-        return model
-    return _one_per_place(model, {names[layer]: [s[1] for s in found] for layer, found in shapes.items()}, n)
+    if all(len(found) == 1 for found in widths.values()):
+        return replace_layers(model, {relu: _series(relu, model, found[0], n) for relu, found in widths.items()})
+    names = {module: name for name, module in model.named_modules()}
+    return _one_per_place(model, {names[relu]: found for relu, found in widths.items()}, n)
 
 
 def _one_per_place(model: nn.Module, channels: dict[str, list[int]], n: int) -> nn.Module:
-    graph: fx.GraphModule | None = trace(model)
-    if graph is None:
+    traced = trace_graph(model)
+    if traced is None:
         shared = next(name for name, found in channels.items() if len(found) > 1)
         raise ValueError(
             f"the ReLU {shared!r} of {type(model).__name__} serves several places, and its forward pass cannot be "
             "traced to give each its own. Give the network one ReLU per place."
         )
+    graph = fx.GraphModule(model, traced, type(model).__name__)
     calls: Counter[str] = Counter()
     for node in list(graph.graph.nodes):
         name = str(node.target)
@@ -78,5 +82,4 @@ def _one_per_place(model: nn.Module, channels: dict[str, list[int]], n: int) -> 
 def _series(relu: nn.Module, model: nn.Module, channels: int, n: int) -> SeriesActivation:
     layer = SeriesActivation(channels, n)
     layer.become_relu()
-    parameter = next(model.parameters())
-    return layer.to(device=parameter.device, dtype=parameter.dtype).train(relu.training)
+    return layer.to(next(model.parameters())).train(relu.training)

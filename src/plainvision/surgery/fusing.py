@@ -81,11 +81,7 @@ def fuse(
 
 
 def fold(model: nn.Module) -> nn.Module:
-    """Return a new network in deployed form and eval mode, without the check that `fuse` makes.
-
-    Raises:
-        ValueError: a slope is not 1.
-    """
+    """Return a new network in deployed form and eval mode, without `fuse`'s check; a ValueError at slopes below 1."""
     return _folded(model).model
 
 
@@ -105,8 +101,7 @@ def merge_pairs(model: nn.Module) -> nn.Module:
     read = read_elsewhere(model)
     merged: dict[nn.Module, nn.Module] = {}
     for name, pair in pairs.items():
-        reason = _why_whole(pair, read)
-        if reason is not None:
+        if reason := _why_whole(pair, read):
             raise ValueError(f"cannot merge the linear pair {name!r} of {type(model).__name__}: {reason}.")
         merged[pair] = pair.merge().train(pair.training)
         conv = pair.first[0]
@@ -118,13 +113,11 @@ def merge_pairs(model: nn.Module) -> nn.Module:
 
 
 class _Folded(NamedTuple):
-    """A network in deployed form, and how it came about."""
+    """A network in deployed form, and how it came about: see `compare_forms`."""
 
     model: nn.Module
     places: list[tuple[str, str]]
-    """Names of layers, in the form before and in this one, with the same output."""
     stayed: dict[str, str]
-    """Names of layers that are as they were, and why."""
 
 
 def _folded(model: nn.Module) -> _Folded:
@@ -148,13 +141,13 @@ def _fold_whole(model: nn.Module) -> tuple[dict[nn.Module, nn.Module], dict[nn.M
     read = read_elsewhere(model) if whole else set()
     within: set[nn.Module] = set()
     for layer in whole:
-        if layer not in within:
-            within.update(layer.modules())
-            reason = _why_whole(layer, read)
-            if reason is None:
-                new[layer] = layer.fuse()
-            else:
-                stayed[layer] = reason
+        if layer in within:
+            continue
+        within.update(layer.modules())
+        if reason := _why_whole(layer, read):
+            stayed[layer] = reason
+        else:
+            new[layer] = layer.fuse()
     return new, stayed
 
 
@@ -169,7 +162,7 @@ def _why_whole(layer: Fusable, read: set[nn.Module]) -> str | None:
 
 
 def _fold_norms(model: nn.Module) -> tuple[dict[nn.Module, nn.Module], dict[nn.Module, str]]:
-    """Return what replaces each batch norm that alone reads a convolution, wherever the two are written, and why not.
+    """Return what replaces each batch norm that alone reads a convolution, and the convolution; and why others stay.
 
     An `nn.Sequential` of the two becomes the convolution.
     """
@@ -183,8 +176,7 @@ def _fold_norms(model: nn.Module) -> tuple[dict[nn.Module, nn.Module], dict[nn.M
     new: dict[nn.Module, nn.Module] = {}
     stayed: dict[nn.Module, str] = {}
     for norm in norms:
-        reason = _why_apart(norm, sources, readers, read)
-        if reason is not None:
+        if reason := _why_apart(norm, sources, readers, read):
             stayed[norm] = reason
             continue
         (conv,) = sources[norm]
@@ -224,10 +216,7 @@ def _wires(
 
 
 def _why_apart(
-    norm: nn.Module,
-    sources: dict[nn.Module, set[object]],
-    readers: dict[nn.Module, set[object]],
-    read: set[nn.Module],
+    norm: nn.Module, sources: dict[nn.Module, set[object]], readers: dict[nn.Module, set[object]], read: set[nn.Module]
 ) -> str | None:
     """Return why a batch norm cannot go into the convolution before it."""
     if norm not in sources:

@@ -11,10 +11,10 @@ from plainvision.layers.linear_pair import LinearPair
 def linear_pairs(model: nn.Module) -> nn.Module:
     """Return a new network in which each convolution is a linear pair that computes the same, at slope 1.
 
-    A KxK convolution becomes the same one, a batch norm, the annealed activation and a 1x1 convolution; in this order
-    the padding stays exact when the two are folded. The second gets a batch norm of its own where the convolution had
-    a bias, which says that no norm follows. Depthwise convolutions stay: on one channel a pair is only a factor. So do
-    those that compute more than torch's own (classes that extend it, hooks), and those whose weights others read.
+    A KxK convolution is followed by a batch norm, the annealed activation and a 1x1 convolution; in this order the
+    padding stays exact when the two are folded. The second gets a batch norm where the convolution had a bias, which
+    says that no norm follows. Depthwise convolutions stay, as a pair on one channel is only a factor; so do classes
+    that extend torch's own, those with hooks, and those whose weights others read.
 
     Raises:
         ValueError: there is no convolution to replace.

@@ -10,23 +10,23 @@ from timm.layers.adaptive_avgmax_pool import FastAdaptiveAvgPool
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
-from plainvision.inspection.tracing import example_input, own_copy, replace_layer, trace_alone
+from plainvision.inspection.tracing import example_input, own_copy, replace_layer, replace_layers, trace_alone
 from plainvision.layers.attention_pool import AttentionPool, Pooling
 
 
 def attention_pooling(model: nn.Module, per_class: bool = False, *, channels: int | None = None) -> nn.Module:
     """Return a new network with an `AttentionPool` in the place of the average (B, C, H, W) -> (B, C) before its head.
 
-    All weights are kept, those of the head too; the pool's are new, so the network has to be trained. ResNet-50 goes
-    from 4.1 to 4.5 G multiply-adds; the paper prints 4.6. Where the average is not a layer but a call, what makes the
-    call comes back as a `torch.fx.GraphModule` with the same names, which for MobileNetV2 is the whole network.
+    All weights are kept; the pool's are new and have to be trained. ResNet-50 goes from 4.1 to 4.5 G multiply-adds
+    (the paper prints 4.6). Where the average is a call, not a layer, the part that makes it, in MobileNetV2 the whole
+    network, becomes a `torch.fx.GraphModule` with the same names.
 
     Create the network with the right number of classes first: timm's ``reset_classifier`` may build its own pooling.
 
     Args:
         model: the network; it stays as it is.
-        per_class: one class token for each of the K classes, with a map of its own. The head runs on each token, and
-            logit k is the classifier's row k on token k. With 1000 classes ResNet-50 then takes 38 G multiply-adds.
+        per_class: one class token, and so one map, for each of the K classes. The head runs on each token, and logit
+            k is the classifier's row k on token k: 38 G multiply-adds for a ResNet-50 of 1000 classes.
         channels: of the image that is passed through once; the network's own by default.
 
     Raises:
@@ -50,8 +50,7 @@ def attention_pooling(model: nn.Module, per_class: bool = False, *, channels: in
             )
         classes = logits.shape[1]
         replace_layer(model, layer, _TokenLogits(model.get_submodule(layer)))
-    weight = next(model.parameters(), torch.zeros(()))
-    pool = AttentionPool(average.channels, classes=classes).to(device=weight.device, dtype=weight.dtype)
+    pool = AttentionPool(average.channels, classes=classes).to(next(model.parameters(), torch.zeros(())))
     owner = model.get_submodule(average.owner)
     new: nn.Module = _InPlaceOfAverage(pool, average).train(owner.training)
     calls = [call for call in probe.averages if call.owner == average.owner]
@@ -62,10 +61,7 @@ def attention_pooling(model: nn.Module, per_class: bool = False, *, channels: in
             f"the average pooling {average.owner!r} of {name} serves {len(calls)} places, of which attention pooling "
             "replaces one. Give the network one such layer per place."
         )
-    if average.owner == "":
-        return new
-    replace_layer(model, average.owner, new)
-    return model
+    return replace_layers(model, {owner: new})
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +76,7 @@ class _Average:
 
 
 class _Probe(TorchFunctionMode):
-    """Passes an image through a copy of a network and notes its averages, whether layers or calls make them."""
+    """A pass of an image through a copy of a network, which notes the averages, of layers and of calls."""
 
     def __init__(self, model: nn.Module, channels: int | None) -> None:
         super().__init__()
@@ -127,10 +123,9 @@ class _Probe(TorchFunctionMode):
         features = args[0] if args else None
         if form is None or not isinstance(features, Tensor) or features.ndim != 4:
             return result
-        channels_last, keepdim = form
         _, *sizes = features.shape
-        channels = sizes.pop(-1 if channels_last else 0)
-        self.averages.append(_Average(self._within[-1], channels, channels_last, keepdim, sizes != [1, 1]))
+        channels = sizes.pop(-1 if form[0] else 0)
+        self.averages.append(_Average(self._within[-1], channels, *form, reduces=sizes != [1, 1]))
         return result.detach() if len(self.averages) - 1 == self._cut else result
 
 
@@ -153,8 +148,7 @@ class _InPlaceOfAverage(nn.Module):
     def __init__(self, pool: Pooling, average: _Average) -> None:
         super().__init__()
         self.pool = pool
-        self.channels_last = average.channels_last
-        self.keepdim = average.keepdim
+        self.channels_last, self.keepdim = average.channels_last, average.keepdim
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.pool(x.movedim(3, 1) if self.channels_last else x).flatten(0, -2)

@@ -5,6 +5,7 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -31,11 +32,8 @@ class FusionReport:
     layers_before: int
     """Layers with weights in the training form: convolutions, linear layers, norms."""
     layers_after: int
-    """The same in the deployed form."""
     parameters_before: int
-    """Parameters of the training form."""
     parameters_after: int
-    """Parameters of the deployed form."""
     images: int
     """Random images that both forms answered."""
     largest_absolute_error: float
@@ -45,11 +43,10 @@ class FusionReport:
     argmax_agreement: float
     """Share of the images for which both forms choose the same class."""
     exact_relative_error: float
-    """Largest difference between copies in ``exact_dtype``, of answers and of each folded layer's output, likewise."""
+    """The same between copies in ``exact_dtype``, also of each folded layer's output."""
     exact_dtype: str
-    """In what the copies computed."""
     rounding: float
-    """Largest difference of the training form from its own copy in ``exact_dtype``, likewise: rounding alone."""
+    """The same between the training form and its own copy in ``exact_dtype``: rounding alone."""
     informative: bool
     """Whether the outputs differ between images; otherwise they prove nothing."""
     stayed: Mapping[str, str]
@@ -91,8 +88,8 @@ def compare_forms(
     Args:
         before: one form, in eval mode.
         after: the other.
-        images: what both are given as they are; a few also scaled, shifted and in other sizes.
-        tolerance: largest difference allowed, relative to the largest logit; None takes what the dtype explains.
+        images: given to both as they are; a few also scaled, shifted and in other sizes.
+        tolerance: as `plainvision.fuse` has it.
         exact: both forms in float64, the second folded there; None converts ``before`` and ``after``.
         places: names of layers, in the one form and the other, with the same output.
         stayed: for the report.
@@ -190,19 +187,19 @@ def _batches(model: nn.Module, images: Tensor) -> Iterator[Tensor]:
 def _run(
     model: nn.Module, images: Tensor, original: str | None = None, places: Sequence[str] = ()
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the outputs of ``model`` and of the layers called ``places``, as tensors in float64.
+    """Return the outputs of ``model``, the other form of ``original`` if given, and of its layers called ``places``.
 
-    Raises:
-        ValueError: it does not compute them; where it is the other form of ``original``, that has done so.
+    All are tensors in float64. A pass that fails is a ValueError.
     """
     caught: dict[str, list[Tensor]] = {place: [] for place in places}
 
     def catch(place: str) -> Any:
         return lambda _, __, output: caught[place].extend(tensor.double() for tensor in tensors_of(output))
 
-    handles = [model.get_submodule(place).register_forward_hook(catch(place)) for place in places]
     try:
-        with eval_mode(model), torch.no_grad():
+        with ExitStack() as hooks, eval_mode(model), torch.no_grad():
+            for place in places:
+                hooks.enter_context(model.get_submodule(place).register_forward_hook(catch(place)))
             output = tensors_of(model(images.clone()))
     except (RuntimeError, TypeError, AttributeError, LookupError, AssertionError, NotImplementedError) as error:
         raise ValueError(
@@ -212,30 +209,26 @@ def _run(
             else f"{original} cannot be fused: its forward pass asks a layer for something that folding takes away "
             f"({error}). Let it call its layers, each with the output of the one before, and ask them for nothing else."
         ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
     if not output:
         raise ValueError("the network returns no tensor, so that nothing shows whether both forms compute the same.")
     return [tensor.double() for tensor in output], [tensor for found in caught.values() for tensor in found]
 
 
 def tensors_of(output: object) -> list[Tensor]:
-    """Return the tensors, and numbers as tensors, in an output: a tensor, or lists, tuples, dicts and dataclasses.
+    """Return the tensors in an output: a tensor, a number, or lists, tuples, dicts and dataclasses of them.
 
-    Raises:
-        ValueError: there is something else in it.
+    Anything else in it is a ValueError.
     """
     if isinstance(output, Tensor):
         return [output.detach().clone()]  # what follows may write into it
     if isinstance(output, bool | int | float):
         return [torch.tensor(float(output))]
     if isinstance(output, Mapping):
-        return tensors_of(list(output.values()))
+        output = list(output.values())
+    elif dataclasses.is_dataclass(output):
+        output = [getattr(output, field.name) for field in dataclasses.fields(output)]
     if isinstance(output, list | tuple):
         return [tensor for item in output for tensor in tensors_of(item)]
-    if dataclasses.is_dataclass(output):
-        return tensors_of([getattr(output, field.name) for field in dataclasses.fields(output)])
     if output is None or isinstance(output, str):
         return []
     raise ValueError(
@@ -260,7 +253,7 @@ def _difference(expected: Sequence[Tensor], found: Sequence[Tensor]) -> tuple[fl
 
 
 def _check_steady(model: nn.Module, images: Tensor) -> None:
-    """Check that a pass changes neither the network nor the next answer; what the first pass keeps is its own."""
+    """Check that a pass, except the first, changes neither the network nor the next answer."""
     _run(model, images)
     state, (expected, _) = _state(model), _run(model, images)
     changed = [key for key, value in _state(model).items() if state.get(key) != value]

@@ -29,7 +29,6 @@ class SpatialOp(nn.Module, abc.ABC):
         return self._original[0]
 
     def extra_repr(self) -> str:
-        """Show the operation's name."""
         return f"op={self.op}"
 
 
@@ -123,7 +122,6 @@ class Subsample(nn.Module):
         return x[:, :, :: self.stride[0], :: self.stride[1]]
 
     def extra_repr(self) -> str:
-        """Show the stride."""
         return f"stride={self.stride}"
 
 

@@ -30,23 +30,19 @@ class SpatialOpReport:
     """Which spatial operations a surgery replaced, and what that saves."""
 
     op: str
-    """What they were replaced by."""
+    """The new operation."""
     changed: tuple[str, ...]
     """Names of the replaced layers."""
     refused: Mapping[str, str]
     """Names of chosen layers that are as they were, and why each cannot be replaced."""
     chosen: int
-    """How many spatial operations were chosen; those that are neither changed nor refused were ``op`` already."""
+    """Number of chosen spatial operations; those that are neither changed nor refused were ``op`` already."""
     parameters_before: int
-    """Parameters of the network that was given."""
     parameters_after: int
-    """Parameters of the network that came out."""
     macs_before: int
-    """Multiply-adds of one image in the network that was given."""
+    """Multiply-adds of one image of ``image_size``, (H, W)."""
     macs_after: int
-    """The same in the network that came out."""
     image_size: tuple[int, int]
-    """Height and width of that image."""
 
     def __str__(self) -> str:
         height, width = self.image_size
@@ -72,30 +68,27 @@ def spatial_op(
 ) -> nn.Module:
     """Return a new network with another spatial operation in its blocks; its ``report`` is a `SpatialOpReport`.
 
-    A spatial operation is a convolution with a kernel above 1x1, or self-attention, in a block; the stem is none. The
-    layers around it, and so the pointwise convolutions, the norms and the activations, stay as they are.
+    A spatial operation is a convolution with a kernel above 1x1, or self-attention, in a block; the stem is none.
+    Pointwise convolutions, norms and activations stay as they are.
 
-    - A convolution C -> C: ``max`` and ``avg`` pool with its kernel, stride, padding and dilation; at the border they
-      see the pixels that there are. ``identity`` is nothing but the stride. ``depthwise`` and ``conv`` are new
-      convolutions of its geometry, over single channels and over all, with He's initial weights.
+    - A convolution C -> C: ``max`` and ``avg`` pool with its kernel, stride, padding and dilation, over the pixels
+      that there are. ``identity`` is the stride alone. ``depthwise`` and ``conv`` are new convolutions of its
+      geometry, with He's initial weights.
     - Self-attention of timm's ViTs: values and output projection keep their weights, and the operation stands between
       them, 3x3 over the grid of the patches. Class and register tokens pass it by.
 
-    A replaced layer stays aboard with its weights, outside of parameters and state dict. To ask for its kind, ``conv``
-    where the network was built with a convolution, ``depthwise`` or ``attention``, puts it back: the network then
-    computes what it did, to the last bit, if nothing else changed.
+    A replaced layer stays aboard, outside of parameters and state dict. Its own kind as ``op`` puts it back, and the
+    network computes what it did, to the last bit. A plain convolution that changes the number of channels stays.
 
-    A plain convolution that changes the number of channels, as those that widen in ResNet-18, does the pointwise part
-    too, and stays. The paper's MaxBottleneck drops the norm and the activation behind the convolution; here they stay,
-    because a network that is trained already needs them. Its transformer learns new and wider projections.
+    The paper's MaxBottleneck drops the norm and the activation behind the convolution, and its transformer learns new
+    and wider projections; here they stay, because a trained network needs them.
 
     Args:
         model: the network; it stays as it is.
         op: max, avg, identity, depthwise, conv or attention.
         where: names of layers, or of what they are in (``layer2``), also as patterns (``layer[23].*.conv2``); numbers
             in the order of the pass, from 0; ``conv``, ``depthwise`` or ``attention`` for all of a kind; or several of
-            these. None, like a kind, takes all that ``op`` can replace and reports the others; what is named has to
-            be replaced.
+            these, which must all be replaced. None and kinds take all that ``op`` can replace and report the others.
         image_size: side, or (H, W), of the image that is passed through; the network's own by default.
         channels: of that image; the network's own by default.
 
@@ -112,9 +105,11 @@ def spatial_op(
     model = copy.deepcopy(model)
     images = example_input(model, 1, image_size, channels)
     places = find_places(model, images)
-    chosen = _chosen(places, where, name)
+    wanted = [where] if isinstance(where, str | int) else where
+    chosen = _chosen(places, wanted, name)
     refused = {place.name: reason for place in chosen if (reason := _why_not(place, op)) is not None}
-    if refused and (len(refused) == len(chosen) or not _takes_what_it_can(where)):
+    named = wanted is not None and not all(item in KINDS for item in wanted)
+    if refused and (named or len(refused) == len(chosen)):
         layer, reason = next(iter(refused.items()))
         more = f" The same goes for {_few(list(refused)[1:])}." if len(refused) > 1 else ""
         raise ValueError(
@@ -127,8 +122,7 @@ def spatial_op(
     grids: dict[nn.Module, TokenGrid] = {}
     weight = next(model.parameters(), torch.zeros(()))
     for place in changed:
-        new = _replacement(place, op, grids)
-        replace_layer(model, place.name, new.to(device=weight.device, dtype=weight.dtype))
+        replace_layer(model, place.name, _replacement(place, op, grids).to(weight))
     for patches, grid in grids.items():
         patches.register_forward_hook(grid)
     if grids and not _sees(model, images) and _sees(original, images):
@@ -151,22 +145,16 @@ def spatial_op(
     return model
 
 
-def _takes_what_it_can(where: Where | None) -> bool:
-    wanted = [where] if isinstance(where, str | int) else where
-    return wanted is None or all(item in KINDS for item in wanted)
-
-
-def _chosen(places: Sequence[Place], where: Where | None, network: str) -> list[Place]:
-    """Return the places that ``where`` picks, in their own order."""
+def _chosen(places: Sequence[Place], wanted: Sequence[str | int] | None, network: str) -> list[Place]:
+    """Return the places that ``wanted`` picks, in their own order."""
     if not places:
         raise ValueError(
             f"no spatial operation in {network}: it has no convolution above 1x1 behind its stem, and no "
             "self-attention as timm's ViTs have it. Give a network of blocks, such as a ResNet, a MobileNet, a "
             "ConvNeXt or a ViT."
         )
-    if where is None:
+    if wanted is None:
         return list(places)
-    wanted = [where] if isinstance(where, str | int) else where
     if not wanted:
         raise ValueError("where is empty and picks nothing. Give names, patterns or numbers; None takes all.")
     picked: set[int] = set()
@@ -235,7 +223,7 @@ def _why_no_pool(conv: nn.Conv2d, op: str) -> str | None:
 
 
 def _pads_by_size(conv: nn.Conv2d) -> bool:
-    """Return whether this is one of timm's convolutions with TensorFlow's padding, which depends on the image."""
+    """Return whether ``conv`` is one of timm's with TensorFlow's padding, which depends on the image."""
     return isinstance(conv, Conv2dSame) or (isinstance(conv, StdConv2dSame | ScaledStdConv2dSame) and conv.same_pad)
 
 
@@ -268,40 +256,35 @@ def _replacement(place: Place, op: str, grids: dict[nn.Module, TokenGrid]) -> nn
         assert place.patches is not None
         grid = grids.setdefault(place.patches, TokenGrid(place.grid))
         projections, prefix = _projections(original), place.prefix
-    layer = _on_tokens(op, projections["v"])
+    values = projections["v"]
+    assert isinstance(values, nn.Linear)
+    channels, padding = values.out_features, _TOKEN_KERNEL // 2
+    like = nn.Conv2d(channels, channels, _TOKEN_KERNEL, padding=padding, device="meta")  # for its geometry
+    layer = _on_features(op, like)
     return TokenOp(op, layer, original, projections=projections, grid=grid, prefix=prefix).train(training)
 
 
 def _on_features(op: str, conv: nn.Conv2d) -> nn.Module:
     """Return the operation with the geometry of ``conv``."""
+    kernel, stride, dilation = ((pair[0], pair[1]) for pair in (conv.kernel_size, conv.stride, conv.dilation))
     if op == "identity":
-        return nn.Identity() if conv.stride == (1, 1) else Subsample((conv.stride[0], conv.stride[1]))
+        return nn.Identity() if stride == (1, 1) else Subsample(stride)
     if op in ("depthwise", "conv"):
         return _new_conv(conv, conv.in_channels if op == "depthwise" else 1)
-    kernel, stride = (conv.kernel_size[0], conv.kernel_size[1]), (conv.stride[0], conv.stride[1])
     if _pads_by_size(conv):
         if op == "avg":
             return SameAvgPool(kernel, stride)
-        return create_pool2d("max", kernel, stride, padding="same", dilation=conv.dilation)
+        return create_pool2d("max", kernel, stride, padding="same", dilation=dilation)
     padding = _padding(conv)
     assert padding is not None
     if op == "avg":
         return nn.AvgPool2d(kernel, stride, padding, count_include_pad=False)
-    dilation = (conv.dilation[0], conv.dilation[1])
     if all(2 * pad <= side for pad, side in zip(padding, kernel, strict=True)):
         return nn.MaxPool2d(kernel, stride, padding, dilation)
     (height, width), least = padding, -float("inf")  # a dilated kernel is wider than the padding that torch allows it
     return nn.Sequential(
         nn.ConstantPad2d((width, width, height, height), least), nn.MaxPool2d(kernel, stride, 0, dilation)
     )
-
-
-def _on_tokens(op: str, values: nn.Module) -> nn.Module:
-    """Return the operation over a grid of what ``values`` gives."""
-    assert isinstance(values, nn.Linear)
-    channels, padding = values.out_features, _TOKEN_KERNEL // 2
-    like = nn.Conv2d(channels, channels, _TOKEN_KERNEL, padding=padding, device="meta")  # for its geometry
-    return _on_features(op, like)
 
 
 def _new_conv(like: nn.Conv2d, groups: int) -> nn.Conv2d:
@@ -322,7 +305,7 @@ def _new_conv(like: nn.Conv2d, groups: int) -> nn.Conv2d:
 
 
 def _projections(attention: Attention) -> dict[str, nn.Module]:
-    """Return copies of what stays of attention when its operation goes: values, and all behind the operation."""
+    """Return copies of what stays of attention: its values, and all behind its operation."""
     parts = dict(attention.named_children())
     qkv, channels = parts["qkv"], parts["proj"].in_features
     v = nn.Linear(qkv.in_features, channels, bias=qkv.bias is not None, device=qkv.weight.device)

@@ -6,6 +6,7 @@ depthwise convolution, a linear layer, attention, or a convolution on a branch, 
 """
 
 import math
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -28,13 +29,12 @@ class Place:
     """A layer of a network that is a spatial operation."""
 
     name: str
-    """The layer's name."""
     layer: nn.Module
-    """The layer: a convolution, attention, or what a surgery put in its place."""
+    """A convolution, attention, or what a surgery put in its place."""
     patches: nn.Module | None = None
     """For attention: the convolution from which the tokens come; None where they are not those of its grid."""
     grid: tuple[int, int] = (0, 0)
-    """For attention: the height and width of what that convolution gave."""
+    """For attention: height and width of that convolution's output."""
     prefix: int = 0
     """For attention: tokens in front of the patches."""
 
@@ -57,27 +57,25 @@ class Place:
 
 
 def find_places(model: nn.Module, images: Tensor) -> list[Place]:
-    """Return the spatial operations of ``model``, in the order in which a pass of ``images`` (B, C, H, W) meets them.
+    """Return the spatial operations of ``model`` in the order of a pass of ``images`` (B, C, H, W).
 
-    Raises:
-        ValueError: the network cannot take the images.
+    Images that the network does not take are a ValueError.
     """
     probe = _Probe(model)
     probe.run(model, images)
     begin = probe.end_of_stem()
-    places: list[Place] = []
+    places: dict[str, Place] = {}
     for index, call in enumerate(probe.calls):
-        if not _is_spatial(call.layer) or call.number < begin or call.of_images:
+        # A layer may have several turns.
+        if call.name in places or not _is_spatial(call.layer) or call.number < begin or call.of_images:
             continue
-        if call.name in [place.name for place in places]:  # a layer may have several turns
-            continue
+        place = Place(call.name, call.layer)
         patches = probe.patches_before(index) if isinstance(call.layer, Attention) else None
-        if patches is None:
-            places.append(Place(call.name, call.layer))
-        else:
+        if patches is not None:
             height, width = patches.output[-2:]
-            places.append(Place(call.name, call.layer, patches.layer, (height, width), call.tokens - height * width))
-    return places
+            place = Place(call.name, call.layer, patches.layer, (height, width), call.tokens - height * width)
+        places[call.name] = place
+    return [*places.values()]
 
 
 @dataclass(eq=False)
@@ -98,13 +96,13 @@ class _Probe(TorchFunctionMode):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         whole = Fusable | SpatialOp | Attention  # what is within them is theirs
-        within = {id(part) for module in model.modules() if isinstance(module, whole) for part in module.modules()} - {
-            id(module) for module in model.modules() if isinstance(module, SpatialOp | Attention)
-        }
+        within = {part for module in model.modules() if isinstance(module, whole) for part in module.modules()}
         self.layers = {
             module: name
             for name, module in model.named_modules()
-            if isinstance(module, nn.Conv2d | nn.Linear | Attention | SpatialOp) and id(module) not in within and name
+            if (isinstance(module, nn.Conv2d | nn.Linear) and module not in within)
+            or isinstance(module, Attention | SpatialOp)
+            if name
         }
         self.calls: list[_Call] = []
         self._functions = 0
@@ -115,11 +113,12 @@ class _Probe(TorchFunctionMode):
 
     def run(self, model: nn.Module, images: Tensor) -> None:
         """Pass ``images`` through ``model``, which stays as it is."""
-        handles = [layer.register_forward_pre_hook(self._enter) for layer in self.layers]
-        handles += [layer.register_forward_hook(self._leave) for layer in self.layers]
         self._images = images = images.clone()  # a pass may write into what it is given
         try:
-            with eval_mode(model), torch.no_grad(), self:
+            with ExitStack() as hooks, eval_mode(model), torch.no_grad(), self:
+                for layer in self.layers:
+                    hooks.enter_context(layer.register_forward_pre_hook(self._enter))
+                    hooks.enter_context(layer.register_forward_hook(self._leave))
                 model(images)
         except (RuntimeError, AssertionError) as error:
             height, width = images.shape[2:]
@@ -128,8 +127,6 @@ class _Probe(TorchFunctionMode):
                 f"of {images.shape[1]}x{height}x{width}: {error}. Give the size that it takes with image_size."
             ) from error
         finally:
-            for handle in handles:
-                handle.remove()
             self._kept.clear()
             self._images = None
 
