@@ -20,14 +20,7 @@ from plainvision.fields import from_plain
 from plainvision.files import object_of, write_json
 
 Operation = Literal[
-    "none",
-    "skip",
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
+    "none", "skip", "max_pool_3x3", "avg_pool_3x3", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"
 ]
 Sharing = Literal["shared", "individual"]
 
@@ -36,7 +29,7 @@ NONE: Operation = "none"
 INPUTS = 2
 """Sources of a cell that are outputs of other cells."""
 EDGES = 2
-"""Operations that a node adds up."""
+"""Operations whose sum a node is."""
 MOST_CELLS = 1000
 KIND = "plainvision cells"
 VERSION = 1
@@ -44,11 +37,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class CellSpace:
-    """The cells that a search can find.
-
-    Raises:
-        ValueError: a network of such cells cannot be built.
-    """
+    """The cells that a search can find; a ValueError where no network of such cells can be built."""
 
     cells: Sharing = "shared"
     """One normal cell for all places, or one for each; the reduction cell is one in both."""
@@ -92,11 +81,7 @@ class CellSpace:
 
 
 def check_depth(depth: int) -> None:
-    """Check that a network of ``depth`` cells has normal and reduction cells.
-
-    Raises:
-        ValueError: it has not, or it has more cells than any machine trains.
-    """
+    """Raise a ValueError unless ``depth`` cells have room for both kinds and are few enough to train."""
     if depth < 3:
         raise ValueError(f"depth={depth}: a network has two reduction cells and a normal one at least. Give 3 or more.")
     if depth > MOST_CELLS:
@@ -122,7 +107,6 @@ class Edge(NamedTuple):
     """One operation on one source of a cell."""
 
     operation: str
-    """One of the space's choices."""
     source: int
     """0 and 1 are the outputs of the two cells before, 2 and up the nodes of this one."""
 
@@ -131,30 +115,21 @@ Cell = tuple[tuple[Edge, ...], ...]  # the edges of each node
 
 
 class PlacedCell(NamedTuple):
-    """A cell and where it stands."""
+    """A cell and its places in the network, from 1; a reduction cell halves height and width."""
 
     reduction: bool
-    """Whether it halves height and width."""
     places: list[int]
-    """Its places in the network, from 1."""
     cell: Cell
-    """The cell."""
 
 
 @dataclass(frozen=True)
 class Genotype:
-    """The cells of a network.
-
-    Raises:
-        ValueError: they are not of the space.
-    """
+    """The cells of a network; a ValueError where they are not of the space."""
 
     space: CellSpace
-    """Where they were looked for."""
     normal: tuple[Cell, ...]
     """The normal cell, or with individual cells one for each of their places."""
     reduction: Cell
-    """The reduction cell."""
     origin: dict[str, Any] = field(default_factory=dict)
     """Where they come from: the settings of the search and its epoch, or the seed of a random choice."""
 
@@ -194,14 +169,8 @@ class Genotype:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
-        plain = {
-            "kind": KIND,
-            "version": VERSION,
-            "space": asdict(self.space),
-            "origin": self.origin,
-            "normal": self.normal,
-            "reduction": self.reduction,
-        }
+        own = {name: getattr(self, name) for name in ("origin", "normal", "reduction")}
+        plain = {"kind": KIND, "version": VERSION, "space": asdict(self.space), **own}
         return json.loads(json.dumps(plain))  # tuples become lists
 
     def text(self) -> str:
@@ -209,11 +178,7 @@ class Genotype:
         return json.dumps(self.to_dict() | {"origin": {}}, separators=(",", ":"))
 
     def save(self, path: str | Path) -> None:
-        """Write the genotype to a file, whole or not at all.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Write the genotype to a file, whole or not at all; an OSError says why it cannot be written."""
         write_json(path, self.to_dict())
 
 
