@@ -9,8 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import plainvision as pv
-from plainvision.layers.eff_layer import EffLayer
-from plainvision.models.vit_pf import EffBlock
+from plainvision.models.vit_pf import EffBlock, EffLayer
 
 TABLES = json.loads((GOLDEN / "parameter_free_tables.json").read_text())["models"]
 

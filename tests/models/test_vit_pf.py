@@ -10,8 +10,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import plainvision as pv
-from plainvision.layers.eff_layer import EffLayer
-from plainvision.layers.positions import positions_at
+from plainvision.models.vit_pf import EffLayer, positions_at
 
 TABLES = json.loads((GOLDEN / "parameter_free_tables.json").read_text())["models"]
 

@@ -75,21 +75,18 @@ class AttentionPool(Fusable, Pooling):
         self.mlp = nn.Sequential(nn.Linear(channels, 3 * channels), nn.GELU(), nn.Linear(3 * channels, channels))
         self.scale2 = nn.Parameter(torch.full((channels,), layer_scale))
         self.norm = nn.LayerNorm(channels, eps=1e-6)
-        self.reset_parameters()
+        # As the official code: truncated normal, 0.02; biases zero.
+        nn.init.trunc_normal_(self.token, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
 
     def set_classes(self, classes: int) -> None:
         """Give each of ``classes`` classes a token of its own, which starts as the mean of the present ones."""
         self.classes = classes
         token = self.token.detach().mean(0, keepdim=True).repeat(classes, 1)
         self.token = nn.Parameter(token, requires_grad=self.token.requires_grad)
-
-    def reset_parameters(self) -> None:
-        """Draw the weights anew, as the official code does: truncated normal, 0.02; biases zero."""
-        nn.init.trunc_normal_(self.token, std=0.02)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         keys = self._keys(x)

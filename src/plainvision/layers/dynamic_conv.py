@@ -181,10 +181,9 @@ class DynamicPool2d(DynamicLayer):
 
 
 def dynamic_layer(layer: nn.Module) -> DynamicLayer:
-    """Return the dynamic form of a convolution or pooling, with its parameters; a dynamic layer is returned itself.
+    """Return the dynamic form of a convolution or pooling, with its parameters, or a dynamic layer itself.
 
-    Raises:
-        ValueError: the layer is of another kind.
+    Any other layer is a ValueError.
     """
     if isinstance(layer, DynamicLayer):
         return layer

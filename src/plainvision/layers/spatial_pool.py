@@ -57,11 +57,7 @@ def max_pool(kernel_size: int, stride: int, padding: int, *, dilation: int = 1) 
 
 
 def check_output_stride(output_stride: int) -> None:
-    """Check that ``output_stride`` is one that a network can keep by dilation.
-
-    Raises:
-        ValueError: it is not 8, 16 or 32.
-    """
+    """Raise a ValueError unless ``output_stride`` is one that a network can keep by dilation: 8, 16 or 32."""
     if output_stride not in (8, 16, 32):
         raise ValueError(f"output_stride={output_stride}: features can be made 8, 16 or 32 times smaller than images.")
 

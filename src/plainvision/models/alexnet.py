@@ -6,8 +6,6 @@ Differs  any input size of at least 63 pixels, and timm's surface
 Shapes   B batch, H height, W width, K classes
 """
 
-from collections.abc import Iterator
-
 from torch import Tensor, nn
 
 from plainvision.models.backbone import Backbone, Groups
@@ -27,6 +25,7 @@ class AlexNet(Backbone):
     """
 
     classifier: nn.Sequential
+    row = ("features.*",)
     groups = Groups(r"^features\.0\.", r"^features\.(\d+)")
 
     def __init__(
@@ -39,10 +38,8 @@ class AlexNet(Backbone):
         drop_path_rate: float = 0.0,
         global_pool: str = "avg",
     ) -> None:
-        super().__init__()
+        super().__init__(in_chans, drop_rate)
         c1, c2, c3, c4, c5, hidden = (max(8, round(c * width / 8) * 8) for c in (64, 192, 384, 256, 256, 4096))
-        self.in_chans = in_chans
-        self.drop_rate = drop_rate
         self.num_features = c5
         self.head_hidden_size = hidden
         self.feature_info = [
@@ -68,9 +65,6 @@ class AlexNet(Backbone):
         self.avgpool = nn.AdaptiveAvgPool2d(6)
         self.reset_classifier(num_classes, global_pool)
 
-    def layers(self) -> Iterator[tuple[str, nn.Module]]:
-        yield from ((f"features.{i}", layer) for i, layer in enumerate(self.features))
-
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Return logits (B, K) of features (B, C, H, W), or the hidden layer's output before the last one."""
         if not self.global_pool:
@@ -81,7 +75,7 @@ class AlexNet(Backbone):
         return x if pre_logits else self.classifier[-1](x)
 
     def new_head(self, num_classes: int, global_pool: str) -> dict[str, nn.Module]:
-        """Return the classifier, whose hidden layers stay where they fit."""
+        """Return the classifier; its hidden layers stay where they fit."""
         if global_pool not in ("avg", "") or (num_classes and not global_pool):
             raise ValueError(
                 f"global_pool={global_pool!r}: AlexNet's hidden layers need the 6x6 grid of its average pooling. Use "
@@ -89,26 +83,19 @@ class AlexNet(Backbone):
             )
         if not global_pool:
             return {"classifier": nn.Sequential(nn.Identity())}
-        last = nn.Linear(self.head_hidden_size, num_classes) if num_classes else nn.Identity()
+        hidden = self.head_hidden_size
+        last = nn.Linear(hidden, num_classes) if num_classes else nn.Identity()
         if "classifier" in self._modules and len(self.classifier) > 1:
             return {"classifier": nn.Sequential(*list(self.classifier)[:-1], last)}
-        hidden = self.head_hidden_size
-        return {
-            "classifier": nn.Sequential(
-                nn.Dropout(self.drop_rate),
-                nn.Linear(self.num_features * 36, hidden),
-                nn.ReLU(),
-                nn.Dropout(self.drop_rate),
-                nn.Linear(hidden, hidden),
-                nn.ReLU(),
-                last,
-            )
-        }
+        first = [nn.Dropout(self.drop_rate), nn.Linear(self.num_features * 36, hidden), nn.ReLU()]
+        second = [nn.Dropout(self.drop_rate), nn.Linear(hidden, hidden), nn.ReLU()]
+        return {"classifier": nn.Sequential(*first, *second, last)}
 
     def get_classifier(self) -> nn.Module:
-        """Return the last layer of the classifier."""
         return self.classifier[-1]
 
+
+_SOURCE = "arXiv:2305.12972, Table 2, without deep training and series activation"
 
 register_family(
     "alexnet",
@@ -116,11 +103,7 @@ register_family(
     {
         "alexnet": Variant(
             {},
-            Published(
-                57.52,
-                "arXiv:2305.12972, Table 2, without deep training and series activation",
-                note="torchvision's weights score 56.5 %",
-            ),
+            Published(57.52, _SOURCE, note="torchvision's weights score 56.5 %"),
             {"url": "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"},
         )
     },

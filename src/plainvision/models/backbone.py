@@ -3,7 +3,6 @@
 Shapes   B batch, C channels, H height, W width, K classes
 """
 
-import abc
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -26,6 +25,37 @@ class Stage(nn.Sequential):
         return x
 
 
+class PooledClassifier(nn.Module):
+    """Global pooling, dropout and a linear layer: features (B, C, H, W) -> logits (B, K).
+
+    Args:
+        channels: C.
+        classes: K; 0 leaves the linear layer out.
+        pooling: "avg", "max", or "" for none, which needs ``classes`` 0.
+        drop_rate: of the dropout.
+
+    Raises:
+        ValueError: the pooling is unknown, or missing in front of classes.
+    """
+
+    def __init__(self, channels: int, classes: int, *, pooling: str = "avg", drop_rate: float = 0.0) -> None:
+        super().__init__()
+        if classes and not pooling:
+            raise ValueError(
+                "a classifier needs pooled features, and global_pool='' pools none. Give num_classes=0, or a pooling."
+            )
+        poolings = {"avg": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}
+        if pooling not in (*poolings, ""):
+            raise ValueError(f"unknown global_pool {pooling!r}: there are 'avg', 'max' and '' for none.")
+        self.pool = nn.Sequential(poolings[pooling](1), nn.Flatten()) if pooling else nn.Identity()
+        self.drop = nn.Dropout(drop_rate)
+        self.linear: nn.Module = nn.Linear(channels, classes) if classes else nn.Identity()
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.drop(self.pool(x))
+        return x if pre_logits else self.linear(x)
+
+
 class Groups(NamedTuple):
     """Patterns of parameters' names, as timm's `group_matcher` has them; what none matches goes with the classifier."""
 
@@ -37,47 +67,56 @@ class Groups(NamedTuple):
 class Backbone(OfficialLayout):
     """A network that is a row of layers and a head: images (B, in_chans, H, W) -> logits (B, K).
 
-    A family sets the attributes below, builds its layers in `__init__`, ends it with `reset_classifier`, and gives
-    `layers` and `new_head`.
+    A family sets the attributes below, builds its layers in `__init__`, and ends it with `reset_classifier`. All take
+    these options:
+
+    Args:
+        num_classes: K; 0 returns the pooled features.
+        in_chans: channels of the images.
+        global_pool: the head's pooling: "avg", "max", or "" for none, without classes.
+        drop_rate: dropout before the classifier.
+        drop_path_rate: stochastic depth of the last block, rising linearly from 0.
     """
+
+    row: Sequence[str]
+    """Names of the layers that turn `embed`'s output into features, in order; ``stages.*`` is each of the stages."""
 
     feature_info: list[dict[str, Any]]
     """Channels (`num_chs`), stride (`reduction`) and name (`module`) of each layer whose output is a feature."""
-    in_chans: int
-    """Channels of the images."""
     num_features: int
     """Channels of the features."""
     head_hidden_size: int
     """Channels in front of the classifier."""
     num_classes: int
-    """K; 0 returns the pooled features."""
     pretrained_cfg: dict[str, Any]
     """timm's configuration, which names the first and the last layer."""
     head: Any
-    """What `new_head` calls so, often a `PooledClassifier`."""
     global_pool: str
-    """The head's pooling, in timm's words; "" is none."""
     norm_name: ClassVar[str | None] = None
-    """Name of the layer that normalises the features, the last of `layers`."""
+    """Name of the layer that normalises the features, the last of ``row``."""
     groups: ClassVar[Groups]
-    """The layers' groups, for layer-wise decay."""
     default_pool: ClassVar[str] = "avg"
     """The head's pooling where nothing else is asked for."""
     undecayed: ClassVar[frozenset[str]] = frozenset()
     """Parameters that weight decay spares, beside biases and norms."""
     grad_checkpointing = False
 
-    @abc.abstractmethod
+    def __init__(self, in_chans: int, drop_rate: float) -> None:
+        super().__init__()
+        self.in_chans, self.drop_rate = in_chans, drop_rate
+
     def layers(self) -> Iterator[tuple[str, nn.Module]]:
-        """Yield the layers that turn `embed`'s output into features, each with its name in the network, in order."""
+        """Yield the layers of ``row``, each with its name in the network."""
+        for name in self.row:
+            layer: Any = self.get_submodule(name.removesuffix(".*"))
+            if name.endswith(".*"):
+                yield from ((name.replace("*", str(i)), part) for i, part in enumerate(layer))
+            else:
+                yield name, layer
 
-    @abc.abstractmethod
     def new_head(self, num_classes: int, global_pool: str) -> dict[str, nn.Module]:
-        """Return new layers for the head, by their names in the network.
-
-        Raises:
-            ValueError: an unknown pooling, or none in front of classes.
-        """
+        """Return new layers for the head, by their names in the network."""
+        return {"head": PooledClassifier(self.num_features, num_classes, pooling=global_pool, drop_rate=self.drop_rate)}
 
     def embed(self, x: Tensor) -> Tensor:
         """Return what the first layer is given for images (B, in_chans, H, W)."""
@@ -113,11 +152,8 @@ class Backbone(OfficialLayout):
             indices: which features; a number means the last so many, None all.
             norm: normalise those that have the channels of the final norm.
             stop_early: leave out the layers behind the last chosen feature; those behind the last of all are run.
-            output_fmt: only "NCHW".
+            output_fmt: only "NCHW"; a ValueError otherwise.
             intermediates_only: return the chosen features alone.
-
-        Raises:
-            ValueError: another ``output_fmt``.
         """
         if output_fmt != "NCHW":
             raise ValueError(
@@ -156,8 +192,8 @@ class Backbone(OfficialLayout):
         return take
 
     def get_classifier(self) -> nn.Module:
-        """Return the last layer of the head: an identity without classes."""
-        return self.head.linear
+        """Return the classifier: an identity without classes."""
+        return self.head.linear if isinstance(self.head, PooledClassifier) else self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the classifier by a new one, on the network's device, and the pooling where another is named.
@@ -172,27 +208,23 @@ class Backbone(OfficialLayout):
             pooling = self.global_pool or (self.default_pool if num_classes else "")
         like = next(self.parameters())
         for name, layer in self.new_head(num_classes, pooling).items():
-            setattr(self, name, layer.to(device=like.device, dtype=like.dtype).train(self.training))
+            setattr(self, name, layer.to(like).train(self.training))
         self.num_classes, self.global_pool = num_classes, pooling
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each layer, or each block of a stage, in the backward pass instead of keeping its activations."""
-        self.grad_checkpointing = enable
         for module in self.modules():
-            if isinstance(module, Stage):
+            if isinstance(module, Backbone | Stage):
                 module.grad_checkpointing = enable
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Return the layers' groups, for layer-wise decay."""
         return {"stem": self.groups.stem, "blocks": (coarse and self.groups.coarse) or self.groups.blocks}
 
     def no_weight_decay(self) -> set[str]:
-        """Return the parameters that weight decay spares, beside biases and norms."""
         return set(self.undecayed)
 
     def from_official(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return ``state``: the official keys are ours."""
-        return dict(state)
+        return dict(state)  # the official keys are ours
 
     def _run(self, layer: nn.Module, x: Tensor) -> Tensor:
         # A stage checkpoints its own blocks.

@@ -26,7 +26,7 @@ STEM_WIDTH = 3
 def operation(name: str, channels: int, *, stride: int, affine: bool) -> nn.Module:
     """Return the layer of an operation: (B, C, H, W) -> (B, C, H / stride, W / stride), rounded up.
 
-    ``affine`` gives its batch norms weights: not during a search, where they would undo the architecture's.
+    Without ``affine``, as in a search, batch norms have no weights, which would undo the architecture's.
     """
     if name == "skip":
         return nn.Identity() if stride == 1 else HalvingSkip(channels, channels, affine=affine)
@@ -55,18 +55,15 @@ class ReluConvNorm(nn.Sequential):
     """ReLU, 1x1 convolution, batch norm: (B, in_channels, H, W) -> (B, out_channels, H, W)."""
 
     def __init__(self, in_channels: int, out_channels: int, *, affine: bool) -> None:
-        super().__init__(
-            nn.ReLU(),
-            nn.Conv2d(in_channels, out_channels, 1, bias=False),
-            nn.BatchNorm2d(out_channels, affine=affine),
-        )
+        conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        super().__init__(nn.ReLU(), conv, nn.BatchNorm2d(out_channels, affine=affine))
 
 
 class HalvingSkip(nn.Module):
     """A skip to half the size: (B, in_channels, H, W) -> (B, out_channels, H / 2, W / 2), rounded up.
 
-    Half of the channels come from the pixels at even rows and columns, half from those at odd ones, so that the
-    1x1 convolutions see more than every fourth pixel. At odd sizes the last row and column have zeros beside them.
+    Half of the channels come from the pixels at even rows and columns, half from those at odd ones. At odd sizes the
+    last row and column have zeros beside them.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, affine: bool) -> None:
@@ -83,16 +80,16 @@ class HalvingSkip(nn.Module):
 
 @dataclass(frozen=True)
 class CellPlace:
-    """Where a cell stands in its network."""
+    """The place of a cell in its network."""
 
     reduction: bool
     """Whether the cell halves height and width."""
     channels: int
-    """Of each of its nodes."""
+    """Of each node."""
     inputs: tuple[int, int]
-    """Channels of the outputs of the cell before the last one and of the last one."""
+    """Channels of the cell before the last one and of the last one."""
     behind_reduction: bool
-    """Whether the last one reduced, so that the one before has twice its height and width."""
+    """Whether the last one is a reduction cell, so that the one before has twice its height and width."""
 
     def stride(self, source: int) -> int:
         """Return the stride of an operation on ``source``."""
@@ -100,11 +97,7 @@ class CellPlace:
 
 
 def cell_places(depth: int, nodes: int, channels: int) -> list[CellPlace]:
-    """Return the places of a network of ``depth`` cells whose first nodes have ``channels``.
-
-    Raises:
-        ValueError: there are none.
-    """
+    """Return the places of a network of ``depth`` cells whose first nodes have ``channels``, at least 1."""
     if channels < 1:
         raise ValueError(f"channels={channels}: give the channels of a node in the first cell, 1 or more.")
     found: list[CellPlace] = []
@@ -118,22 +111,15 @@ def cell_places(depth: int, nodes: int, channels: int) -> list[CellPlace]:
 
 
 def stem(in_chans: int, channels: int, stride: int) -> nn.Sequential:
-    """Return the first convolutions: (B, in_chans, H, W) -> (B, 3 * channels, H / stride, W / stride).
-
-    Raises:
-        ValueError: ``stride`` is not 1, 2, 4 or 8.
-    """
+    """Return the first convolutions, of stride 1, 2, 4 or 8: (B, in_chans, H, W) -> (B, 3 * channels, H / s, W / s)."""
     if stride not in (1, 2, 4, 8):
         raise ValueError(f"stem_stride={stride} must be 1, 2, 4 or 8: each convolution of the stem halves the size.")
     width = STEM_WIDTH * channels
     layers: list[nn.Module] = []
     for step in range(max(1, stride.bit_length() - 1)):
-        layers += [nn.ReLU()] if step else []
-        layers += [
-            nn.Conv2d(width if step else in_chans, width, 3, min(stride, 2), 1, bias=False),
-            nn.BatchNorm2d(width),
-        ]
-    return nn.Sequential(*layers)
+        conv = nn.Conv2d(width if step else in_chans, width, 3, min(stride, 2), 1, bias=False)
+        layers += [nn.ReLU(), conv, nn.BatchNorm2d(width)]
+    return nn.Sequential(*layers[1:])
 
 
 class CellInputs(nn.Module):
@@ -155,12 +141,11 @@ class DiscreteCell(nn.Module):
 
     def __init__(self, cell: Cell, place: CellPlace) -> None:
         super().__init__()
-        self.sources = [edge.source for node in cell for edge in node]
+        edges = [edge for node in cell for edge in node]
+        self.sources = [edge.source for edge in edges]
         self.inputs = CellInputs(place, affine=True)
         self.operations = nn.ModuleList(
-            operation(edge.operation, place.channels, stride=place.stride(edge.source), affine=True)
-            for node in cell
-            for edge in node
+            operation(edge.operation, place.channels, stride=place.stride(edge.source), affine=True) for edge in edges
         )
 
     def forward(self, older: Tensor, newer: Tensor) -> Tensor:
@@ -177,10 +162,10 @@ class CellNetwork(nn.Module):
     Args:
         genotype: the cells, the path of their file, or the text of one.
         channels: of a node in the first cell; reduction cells double them.
-        depth: cells in a row; None takes as many as were searched.
+        depth: number of cells; None takes as many as were searched.
         num_classes: K; 0 leaves the classifier out.
         in_chans: channels of the images.
-        stem_stride: by how much the stem makes the image smaller, 1, 2, 4 or 8.
+        stem_stride: stride of the stem, 1, 2, 4 or 8.
         drop_rate: dropout before the classifier.
 
     Raises:
@@ -230,15 +215,10 @@ class CellNetwork(nn.Module):
         return self.forward_head(self.forward_features(x))
 
     def get_classifier(self) -> nn.Module:
-        """Return the last layer."""
         return self.classifier
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the last layer by a new one; 0 classes leave it out.
-
-        Raises:
-            ValueError: another pooling than "avg".
-        """
+        """Replace the last layer by a new one; 0 classes leave it out. The only ``global_pool`` is "avg"."""
         if global_pool not in (None, "avg"):
             raise ValueError(f"global_pool={global_pool!r}: networks of cells pool by average. Leave it out.")
         self.num_classes = num_classes

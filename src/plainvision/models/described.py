@@ -28,11 +28,7 @@ _TIMM = {*inspect.signature(timm.create_model).parameters, *inspect.signature(bu
 _LARGEST = 10_000
 _MOST_CLASSES = 10**6
 _LONGEST = 100
-# The text of a genotype, which is checked where it is read; its path would open a file.
-_TEXTS = {"genotype": 2**20}
-
-# An option is of the kind of its default, unless that is a list or nothing.
-_KINDS: tuple[tuple[type, ...], ...] = ((bool,), (int, float), (str,))
+_LONGEST_TEXT = 2**20
 
 _MAKERS = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn}
 _LARGE = 2**16
@@ -57,8 +53,10 @@ def check_description(name: Any, options: Mapping[str, Any]) -> None:
                 f"model_options.{option} is nothing that a {name} takes from a file; it takes "
                 f"{', '.join(sorted(takes))}"
             )
-        expected = next((kind for kind in _KINDS if isinstance(takes[option], kind)), None)
-        if expected and value is not None and not isinstance(value, (list, tuple)) and not _is_kind(value, expected):
+        # An option is of the kind of its default, unless that is a list or nothing.
+        kind = next((kind for kind in (bool, int | float, str) if isinstance(takes[option], kind)), object)
+        fits = kind is object or (isinstance(value, kind) and isinstance(value, bool) == (kind is bool))
+        if value is not None and not isinstance(value, list | tuple) and not fits:
             raise ValueError(f"model_options.{option} is {repr(value)[:60]}, and is usually {takes[option]!r}")
         items = value if isinstance(value, list | tuple) else [value]
         if len(items) > _LONGEST or not all(_is_plain(option, item) for item in items):
@@ -67,10 +65,9 @@ def check_description(name: Any, options: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def bounded(elements: int, layers: int) -> Iterator[None]:
-    """Stop what builds a network, here and in this thread, when it grows beyond a size.
+    """Let networks built here, in this thread, grow to so many numbers and layers; more raise a ValueError.
 
-    Raises:
-        ValueError: more than so many numbers in parameters and buffers, or so many layers.
+    Numbers are those in parameters and buffers.
     """
     _watch()
     before = getattr(_left, "numbers", None)
@@ -81,16 +78,8 @@ def bounded(elements: int, layers: int) -> Iterator[None]:
         _left.numbers = before
 
 
-def build_outline(name: str, options: Mapping[str, Any]) -> None:
-    """Build the network without memory for its weights, as a trial.
-
-    Raises:
-        Exception: whatever building it raises.
-    """
-    _outline(name, options)
-
-
-def _outline(name: str, options: Mapping[str, Any]) -> nn.Module:
+def build_outline(name: str, options: Mapping[str, Any]) -> nn.Module:
+    """Return the network without memory for its weights, as a trial; it raises whatever building the network raises."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is built in earnest warns again
         try:
@@ -147,21 +136,16 @@ def _options(name: str) -> dict[str, Any]:
     if not timm.is_model(base):
         raise ValueError(f"model={name!r} is no name of a network of ours or timm's")
     # Without a genotype there are no cells to build.
-    kind = CellNetwork if base == "cell_network" else type(_outline(name, {}))
+    kind = CellNetwork if base == "cell_network" else type(build_outline(name, {}))
     classes = [one for one in kind.__mro__ if issubclass(one, nn.Module) and one is not nn.Module]
     found = {key: one for kind in reversed(classes) for key, one in inspect.signature(kind.__init__).parameters.items()}
     return {key: one.default for key, one in found.items() if key not in _TIMM | {"self"}}
 
 
-def _is_kind(value: Any, kind: tuple[type, ...]) -> bool:
-    return isinstance(value, kind) and (kind[0] is bool or not isinstance(value, bool))
-
-
 def _is_plain(option: str, value: Any) -> bool:
     if isinstance(value, str):
-        if option in _TEXTS:
-            return value.lstrip().startswith("{") and len(value) <= _TEXTS[option]
-        return len(value) <= _LONGEST
+        text = option == "genotype"  # which is checked where it is read; its path would open a file
+        return len(value) <= (_LONGEST_TEXT if text else _LONGEST) and (not text or value.lstrip().startswith("{"))
     if value is None or isinstance(value, bool):
         return True
     most = _MOST_CLASSES if option == "num_classes" else _LARGEST

@@ -60,8 +60,9 @@ def register_family(
     module = sys.modules[network.__module__]
     whole = {f"{name}.{tag}" if tag else name: {**_CFG, **cfg, **variant.cfg} for name, variant in variants.items()}
     module.default_cfgs = generate_default_cfgs(whole)  # type: ignore[attr-defined]  # where timm looks for it
+    features = {"out_indices": tuple(out_indices), "feature_cls": Features}
     for name, variant in variants.items():
-        register_model(_builder(name, network, variant, tuple(out_indices), fit))
+        register_model(_builder(name, network, variant, features, fit))
     add_family(family, {name: variant.published for name, variant in variants.items()})
 
 
@@ -78,22 +79,12 @@ _CFG = {
 
 
 def _builder(
-    name: str,
-    network: type[Backbone],
-    variant: Variant,
-    out_indices: tuple[int, ...],
-    fit: Callable[[dict[str, Any], Any], dict[str, Tensor]] | None,
+    name: str, network: type[Backbone], variant: Variant, features: Mapping[str, Any], fit: Any
 ) -> Callable[..., nn.Module]:
     def build(pretrained: bool = False, device: Any = None, dtype: Any = None, **options: Any) -> nn.Module:
+        how = {"feature_cfg": {**features}, "pretrained_filter_fn": fit}  # timm takes things out of the former
         with nullcontext() if device is None else torch.device(device):
-            model = build_model_with_cfg(
-                network,
-                name,
-                pretrained,
-                feature_cfg={"out_indices": out_indices, "feature_cls": Features},
-                pretrained_filter_fn=fit,
-                **{**variant.options, **options},
-            )
+            model = build_model_with_cfg(network, name, pretrained, **how, **{**variant.options, **options})
         if isinstance(model, Backbone):
             # An option, such as the deployed form, may give the first and the last layer other names.
             model.pretrained_cfg.update(_ends(model))

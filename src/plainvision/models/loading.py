@@ -29,7 +29,7 @@ _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 class OfficialLayout(nn.Module, abc.ABC):
     """A network that also reads the checkpoints of its paper's official code.
 
-    The translation hangs on `load_state_dict`, so that it works for every way in, timm's ``checkpoint_path`` too.
+    `load_state_dict` translates, so that every way in does, timm's ``checkpoint_path`` too.
     """
 
     def __init__(self) -> None:
@@ -68,14 +68,10 @@ def load_backbone(model: nn.Module, source: str | Path | Mapping[str, Any]) -> n
     The classifier, what timm's `get_classifier` returns, keeps the weights that it has; in ``source`` it may have
     other classes, or be missing.
 
-    Args:
-        model: the network, in the form (training or deployed) that the weights have.
-        source: as for `load_checkpoint`.
+    Arguments and errors are those of `load_checkpoint`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the network does not say what its classifier is, the file holds no weights, or weights whose
-            other keys are missing, extra or wrongly shaped.
+        ValueError: also where the network does not say what its classifier is.
     """
     state, origin = _read(model, source)
     prefixes = _classifier_prefixes(model)
@@ -85,32 +81,21 @@ def load_backbone(model: nn.Module, source: str | Path | Mapping[str, Any]) -> n
     return model
 
 
-def read_weights(source: str | Path) -> dict[str, Tensor]:
-    """Return the state dict in a file or behind a URL; no code in it is run.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or holds something else than weights.
-    """
-    address = str(source)
-    if address.lower().startswith(("http://", "https://")):
-        return download(address, _read_tensors)
-    path = Path(source)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}: give the path of a .safetensors or PyTorch file, or a URL.")
-    return _read_tensors(path)
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    return _tensors(read_file(path), str(path))
-
-
 def _read(model: nn.Module, source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
     """Return a source's weights with the network's own keys, and what to call the source in errors."""
+
+    def read(path: Path) -> dict[str, Tensor]:
+        return _tensors(read_file(path), str(path))
+
+    origin = "the given state dict" if isinstance(source, Mapping) else str(source)
     if isinstance(source, Mapping):
-        state, origin = _tensors(source, "the given state dict"), "the given state dict"
+        state = _tensors(source, origin)
+    elif origin.lower().startswith(("http://", "https://")):
+        state = download(origin, read)
+    elif (path := Path(source)).is_file():
+        state = read(path)
     else:
-        state, origin = read_weights(source), str(source)
+        raise FileNotFoundError(f"no checkpoint at {path}: give the path of a .safetensors or PyTorch file, or a URL.")
     own = model.state_dict()
     state = {_DOTTED.sub(r"\1\2", key): value for key, value in _without_prefixes(state, own).items()}
     state = model.from_official(state) if isinstance(model, OfficialLayout) else state

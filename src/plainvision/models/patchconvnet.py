@@ -10,7 +10,7 @@ Shapes   B batch, C channels, H height, W width, K classes; a patch has 16x16 pi
 import copy
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -85,23 +85,22 @@ class PatchConvNet(Backbone):
 
     Args:
         embed_dim: C, the paper's width d.
-        depth: how many blocks the column has.
-        num_classes: K; 0 returns the pooled features.
+        depth: number of blocks.
         pooling: "attention" or "average" (Table 5); "" for none, without classes.
         per_class: one class token per class, for one attention map per class.
         heads: of the attention pooling.
         stem: "conv", four convolutions of stride 2, or "linear", one of 16x16 pixels (Table 5).
         norm: "layer" or "batch", in the column (Table B.3); the pooling always has layer norms.
-        layer_scale: what each residual branch is multiplied by at the start, per channel.
+        layer_scale: initial LayerScale of each residual branch.
         global_pool: timm's name for ``pooling``, which also knows "avg"; it wins where both are given.
         deployed: build the form that `plainvision.fuse` returns.
-        drop_rate: dropout before the classifier.
         drop_path_rate: stochastic depth of every block alike.
 
     Raises:
         ValueError: an unknown pooling, stem or norm, or one that does not go with another option.
     """
 
+    row = ("stem", "blocks.*")
     groups = Groups(r"^stem", [(r"^blocks\.(\d+)", None), (r"^pool", (99999,))])
     default_pool = "attention"
     undecayed = frozenset({"pool.token"})
@@ -124,18 +123,16 @@ class PatchConvNet(Backbone):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(in_chans, drop_rate)
         if stem not in ("conv", "linear"):
             raise ValueError(f"unknown stem {stem!r}: PatchConvNet knows 'conv' and 'linear'.")
         if norm not in ("layer", "batch"):
             raise ValueError(f"unknown norm {norm!r}: PatchConvNet knows 'layer' and 'batch'.")
         if embed_dim < 8 or embed_dim % 8:
             raise ValueError(f"embed_dim={embed_dim}: the stem starts with an eighth of it. Give a multiple of 8.")
-        self.in_chans = in_chans
         self.per_class = per_class
         self.heads = heads
         self.layer_scale = layer_scale
-        self.drop_rate = drop_rate
         self.embed_dim = self.num_features = self.head_hidden_size = embed_dim
         self.feature_info = [{"num_chs": embed_dim, "reduction": 16, "module": f"blocks.{i}"} for i in range(depth)]
 
@@ -155,10 +152,6 @@ class PatchConvNet(Backbone):
         # patch lie side by side.
         return x.contiguous(memory_format=torch.channels_last)
 
-    def layers(self) -> Iterator[tuple[str, nn.Module]]:
-        yield "stem", self.stem
-        yield from ((f"blocks.{i}", block) for i, block in enumerate(self.blocks))
-
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Return logits (B, K) of features (B, C, H, W), or the pooled features (B, C) before the classifier.
 
@@ -170,12 +163,9 @@ class PatchConvNet(Backbone):
         return self.head(x)
 
     def new_head(self, num_classes: int, global_pool: str) -> dict[str, nn.Module]:
-        """Return the classifier, and the pooling unless it is there.
+        """Return the classifier, and the pooling unless it is there; new class tokens start as the mean of the present.
 
-        One class token per class starts from the mean of the present ones.
-
-        Raises:
-            ValueError: the pooling is unknown, or it is deployed and has one class token per class.
+        A deployed pooling with one class token per class is a ValueError: its classes are folded in.
         """
         if num_classes and global_pool == "":
             raise ValueError("a classifier needs pooled features. Give num_classes=0, or a pooling.")
@@ -190,10 +180,6 @@ class PatchConvNet(Backbone):
                 )
             self.pool.set_classes(max(1, num_classes))
         return head
-
-    def get_classifier(self) -> nn.Module:
-        """Return the classifier: a linear layer, logits of class tokens, or an identity without classes."""
-        return self.head
 
     def from_official(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a state dict of the official code with our keys.

@@ -9,19 +9,17 @@ Shapes   B batch, C channels, H height, W width, K classes; h x w patches
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
-from timm.layers import LayerNorm2d, to_2tuple
+from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
-from plainvision.layers.pooled_classifier import PooledClassifier
-from plainvision.layers.positions import positions_at
 from plainvision.layers.spatial_pool import pooled_blocks
 from plainvision.models.backbone import Backbone, Groups, Stage, rename
 from plainvision.models.family import Variant, register_family
 from plainvision.models.registry import Published
-from plainvision.models.vit_pf import EffBlock, rename_mixers
+from plainvision.models.vit_pf import PAPER, SOURCE, EffBlock, heads_and_grid, positions_at, rename_mixers
 
 torch.fx.wrap("positions_at")  # a tracer cannot follow its branch
 
@@ -35,15 +33,11 @@ class PiTPF(Backbone):
         head_channels: channels of each attention head.
         heads: of the attention in the first stage; each further stage has twice those of the one before.
         depths: blocks of each stage.
-        op: what blocks pool by, "max" or "avg".
+        op: the pooling, "max" or "avg".
         kernel_size: side of the pooling's window, in patches.
-        pooled: which blocks pool: "odd" ones of each stage, counted from 0; "even", "all", "none", or the numbers of
-            blocks, counted through the network. The others have attention.
-        num_classes: K; 0 returns the pooled features.
+        pooled: which blocks pool, as in `pooled_blocks`; the others have attention.
         width: multiplies the heads, and so the channels.
         img_size: side, or (H, W), of the images whose positions are learned; others get interpolated ones.
-        global_pool: "avg", "max", or "" for none, without classes.
-        drop_rate: dropout before the classifier.
         drop_path_rate: stochastic depth; of n blocks, block i, counted from 0, has i / n of it.
 
     Raises:
@@ -51,6 +45,7 @@ class PiTPF(Backbone):
             a width that is not above zero, or an ``img_size`` without a whole patch.
     """
 
+    row = ("stages.*", "norm")
     # What halves the image goes with the block behind it.
     groups = Groups(
         r"^patch_embed|^pos_embed",
@@ -79,19 +74,9 @@ class PiTPF(Backbone):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ) -> None:
-        super().__init__()
-        if width <= 0:
-            raise ValueError(f"width={width} leaves no heads. Give a multiplier above zero, for instance 0.5.")
-        grid = [(side - patch_size) // stride + 1 for side in to_2tuple(img_size)]
-        if min(grid) < 1:
-            raise ValueError(
-                f"img_size={img_size} has no whole patch of patch_size={patch_size} pixels. Give a larger img_size, or "
-                "a smaller patch_size."
-            )
-        heads = max(1, round(heads * width))
+        super().__init__(in_chans, drop_rate)
+        heads, grid = heads_and_grid(heads, width, img_size, patch_size, stride)
         channels = [head_channels * heads * 2**stage for stage in range(len(depths))]
-        self.in_chans = in_chans
-        self.drop_rate = drop_rate
         self.embed_dim = self.num_features = self.head_hidden_size = channels[-1]
         self.feature_info = [
             {"num_chs": count, "reduction": stride * 2**stage, "module": f"stages.{stage}"}
@@ -122,19 +107,10 @@ class PiTPF(Backbone):
         self.reset_classifier(num_classes, global_pool)
 
     def embed(self, x: Tensor) -> Tensor:
-        """Return the patches with their positions, (B, C, h, w)."""
         x = self.patch_embed(x).contiguous(memory_format=torch.channels_last)
         return x + positions_at(self.pos_embed, x.shape[2:])
 
-    def layers(self) -> Iterator[tuple[str, nn.Module]]:
-        yield from ((f"stages.{i}", stage) for i, stage in enumerate(self.stages))
-        yield "norm", self.norm
-
-    def new_head(self, num_classes: int, global_pool: str) -> dict[str, nn.Module]:
-        return {"head": PooledClassifier(self.num_features, num_classes, pooling=global_pool, drop_rate=self.drop_rate)}
-
     def from_official(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return a state dict of the official code with our keys."""
         return rename_mixers(self, rename(state, _OFFICIAL))
 
 
@@ -146,21 +122,12 @@ _OFFICIAL = (
 )
 
 
-_SOURCE = "the official model page of arXiv:2202.02777, with DeiT's settings, for the size S alone"
-
-
 def _variant(
     patch_size: int, stride: int, head_channels: int, heads: int, depths: tuple[int, ...], top1: float | None = None
 ) -> Variant:
-    options = {
-        "patch_size": patch_size,
-        "stride": stride,
-        "head_channels": head_channels,
-        "heads": heads,
-        "depths": depths,
-    }
+    sizes = {"patch_size": patch_size, "stride": stride, "head_channels": head_channels}
     size = {"min_input_size": (3, patch_size, patch_size), "pool_size": (7, 7) if stride == 8 else (8, 8)}
-    return Variant(options, Published(top1, _SOURCE), size)
+    return Variant({**sizes, "heads": heads, "depths": depths}, Published(top1, SOURCE), size)
 
 
 register_family(
@@ -172,14 +139,6 @@ register_family(
         "pit_b_max": _variant(14, 7, 64, 4, (3, 6, 4)),
     },
     tag="naver_in1k",
-    cfg={
-        # No url: the official weights are on Google Drive, from where no program can load them.
-        "first_conv": "patch_embed",
-        "classifier": "head.linear",
-        "license": "apache-2.0",
-        "paper_name": "Learning Features with Parameter-Free Layers",
-        "paper_ids": "arXiv:2202.02777",
-        "origin_url": "https://github.com/naver-ai/PfLayer",
-    },
+    cfg={"first_conv": "patch_embed", **PAPER},
     out_indices=(0, 1, 2),
 )

@@ -19,10 +19,9 @@ from plainvision.files import write_whole
 _CHECKSUM = "sha256"
 _COPY = "Copy or download it again."
 # How files begin that are found under the name of weights, in lower case.
-_OTHERS = {
+_OTHERS: dict[bytes | tuple[bytes, ...], str] = {
     b"version https://git-lfs": "the pointer of a file in Git LFS, not the file. Fetch it with `git lfs pull`",
-    b"<!doctype": "a web page, not weights. Download the file that the page is about",
-    b"<html": "a web page, not weights. Download the file that the page is about",
+    (b"<!doctype", b"<html"): "a web page, not weights. Download the file that the page is about",
     b"<?xml": "an XML document, not weights. Look at it: it may say what went wrong when it was downloaded",
     b"{": "JSON text, not weights. Look at it: it may say what went wrong when it was downloaded",
     b"\x1f\x8b": "packed with gzip. Unpack it first",
@@ -30,11 +29,7 @@ _OTHERS = {
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], words: Mapping[str, str]) -> None:
-    """Write tensors as safetensors, with ``words`` and a checksum of everything in the header.
-
-    Raises:
-        OSError: the place cannot be written; an old file is still there.
-    """
+    """Write tensors as safetensors, whole or not at all, with ``words`` and a checksum of everything in the header."""
     # Each tensor is a copy, because safetensors refuses those that layers share.
     plain = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
     written = save(plain, metadata={**words, _CHECKSUM: _digest(plain, words)})
@@ -48,10 +43,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], words: Mapping[str, 
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors and the header's words of a safetensors file, compared with their checksum if it has one.
+    """Return a safetensors file's tensors and its header's words; a ValueError where it is damaged.
 
-    Raises:
-        ValueError: the file is damaged.
+    A checksum in the header, as ours have, is compared.
     """
     try:
         with safe_open(path, "pt") as file:

@@ -29,11 +29,7 @@ _FAMILIES: dict[str, dict[str, Published]] = {}
 
 
 def add_family(family: str, networks: dict[str, Published]) -> None:
-    """Add a family's networks, which timm must know already.
-
-    Raises:
-        ValueError: a name is taken, or timm does not know it.
-    """
+    """Add a family's networks; a ValueError where a name is taken, or timm does not know it."""
     for name in networks:
         taken = [other for other, names in _FAMILIES.items() if name in names]
         if taken or not timm.is_model(name):

@@ -6,7 +6,8 @@ Differs  new channels of a shortcut are zeros on both sides, as in those checkpo
 Shapes   B batch, C channels, H height, W width, K classes
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,6 @@ from torch import Tensor, nn
 
 from plainvision.layers.dynamic_conv import DynamicLayer, Option
 from plainvision.layers.fusable import fold_batch_norm
-from plainvision.layers.pooled_classifier import PooledClassifier
 from plainvision.models.backbone import Backbone, Groups, Stage
 from plainvision.models.family import Variant, register_family
 from plainvision.models.registry import Published
@@ -27,13 +27,8 @@ class PadShortcut(DynamicLayer):
     The stride may change at inference time. At 1/2 a zero follows each pixel in both directions, (B, C', 2 H, 2 W), as
     by a transposed 1x1 convolution of stride 2. Source: option A of section 4.1 of the paper.
 
-    Args:
-        before: C.
-        after: C'; of an odd number of new channels the last side gets one more.
-        stride: s.
-
-    Raises:
-        ValueError: fewer channels come out than go in.
+    C is ``before``, C' ``after``, which must not be fewer; of an odd number of new channels the last side gets one
+    more.
     """
 
     def __init__(self, before: int, after: int, stride: int) -> None:
@@ -64,11 +59,8 @@ class PadShortcut(DynamicLayer):
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions, added to what came in: (B, C, H, W) -> (B, C', ceil(H / s), ceil(W / s)).
 
-    Args:
-        before: C.
-        after: C'.
-        stride: s, of the first convolution and of the shortcut.
-        drop_path: stochastic depth of the branch.
+    C is ``before``, C' ``after``; the stride s is that of the first convolution and of the shortcut. ``drop_path`` is
+    the stochastic depth of the branch.
     """
 
     def __init__(self, before: int, after: int, *, stride: int, drop_path: float) -> None:
@@ -95,16 +87,14 @@ class ResNetCifar(Backbone):
         depths: blocks of each stage; every stage after the first halves the image and doubles the channels.
         num_classes: K, 10 for checkpoints of CIFAR-10; 0 returns the pooled features.
         width: multiplies the channels, rounded to multiples of 8.
-        global_pool: "avg", "max", or "" for none, without classes.
         deployed: build the form that `plainvision.fuse` returns.
-        drop_rate: dropout before the classifier.
-        drop_path_rate: stochastic depth of the last block, rising linearly from 0.
 
     Raises:
         ValueError: an unknown ``global_pool``, a width that leaves no channels, or a stage without blocks.
     """
 
     linear: nn.Module
+    row: tuple[str, ...] = ("conv1", "bn1", "act")  # and the stages
     groups = Groups(r"^(?:conv1|bn1)\.", r"^layer(\d+)\.(\d+)", coarse=r"^layer(\d+)")
 
     def __init__(
@@ -119,30 +109,28 @@ class ResNetCifar(Backbone):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(in_chans, drop_rate)
         if not depths or min(depths) < 1:
             raise ValueError(f"depths={depths} has a stage without blocks. Give at least 1 for each, or fewer stages.")
         if width <= 0:
             raise ValueError(f"width={width} leaves no channels. Give a multiplier above zero, for instance 0.5.")
         channels = [max(8, round(16 * 2**stage * width / 8) * 8) for stage in range(len(depths))]
-        self.in_chans = in_chans
-        self.drop_rate = drop_rate
         self.num_features = self.head_hidden_size = channels[-1]
         self.feature_info = [{"num_chs": channels[0], "reduction": 1, "module": "act"}]
 
         self.conv1 = nn.Conv2d(in_chans, channels[0], 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels[0])
         self.act = nn.ReLU()
-        self.stage_names = [f"layer{stage + 1}" for stage in range(len(depths))]
         before, done = channels[0], 0
-        for stage, (name, after, depth) in enumerate(zip(self.stage_names, channels, depths, strict=True)):
-            blocks = []
+        for stage, (after, depth) in enumerate(zip(channels, depths, strict=True)):
+            name, blocks = f"layer{stage + 1}", []
             for block in range(depth):
                 stride = 2 if stage > 0 and block == 0 else 1
                 drop_path = drop_path_rate * done / max(1, sum(depths) - 1)
                 blocks.append(BasicBlock(before, after, stride=stride, drop_path=drop_path))
                 before, done = after, done + 1
             self.add_module(name, Stage(*blocks))
+            self.row = (*self.row, name)
             self.feature_info.append({"num_chs": after, "reduction": 2**stage, "module": name})
         self.reset_classifier(num_classes, global_pool)
         for module in self.modules():
@@ -153,22 +141,17 @@ class ResNetCifar(Backbone):
             if isinstance(module, ResNetCifar | BasicBlock):
                 _fold(module)
 
-    def layers(self) -> Iterator[tuple[str, nn.Module]]:
-        for name in ("conv1", "bn1", "act", *self.stage_names):
-            yield name, self.get_submodule(name)
-
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.head(x)
         return x if pre_logits else self.linear(x)
 
     def new_head(self, num_classes: int, global_pool: str) -> dict[str, nn.Module]:
-        head = PooledClassifier(self.num_features, num_classes, pooling=global_pool, drop_rate=self.drop_rate)
+        head: Any = super().new_head(num_classes, global_pool)["head"]
         # The checkpoints have the linear layer beside the stages, and no head.
         linear, head.linear = head.linear, nn.Identity()
         return {"head": head, "linear": linear}
 
     def get_classifier(self) -> nn.Module:
-        """Return the classifier: a linear layer, or an identity without classes."""
         return self.linear
 
     def from_official(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

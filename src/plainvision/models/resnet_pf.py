@@ -8,7 +8,7 @@ Shapes   B batch, C channels, H height, W width, K classes
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -16,24 +16,19 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from plainvision.layers.fusable import fold_sequence
-from plainvision.layers.pooled_classifier import PooledClassifier
 from plainvision.layers.spatial_pool import ChannelsLast, check_output_stride, pooled_blocks, spatial_pool
 from plainvision.models.backbone import Backbone, Groups, Stage, rename
 from plainvision.models.family import Variant, register_family
 from plainvision.models.registry import Published
+from plainvision.models.vit_pf import PAPER
 
 _EXPANSION = 4
 
 
 class Bottleneck(nn.Module):
-    """Reduce the channels, mix neighbouring pixels, expand, and add what came in: (B, C, H, W) -> (B, C', H', W').
+    """Reduce to ``middle`` channels, ``mix`` with the stride, expand, add the input: (B, C, H, W) -> (B, C', H', W').
 
-    Args:
-        before: C.
-        middle: channels that are mixed; four times as many come out.
-        mix: what mixes them, with the stride.
-        stride: 1 or 2.
-        drop_path: stochastic depth of the branch.
+    C is ``before`` and C' four times ``middle``; ``drop_path`` is the stochastic depth of the branch.
     """
 
     def __init__(self, before: int, middle: int, *, mix: nn.Module, stride: int, drop_path: float) -> None:
@@ -60,21 +55,18 @@ class ResNetPF(Backbone):
             and a 3x3 convolution, which is the paper's hybrid.
         op: what the others pool by, "max" or "avg".
         kernel_size: side of the pooling's window.
-        pooled: which blocks pool: "all"; "none", the paper's baseline; "odd" or "even" ones of each stage; or the
-            numbers of blocks, from 0. The others have a 3x3 convolution.
-        num_classes: K; 0 returns the pooled features.
+        pooled: which blocks pool, as in `pooled_blocks`; "none" is the paper's baseline. The others have a 3x3
+            convolution.
         width: multiplies the channels, rounded to multiples of 8.
-        global_pool: "avg", "max", or "" for none, without classes.
         output_stride: 8, 16 or 32; stages that would halve the image further are dilated instead.
         deployed: build the form that `plainvision.fuse` returns.
-        drop_rate: dropout before the classifier.
-        drop_path_rate: stochastic depth of the last block, rising linearly from 0.
 
     Raises:
         ValueError: an unknown value of ``strided``, ``op``, ``pooled`` or ``global_pool``, an even window, a width
             that leaves no channels, a stage without blocks, or another ``output_stride``.
     """
 
+    row = ("stem", "pool", "stages.*")
     groups = Groups(r"^stem", r"^stages\.(\d+)\.(\d+)", coarse=r"^stages\.(\d+)")
 
     def __init__(
@@ -94,15 +86,13 @@ class ResNetPF(Backbone):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(in_chans, drop_rate)
         if strided not in ("pool", "conv"):
             raise ValueError(f"unknown strided {strided!r}: a block that halves the image does it by 'pool' or 'conv'.")
         if width <= 0:
             raise ValueError(f"width={width} leaves no channels. Give a multiplier above zero, for instance 0.25.")
         channels = [max(8, round(64 * 2**stage * width / 8) * 8) for stage in range(len(depths))]
         check_output_stride(output_stride)
-        self.in_chans = in_chans
-        self.drop_rate = drop_rate
         self.num_features = self.head_hidden_size = _EXPANSION * channels[-1]
         self.feature_info = [{"num_chs": channels[0], "reduction": 2, "module": "stem"}]
 
@@ -120,7 +110,8 @@ class ResNetPF(Backbone):
                 step = stride if first else 1
                 mix: nn.Module
                 if not pool:
-                    mix = _convolution(middle, step, dilation)
+                    conv = _conv_norm(middle, middle, 3, step, dilation)
+                    mix = nn.Sequential(OrderedDict(conv=conv, act=nn.ReLU()))
                 elif strided == "conv" and first:
                     mix = _average_and_convolution(middle, step, dilation)
                 else:
@@ -143,16 +134,7 @@ class ResNetPF(Backbone):
     def embed(self, x: Tensor) -> Tensor:
         return x.contiguous(memory_format=torch.channels_last)
 
-    def layers(self) -> Iterator[tuple[str, nn.Module]]:
-        yield "stem", self.stem
-        yield "pool", self.pool
-        yield from ((f"stages.{i}", stage) for i, stage in enumerate(self.stages))
-
-    def new_head(self, num_classes: int, global_pool: str) -> dict[str, nn.Module]:
-        return {"head": PooledClassifier(self.num_features, num_classes, pooling=global_pool, drop_rate=self.drop_rate)}
-
     def from_official(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return a state dict of the official code with our keys."""
         return rename(state, _OFFICIAL)
 
 
@@ -161,10 +143,6 @@ def _conv_norm(before: int, after: int, kernel_size: int, stride: int = 1, dilat
     padding = dilation * (kernel_size // 2)
     conv = nn.Conv2d(before, after, kernel_size, stride, padding, dilation, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(after))
-
-
-def _convolution(channels: int, stride: int, dilation: int) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(conv=_conv_norm(channels, channels, 3, stride, dilation), act=nn.ReLU()))
 
 
 def _average_and_convolution(channels: int, stride: int, dilation: int) -> nn.Sequential:
@@ -200,15 +178,6 @@ register_family(
         )
     },
     tag="naver_in1k",
-    cfg={
-        # No url: the official weights are on Google Drive, from where no program can load them.
-        "min_input_size": (3, 32, 32),
-        "first_conv": "stem.conv.0",
-        "classifier": "head.linear",
-        "license": "apache-2.0",
-        "paper_name": "Learning Features with Parameter-Free Layers",
-        "paper_ids": "arXiv:2202.02777",
-        "origin_url": "https://github.com/naver-ai/PfLayer",
-    },
+    cfg={"min_input_size": (3, 32, 32), "first_conv": "stem.conv.0", **PAPER},
     out_indices=(0, 1, 2, 3, 4),
 )

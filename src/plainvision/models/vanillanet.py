@@ -10,7 +10,7 @@ Shapes   B batch, C channels, H height, W width, K classes
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -55,9 +55,7 @@ class ShortcutStage(nn.Module):
         self, conv: nn.Module, pool: nn.Module, act: nn.Module, where: Shortcut, drop_path: float, added_channels: int
     ) -> None:
         super().__init__()
-        self.conv = conv
-        self.pool = pool
-        self.act = act
+        self.conv, self.pool, self.act = conv, pool, act
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
         self.where = where
         self.added_channels = added_channels
@@ -77,19 +75,17 @@ class VanillaNet(Backbone):
         channels: of the stem and of each stage.
         pools: each stage's pooling, None for none.
         stem: the window of the first convolution.
-        num_classes: K; 0 returns the pooled features.
         width: multiplies the channels, rounded to multiples of 8.
         series: n of the series activation; 0 is a plain ReLU.
         linear_pairs: two convolutions in the place of one, for deep training.
         shortcut: None, or where a shortcut joins: before or after the activation (Table 3).
         deployed: build the fused form, of torch's own layers alone.
-        global_pool: "avg", "max", or "" for none.
         output_stride: 8, 16 or 32; what would halve the image further dilates the layers behind it instead.
-        drop_rate: dropout before the classifier.
         drop_path_rate: stochastic depth of the last stage, rising linearly from 0; needs a shortcut.
     """
 
     pool: nn.Module
+    row = ("stem", "stages.*")
     groups = Groups(r"^stem", r"^stages\.(\d+)")
 
     def __init__(
@@ -110,7 +106,7 @@ class VanillaNet(Backbone):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(in_chans, drop_rate)
         if width <= 0:
             raise ValueError(f"width={width} leaves no channels. Give a multiplier above zero, for instance 0.25.")
         if shortcut not in (None, "before", "after"):
@@ -126,8 +122,6 @@ class VanillaNet(Backbone):
         check_output_stride(output_stride)
         channels = [max(8, round(c * width / 8) * 8) for c in channels]
         form: Form = "deployed" if deployed else "pairs" if linear_pairs else "single"
-        self.in_chans = in_chans
-        self.drop_rate = drop_rate
         self.num_features = self.head_hidden_size = channels[-1]
 
         self.stem = nn.Sequential(
@@ -165,10 +159,6 @@ class VanillaNet(Backbone):
         conv = self.stem.conv
         return "pairs" if isinstance(conv, LinearPair) else "deployed" if isinstance(conv, nn.Conv2d) else "single"
 
-    def layers(self) -> Iterator[tuple[str, nn.Module]]:
-        yield "stem", self.stem
-        yield from ((f"stages.{i}", stage) for i, stage in enumerate(self.stages))
-
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.pool(x)
         if not pre_logits:
@@ -181,10 +171,6 @@ class VanillaNet(Backbone):
             raise ValueError(f"unknown global_pool {global_pool!r}: VanillaNet knows 'avg', 'max' and '' for none.")
         head = _classifier(self.num_features, num_classes, self.form).apply(_init_weights)
         return {"pool": nn.Sequential(poolings[global_pool], nn.Dropout(self.drop_rate)), "head": head}
-
-    def get_classifier(self) -> nn.Module:
-        """Return the classifier: a linear pair, a convolution, or an identity without classes."""
-        return self.head
 
     def from_official(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a state dict of the official code with our keys; it is a finished network, so its slope is 1."""

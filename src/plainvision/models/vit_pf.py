@@ -8,17 +8,15 @@ Shapes   B batch, C channels, H height, W width, K classes; h x w patches
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from math import isqrt
 
 import torch
+import torch.nn.functional as F
 from timm.layers import Attention, DropPath, LayerNorm2d, Mlp, PatchEmbed, to_2tuple
 from torch import Tensor, nn
 
-from plainvision.layers.eff_layer import EffLayer
-from plainvision.layers.pooled_classifier import PooledClassifier
-from plainvision.layers.positions import positions_at
-from plainvision.layers.spatial_pool import pooled_blocks
+from plainvision.layers.spatial_pool import pooled_blocks, spatial_pool
 from plainvision.models.backbone import Backbone, Groups
 from plainvision.models.family import Variant, register_family
 from plainvision.models.registry import Published
@@ -28,17 +26,33 @@ torch.fx.wrap("positions_at")  # a tracer cannot follow its branch
 _HEAD_CHANNELS = 64
 
 
+class EffLayer(nn.Module):
+    """Expand, GELU, pool, GELU, project: patches (B, N, C) and their grid (h, w) -> (B, N, C), N = h w.
+
+    3 C channels are pooled, which costs what attention's query, key and value do. ``op`` and ``kernel_size`` are those
+    of `spatial_pool`.
+    """
+
+    def __init__(self, channels: int, *, op: str = "max", kernel_size: int = 3) -> None:
+        super().__init__()
+        self.expand = nn.Linear(channels, 3 * channels)
+        self.act = nn.GELU()
+        self.pool = spatial_pool(op, kernel_size=kernel_size)
+        self.proj = nn.Linear(3 * channels, channels)
+
+    def forward(self, x: Tensor, grid: Sequence[int]) -> Tensor:
+        x = self.act(self.expand(x))
+        # Views on both sides: patches with their channels side by side are an image in the channels_last layout.
+        x = self.pool(x.transpose(1, 2).unflatten(2, grid)).flatten(2).transpose(1, 2)
+        return self.proj(self.act(x))
+
+
 class EffBlock(nn.Module):
     """A transformer's block that mixes patches by pooling or by attention: (B, C, h, w) -> (B, C, h, w).
 
     Features come and go in the channels_last layout, in which patches with their channels are a view.
 
-    Args:
-        channels: C.
-        heads: of the attention, where there is one.
-        op: "max" or "avg", how the block pools; None for attention.
-        kernel_size: side of the pooling's window.
-        drop_path: stochastic depth of both branches.
+    ``op`` is the pooling, "max" or "avg", or None for attention; ``drop_path`` is both branches' stochastic depth.
     """
 
     def __init__(self, channels: int, *, heads: int, op: str | None, kernel_size: int, drop_path: float) -> None:
@@ -71,23 +85,19 @@ class ViTPF(Backbone):
     Args:
         heads: of each attention, 64 channels to each.
         depth: number of blocks.
-        op: what blocks pool by, "max" or "avg".
+        op: the pooling, "max" or "avg".
         kernel_size: side of the pooling's window, in patches.
-        pooled: which blocks pool: "odd", counted from 0; "even", "all", "none", or the blocks' numbers. The others
-            have attention.
-        num_classes: K; 0 returns the pooled features.
+        pooled: which blocks pool, as in `pooled_blocks`; the others have attention.
         width: multiplies the heads, and so the channels.
         img_size: side, or (H, W), of the images whose positions are learned; others get interpolated ones.
         patch_size: side of a patch, in pixels.
-        global_pool: "avg", "max", or "" for none, without classes.
-        drop_rate: dropout before the classifier.
-        drop_path_rate: stochastic depth of the last block, rising linearly from 0.
 
     Raises:
         ValueError: an unknown value of ``op``, ``pooled`` or ``global_pool``, an even window, no block, a width that
             is not above zero, or an ``img_size`` without a whole patch.
     """
 
+    row = ("blocks.*", "norm")
     groups = Groups(r"^patch_embed|^pos_embed", [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))])
     undecayed = frozenset({"pos_embed"})
     norm_name = "norm"
@@ -109,19 +119,9 @@ class ViTPF(Backbone):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ) -> None:
-        super().__init__()
-        if width <= 0:
-            raise ValueError(f"width={width} leaves no heads. Give a multiplier above zero, for instance 0.5.")
-        grid = [side // patch_size for side in to_2tuple(img_size)]
-        if min(grid) < 1:
-            raise ValueError(
-                f"img_size={img_size} has no whole patch of patch_size={patch_size} pixels. Give a larger img_size, or "
-                "a smaller patch_size."
-            )
-        heads = max(1, round(heads * width))
+        super().__init__(in_chans, drop_rate)
+        heads, grid = heads_and_grid(heads, width, img_size, patch_size, patch_size)
         channels = _HEAD_CHANNELS * heads
-        self.in_chans = in_chans
-        self.drop_rate = drop_rate
         self.embed_dim = self.num_features = self.head_hidden_size = channels
         self.feature_info = [
             {"num_chs": channels, "reduction": patch_size, "module": f"blocks.{i}"} for i in range(depth)
@@ -148,17 +148,11 @@ class ViTPF(Backbone):
         self.apply(_init_weights)
 
     def embed(self, x: Tensor) -> Tensor:
-        """Return the patches with their positions, (B, C, h, w)."""
         x = self.patch_embed(x).contiguous(memory_format=torch.channels_last)
         return x + positions_at(self.pos_embed, x.shape[2:])
 
-    def layers(self) -> Iterator[tuple[str, nn.Module]]:
-        yield from ((f"blocks.{i}", block) for i, block in enumerate(self.blocks))
-        yield "norm", self.norm
-
     def new_head(self, num_classes: int, global_pool: str) -> dict[str, nn.Module]:
-        head = PooledClassifier(self.num_features, num_classes, pooling=global_pool, drop_rate=self.drop_rate)
-        return {"head": head.apply(_init_weights)}
+        return {name: layer.apply(_init_weights) for name, layer in super().new_head(num_classes, global_pool).items()}
 
     def from_official(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a state dict of the official code with our keys, its position embeddings as the grid that they are."""
@@ -168,6 +162,37 @@ class ViTPF(Backbone):
             side = isqrt(positions.shape[1])
             state["pos_embed"] = positions.transpose(1, 2).unflatten(2, (side, -1))
         return state
+
+
+def positions_at(positions: Tensor, size: Sequence[int]) -> Tensor:
+    """Return position embeddings (1, C, h, w) interpolated to a grid of ``size`` (H, W): (1, C, H, W).
+
+    Bicubic interpolation, as the official code of PiT has it (arXiv:2103.16302).
+    """
+    # Comparing a size that an export leaves open would fix it.
+    if all(isinstance(side, int) for side in size) and tuple(size) == tuple(positions.shape[2:]):
+        return positions
+    # Half precision has no bicubic kernel on every device.
+    return F.interpolate(positions.float(), size=tuple(size), mode="bicubic").to(positions.dtype)
+
+
+def heads_and_grid(
+    heads: int, width: float, img_size: int | tuple[int, int], patch_size: int, stride: int
+) -> tuple[int, list[int]]:
+    """Return ``width`` times the heads, and the grid of patches (h, w) of an image.
+
+    Raises:
+        ValueError: ``width`` is not above zero, or the image has no whole patch.
+    """
+    if width <= 0:
+        raise ValueError(f"width={width} leaves no heads. Give a multiplier above zero, for instance 0.5.")
+    grid = [(side - patch_size) // stride + 1 for side in to_2tuple(img_size)]
+    if min(grid) < 1:
+        raise ValueError(
+            f"img_size={img_size} has no whole patch of patch_size={patch_size} pixels. Give a larger img_size, or "
+            "a smaller patch_size."
+        )
+    return max(1, round(heads * width)), grid
 
 
 def rename_mixers(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -190,26 +215,24 @@ def _init_weights(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-_SOURCE = "the official model page of arXiv:2202.02777, with DeiT's settings, for the size S alone"
+SOURCE = "the official model page of arXiv:2202.02777, with DeiT's settings, for the size S alone"
+# No url: the official weights are on Google Drive, from where no program can load them.
+PAPER = {
+    "classifier": "head.linear",
+    "license": "apache-2.0",
+    "paper_name": "Learning Features with Parameter-Free Layers",
+    "paper_ids": "arXiv:2202.02777",
+    "origin_url": "https://github.com/naver-ai/PfLayer",
+}
 
 register_family(
     "vit_pf",
     ViTPF,
     {
-        name: Variant({"heads": heads}, Published(top1, _SOURCE))
+        name: Variant({"heads": heads}, Published(top1, SOURCE))
         for name, heads, top1 in (("vit_ti_max", 3, None), ("vit_s_max", 6, 80.0), ("vit_b_max", 12, None))
     },
     tag="naver_in1k",
-    cfg={
-        # No url: the official weights are on Google Drive, from where no program can load them.
-        "min_input_size": (3, 16, 16),
-        "pool_size": (14, 14),
-        "first_conv": "patch_embed.proj",
-        "classifier": "head.linear",
-        "license": "apache-2.0",
-        "paper_name": "Learning Features with Parameter-Free Layers",
-        "paper_ids": "arXiv:2202.02777",
-        "origin_url": "https://github.com/naver-ai/PfLayer",
-    },
+    cfg={"min_input_size": (3, 16, 16), "pool_size": (14, 14), "first_conv": "patch_embed.proj", **PAPER},
     out_indices=(-3, -2, -1),
 )
