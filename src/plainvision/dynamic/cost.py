@@ -109,11 +109,7 @@ def feasible(
 ) -> tuple[tuple[Permutation, ...], tuple[Cost, ...], dict[str, int]]:
     """Return the permutations within the bound, their costs, and how many there are beside them, by reason.
 
-    Args:
-        costs: of the network.
-        permutations: to choose from.
-        default: the trained network's.
-        max_activations: how many times its activations a permutation may have; None is no bound.
+    The bound is ``max_activations`` times the activations of the trained network, the ``default``; None is no bound.
     """
     bound = None if max_activations is None else max_activations * costs(default).activations
     left_out: Counter[str] = Counter()

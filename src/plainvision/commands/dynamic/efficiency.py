@@ -5,15 +5,9 @@ Choosing so takes an oracle: it has to know the answer, or the true class, befor
 Example: plainvision dynamic efficiency runs/stride_and_size --figure efficiency.pdf
 """
 
-from typing import TYPE_CHECKING, Any
-
 from plainvision.commands import Table, parsed, show
 from plainvision.commands.dynamic.outcomes import OutcomesOptions
 from plainvision.commands.dynamic.tables import ORACLE
-
-if TYPE_CHECKING:
-    from plainvision.figures.outcomes import Kind
-
 
 Arguments = OutcomesOptions
 
@@ -28,34 +22,24 @@ def main(words: list[str]) -> None:
     found = arguments.read("efficiency")
     rows = efficiency_rows(found)
     several = len(found) > 1
-    show(_table(rows, several))
+    unit, letter = (1e9, "G") if max(row["macs"] for row in rows) >= 1e9 else (1e6, "M")
+    heads = ("what", "top-1\n%", f"MACs\n{letter}", "fewer")
+    table = Table(("outcomes", *heads) if several else heads, words=1 + several)
+    for row in rows:
+        macs = row["macs"] / unit
+        cost = f"{macs:.0f}" if macs >= 99.95 else f"{macs:#.3g}"
+        fewer = "" if row["factor"] is None else f"{row['factor']:.2f} x"
+        cells = (row["what"], f"{row['top1']:.2f}", cost, fewer)
+        last = row["what"] == "best case, cheapest"
+        table.add_row(*((row["outcomes"], *cells) if several else cells), end_section=last)
+    show(table)
     print(
         "MACs are multiply-adds, the mean over the images. Cheapest is each image's cheapest permutation of the same "
         f"answer.\nOnly an oracle can choose that, or the best case. {ORACLE}"
     )
     first = next(iter(found.values()))
-    points: list[tuple[str, float, float, Kind]] = [
-        (row["outcomes"] if several else "", row["macs"], row["top1"], row["what"]) for row in rows
-    ]
+    points = [(row["outcomes"] if several else "", row["macs"], row["top1"], row["what"]) for row in rows]
     claim = "multiply-adds that an oracle needs to answer as the trained network or as the best case does"
     drawn = figures.efficiency(first.macs, first.each(), points)
     names = "efficiency.png", "efficiency.json"
     arguments.write(["efficiency", *words], claim, found, {"rows": rows}, drawn, names)
-
-
-def _table(rows: list[dict[str, Any]], several: bool) -> Table:
-    unit, letter = (1e9, "G") if max(row["macs"] for row in rows) >= 1e9 else (1e6, "M")
-    table = Table(
-        (*(["outcomes"] if several else []), "what", "top-1\n%", f"MACs\n{letter}", "fewer"), words=1 + several
-    )
-    for row in rows:
-        macs = row["macs"] / unit
-        table.add_row(
-            *([row["outcomes"]] if several else []),
-            row["what"],
-            f"{row['top1']:.2f}",
-            f"{macs:.0f}" if macs >= 99.95 else f"{macs:#.3g}",
-            "" if row["factor"] is None else f"{row['factor']:.2f} x",
-            end_section=row["what"] == "best case, cheapest",
-        )
-    return table

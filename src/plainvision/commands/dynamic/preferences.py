@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 
     from plainvision.dynamic.outcomes import Outcomes
 
-_SHOWN = 10
-
-
 Arguments = OutcomesOptions
+_SHOWN = 10
 
 
 def main(words: list[str]) -> None:
