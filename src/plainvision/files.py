@@ -47,32 +47,21 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write ``content`` as JSON, whole or not at all.
+    """Write ``content`` as JSON by `write_whole`.
 
     Raises:
         ValueError: it holds NaN or an infinity, which JSON has no word for.
-        OSError: the place cannot be written; an old file is still there.
     """
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_text(path, text)
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_object(path: str | Path) -> dict[str, Any]:
-    """Return the JSON object in a file.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is damaged, or holds something else.
-    """
+    """Return the JSON object in a file, as `object_of` does."""
     return object_of(Path(path).read_bytes(), str(path))
 
 
 def object_of(text: str | bytes, name: str) -> dict[str, Any]:
-    """Return the JSON object in a text.
-
-    Raises:
-        ValueError: it is damaged, or is something else; ``name`` begins the message.
-    """
+    """Return the JSON object in a text, as `plain_object` does; ``name`` begins its error."""
     try:
         return plain_object(text)
     except ValueError as error:
@@ -99,22 +88,14 @@ def plain_object(text: str | bytes) -> dict[str, Any]:
 
 
 def write_csv(path: str | Path, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table that spreadsheets read, whole or not at all.
-
-    Raises:
-        OSError: the place cannot be written; an old file is still there.
-    """
+    """Write a table that spreadsheets read, by `write_whole`."""
     text = io.StringIO()
     csv.writer(text).writerows([heads, *rows])
     write_text(path, text.getvalue())
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` as UTF-8, whole or not at all; surrogates, as in some files' names, become escapes.
-
-    Raises:
-        OSError: the place cannot be written; an old file is still there.
-    """
+    """Write ``text`` as UTF-8 by `write_whole`; surrogates, as in some files' names, become escapes."""
     write_whole(path, lambda file: file.write_bytes(text.encode("utf-8", "backslashreplace")))
 
 

@@ -36,7 +36,6 @@ VERBS = {
     "quickstart": "train, fuse, verify and time a network on embedded data, with a report",
 }
 
-
 # Options that `--help` leaves to `--help-all`: most of those in groups, and the finer ones of training.
 _RARE = re.compile(
     r"  --((?!(data\.(root|validation-split|image-size|workers)|machine\.precision|training\.(epochs|seeds))\b"
@@ -62,7 +61,6 @@ class Table:
     """Rows with a line below them, by their numbers."""
 
     def add_row(self, *cells: str, end_section: bool = False) -> None:
-        """Add a row."""
         self.rows.append(cells)
         if end_section:
             self.add_section()
@@ -99,12 +97,8 @@ def parsed(
 ) -> _Arguments:
     """Return the arguments of ``plainvision VERB`` that the words are; wrong ones and help end the program.
 
-    Args:
-        kind: the dataclass of the arguments.
-        words: what was typed behind the verb.
-        verb: what the program is called in the help.
-        description: what the help says first, with its example.
-        default: what is not given; None takes the defaults of the dataclass.
+    The arguments are a dataclass ``kind``, whose own defaults count where there is no other; ``description`` is what
+    the help says first, with its example.
 
     Raises:
         ValueError: a value that the dataclasses refuse.
@@ -141,12 +135,9 @@ def parsed(
 
 @contextlib.contextmanager
 def resumable(verb: str, words: list[str], said: str = "") -> Iterator[None]:
-    """Tell who stops the work which command goes on with it.
+    """Tell who stops the work which command goes on with it: ``verb`` and the words that were typed behind it.
 
-    Args:
-        verb: the verb that works.
-        words: what was typed behind it.
-        said: the message where the work has none of its own; without one there is nothing to go on with.
+    ``said`` is the message where the work has none of its own; without one there is nothing to go on with.
     """
     try:
         yield
@@ -158,11 +149,7 @@ def resumable(verb: str, words: list[str], said: str = "") -> Iterator[None]:
 
 
 def check_writable(path: Path, option: str) -> None:
-    """Make the folder of ``path``; the verbs ask before the work, whose result would otherwise be lost.
-
-    Raises:
-        OSError: the file could not be written.
-    """
+    """Make the folder of ``path``, or raise an `OSError` before the work, whose result would otherwise be lost."""
     try:
         folder = path.resolve().parent  # a link stays, and what it leads to is written
         if path.is_dir():
@@ -180,11 +167,7 @@ def check_writable(path: Path, option: str) -> None:
 def run_verb(words: list[str], verbs: Mapping[str, str], package: str, before: str = "") -> None:
     """Run the module of ``package`` that is called like the first word, with the words behind it.
 
-    Args:
-        words: what was typed.
-        verbs: the names of the modules.
-        package: where they are.
-        before: what was typed before these words, with a space at its end.
+    Messages begin with what was typed ``before`` these words, a space at its end.
 
     Raises:
         ValueError: there is no such verb.
@@ -245,8 +228,7 @@ def _run(words: list[str]) -> None:
 def _help() -> str:
     verbs = "\n".join(f"  {verb:<12}{what}" for verb, what in VERBS.items())
     return (
-        "plainvision: vision backbones with nothing to spare.\n\n"
-        f"usage: plainvision COMMAND [options]\n\n{verbs}\n\n"
+        f"plainvision: vision backbones with nothing to spare.\n\nusage: plainvision COMMAND [options]\n\n{verbs}\n\n"
         "`plainvision COMMAND --help` explains one, with an example. A first look: plainvision quickstart"
     )
 

@@ -41,13 +41,8 @@ def main(words: list[str]) -> None:
         return
     base = get_recipe(words[0])
     default = _default(base, words[1:])
-    arguments = parsed(
-        Arguments,
-        words[1:],
-        f"train {words[0]}",
-        __doc__,
-        default=Arguments(recipe=default, out=tyro.MISSING),
-    )
+    given = Arguments(recipe=default, out=tyro.MISSING)
+    arguments = parsed(Arguments, words[1:], f"train {words[0]}", __doc__, default=given)
 
     from rich.console import Console
 
@@ -104,7 +99,6 @@ def _help() -> str:
     names = textwrap.fill("  ".join(list_recipes()), 80, initial_indent="  ", subsequent_indent="  ")
     what, example = (__doc__ or "").strip().split("\n\n")
     return (
-        f"{example}\n\n{what}\n\nusage: plainvision train RECIPE --out DIR [options]\n\n"
-        f"recipes:\n{names}\n\n"
+        f"{example}\n\n{what}\n\nusage: plainvision train RECIPE --out DIR [options]\n\nrecipes:\n{names}\n\n"
         "`plainvision train RECIPE --help` lists the common fields of a recipe, --help-all every field."
     )

@@ -57,11 +57,7 @@ class TrainingDataOptions(TypedDict, total=False):
 
 
 def changed_data(data: "Data", *options: DataOptions | PreparationOptions | TrainingDataOptions) -> "Data":
-    """Return ``data`` with the changes of ``options``.
-
-    Raises:
-        ValueError: a value cannot be.
-    """
+    """Return ``data`` with the changes of ``options``; a value that cannot be is a `ValueError`."""
     for changes in options:
         data = replace(data, **cast(dict, changes))
     return data

@@ -32,11 +32,7 @@ class NetworkOptions(WeightsOptions):
 
     @property
     def words(self) -> NetworkWords:
-        """What the words of the network say.
-
-        Raises:
-            ValueError: they are no words of a network.
-        """
+        """What the words of the network say; ones that say nothing are a `ValueError`."""
         return network_words(self.network)
 
     def load(self) -> Network:
@@ -58,9 +54,7 @@ class NetworksOptions(WeightsOptions):
     def load(self, texts: Sequence[str], *, random: bool = False) -> dict[str, Network]:
         """Return the networks by what tells them apart: their words, and their checkpoint where words are there twice.
 
-        Args:
-            texts: the words of each.
-            random: leave networks by name as they were made, unless their weights are given.
+        Networks by name may be left as they were made, ``random``, unless their weights are given.
 
         Raises:
             ValueError, OSError: there is no such network, there are no such weights, or more than networks by name.

@@ -28,8 +28,7 @@ class FigureOptions:
         """Check that what is given can be written, before the work, whose result would otherwise be lost.
 
         Raises:
-            ValueError: a figure's file has a suffix of another kind.
-            OSError: a file cannot be written.
+            ValueError, OSError: a figure's file has a suffix of another kind, or a file cannot be written.
         """
         if self.figure is not None:
             from plainvision.figures.style import check_format
@@ -46,17 +45,12 @@ class OutputOptions(FigureOptions):
     """Where to write the record, with its command, machine and versions; by default beside the results."""
 
     def check(self) -> None:
-        """Check the record's file too, see `FigureOptions.check`."""
         super().check()
         if self.json is not None:
             check_writable(self.json, "--json")
 
     def beside(self, results: Path, figure: str, json: str) -> "OutputOptions":
-        """Return both files, checked; those that are not given are called so, in the folder of ``results``.
-
-        Raises:
-            ValueError, OSError: as `FigureOptions.check`.
-        """
+        """Return both files, checked; those that are not given are called so, in the folder of ``results``."""
         folder = results.parent if results.is_file() else results
         found = OutputOptions(self.figure or folder / figure, self.json or folder / json)
         found.check()
