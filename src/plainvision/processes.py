@@ -40,8 +40,7 @@ def stop_requested() -> Iterator[threading.Event]:
 
     What runs inside of another, as a study's runs do, shares its flag.
     """
-    outer = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    for handler in outer:
+    for handler in map(signal.getsignal, (signal.SIGINT, signal.SIGTERM)):
         if isinstance(handler, _Stop):
             yield handler.asked
             return
@@ -56,16 +55,24 @@ def stop_requested() -> Iterator[threading.Event]:
             signal.signal(caught, before)
 
 
+@contextlib.contextmanager
+def threads(number: int | None) -> Iterator[None]:
+    """Let torch compute on so many CPU threads meanwhile; None leaves it as it is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class Loader(DataLoader[_Read]):
     """A `DataLoader` whose processes leave stopping to the main one; one that dies is an error between two batches.
 
     Args:
-        images: what is read.
-        collate: makes a batch of what is read.
         workers: how many processes read, 0 for this one. At most as many start as this process may use processors,
             except for a stream, whose order depends on their number.
-        batch_size: how much makes a batch.
-        batches: instead of that, the keys of each batch.
+        batches: the keys of each batch, instead of a size.
         persistent: keep the processes from one pass to the next.
         seed: what processes draw their own seeds by.
 

@@ -3,22 +3,24 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 from torch import Tensor, nn
 
 import plainvision as pv
-from plainvision.bench import Measurement, comparison, host_facts, measure
+from plainvision.bench import comparison, host_facts, measure
 from plainvision.bench.report import Page
 from plainvision.data.batches import EvaluationBatches
 from plainvision.figures.style import BLUE, GREEN, GREY, RED, plain
 from plainvision.models.registry import create_model
+from plainvision.processes import threads
 from plainvision.recipes import get_recipe
-from plainvision.surgery.fusing import FusionReport, fuse
+from plainvision.surgery.fusing import fuse
+from plainvision.surgery.same_answers import FusionReport
 from plainvision.training.evaluation import Evaluation, Prediction, evaluate
 from plainvision.training.loop import train
 from plainvision.training.recipe import Data
@@ -44,6 +46,7 @@ class Quickstart:
     """How long training took, or the rest of it where an earlier call had begun."""
 
 
+@threads(1)  # so small a network is faster on one than on several that wait for each other
 def quickstart(out: str | Path, *, console: Console | None = None) -> Quickstart:
     """Train, fuse, verify and time a narrow VanillaNet on the embedded digits, and write ``out``/report.html.
 
@@ -57,16 +60,7 @@ def quickstart(out: str | Path, *, console: Console | None = None) -> Quickstart
         ValueError: the folder holds something else.
         OSError: the folder cannot be written.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so small a network is faster on one than on several that wait for each other
-    try:
-        return _quickstart(Path(out), console)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _quickstart(out: Path, console: Console | None) -> Quickstart:
-    recipe = get_recipe(RECIPE)
+    out, recipe = Path(out), get_recipe(RECIPE)
     run = out / "run"
     fresh = not (run / "recipe.json").exists()
     start = time.perf_counter()
@@ -78,7 +72,6 @@ def _quickstart(out: Path, console: Console | None) -> Quickstart:
     fused = fuse(network, image_size=recipe.data.image_size)
     save_network(out / "deployed.safetensors", fused.state_dict(), replace(origin, deployed=True))
     forms = [evaluate(model, recipe.data, classes=origin.classes) for model in (network, fused)]
-    timings = _timings(network, fused, origin)
     report: FusionReport = fused.report  # type: ignore[assignment]  # fuse attaches it
 
     page = Page(
@@ -94,7 +87,7 @@ def _quickstart(out: Path, console: Console | None) -> Quickstart:
         "says and how sure it is."
     )
     page.figure(_predictions_figure(recipe.data, forms[1].predictions), "Digits with their predicted classes")
-    _tell_timings(page, timings)
+    _tell_timings(page, network, fused, origin)
     facts = host_facts()
     page.footer(
         f"plainvision {pv.__version__}, torch {facts['torch']}, timm {facts['timm']}, {facts['cpu']}, "
@@ -102,22 +95,6 @@ def _quickstart(out: Path, console: Console | None) -> Quickstart:
     )
     page.write(out / "report.html")
     return Quickstart(out / "report.html", forms[0], forms[1], report, seconds)
-
-
-def _timings(network: nn.Module, fused: nn.Module, origin: Origin) -> dict[int, list[Measurement]]:
-    """Return the measurements of both forms and ResNet-18, by the number of images."""
-    data = origin.recipe.data
-    networks = {
-        "ResNet-18": create_model("resnet18", num_classes=len(origin.classes), in_chans=data.channels),
-        "VanillaNet, training form": network,
-        "VanillaNet, deployed form": fused,
-    }
-    return {
-        batch: measure(
-            networks, image_size=data.image_size, channels=data.channels, batch_size=batch, runs=40, seconds=4
-        )
-        for batch in (1, 64)
-    }
 
 
 def _tell_training(page: Page, run: Path, origin: Origin) -> None:
@@ -154,9 +131,16 @@ def _tell_fusion(page: Page, report: FusionReport, forms: Sequence[Evaluation]) 
     )
 
 
-def _tell_timings(page: Page, timings: dict[int, list[Measurement]]) -> None:
+def _tell_timings(page: Page, network: nn.Module, fused: nn.Module, origin: Origin) -> None:
+    data = origin.recipe.data
+    networks = {
+        "ResNet-18": create_model("resnet18", num_classes=len(origin.classes), in_chans=data.channels),
+        "VanillaNet, training form": network,
+        "VanillaNet, deployed form": fused,
+    }
+    timed = partial(measure, networks, image_size=data.image_size, channels=data.channels, runs=40, seconds=4)
     page.heading("Speed")
-    for batch, measurements in timings.items():
+    for batch in (1, 64):
         page.paragraph("One image at a time:" if batch == 1 else f"In batches of {batch}:")
         page.table(
             [
@@ -170,7 +154,7 @@ def _tell_timings(page: Page, timings: dict[int, list[Measurement]]) -> None:
                     "peak memory": "" if row["peak_memory_mb"] is None else f"{row['peak_memory_mb']:.1f} MB",
                     "speed": f"{row['speed_ratio']:.1f} x",
                 }
-                for row in comparison(measurements)
+                for row in comparison(timed(batch_size=batch))
             ]
         )
     page.paragraph(

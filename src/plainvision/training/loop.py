@@ -5,8 +5,7 @@ and the position in the run. A restart therefore needs the weights, the optimize
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from plainvision.data.batches import EvaluationBatches, TrainingBatches
 from plainvision.data.images import absolute
 from plainvision.data.rows import Batch
 from plainvision.models.loading import load_backbone, load_checkpoint
-from plainvision.processes import TrainingInterrupted, process_group, stop_requested
+from plainvision.processes import TrainingInterrupted, process_group, stop_requested, threads
 from plainvision.seeds import seed_everything
 from plainvision.training.checks import all_finite, check_data, check_network, has_batch_norm
 from plainvision.training.evaluation import Evaluation, evaluate
@@ -71,7 +70,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, console: Con
         OSError: the folder cannot be written, or a process that reads images was killed; the state is saved.
         TrainingInterrupted: Ctrl-C or SIGTERM came; the state is saved.
     """
-    with _threads(recipe.machine.threads), stop_requested() as stop, ExitStack() as held:
+    with threads(recipe.machine.threads), stop_requested() as stop, ExitStack() as held:
         run = _Run(recipe, out, resume, console, held)
         per_epoch = run.batches.steps_per_epoch
         with run.progress:
@@ -304,13 +303,3 @@ def _accelerator(recipe: Recipe) -> Accelerator:
     if machine.sync_batch_norm and accelerator.device.type == "cpu":
         raise ValueError("machine.sync_batch_norm needs a GPU in each process; torch has none for CPUs. Drop it.")
     return accelerator
-
-
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
