@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 
 import plainvision as pv
 from plainvision.deploy import Preprocessing, export, load
-from plainvision.deploy.formats import FORMATS, Format
+from plainvision.deploy.formats import FORMATS, Running
 
 CLASSES = ("hat", "shoe", "dress", "shirt", "<script>")
 SMALL = Preprocessing(image_size=64, crop_ratio=1.0)
@@ -75,7 +76,7 @@ def test_a_file_of_any_size_takes_other_sizes(kind, tmp_path):
     model = built()
     export(model, tmp_path / "out", preprocessing=SMALL, format=kind, any_size=True)
     images = torch.randn(2, 3, 96, 128)
-    run = FORMATS[kind].open(tmp_path / "out" / FORMATS[kind].file, 1)
+    run = FORMATS[kind].open(tmp_path / "out" / FORMATS[kind].file, Running(threads=1))
     with torch.no_grad():
         np.testing.assert_allclose(run(images.numpy())[0], model(images), rtol=1e-3, atol=1e-3)
 
@@ -87,6 +88,8 @@ def test_the_description_says_what_a_user_needs(tmp_path):
     assert said["classes"] == list(CLASSES)
     assert said["proof"]["images"] == 3
     assert list(said["files"]) == ["model.pt2"]
+    assert said["precision"] == "fp32"
+    assert said["gate"] is None
     assert set(said["versions"]) == {"plainvision", "torch"}
 
 
@@ -120,11 +123,11 @@ def test_a_file_that_answers_differently_is_removed_and_the_old_one_stays(tmp_pa
     before = (tmp_path / "out" / "model.pt2").read_bytes()
     right = FORMATS["torch"]
 
-    def open_wrong(path, threads):
-        run = right.open(path, threads)
+    def open_wrong(path, running):
+        run = right.open(path, running)
         return lambda images: wrong(run(images)[0])
 
-    monkeypatch.setitem(FORMATS, "torch", Format("torch", right.file, (), right.write, open_wrong))
+    monkeypatch.setitem(FORMATS, "torch", replace(right, open=open_wrong))
     with pytest.raises(ValueError, match=said):
         export(built(), tmp_path / "out", preprocessing=SMALL, format="torch")
     assert (tmp_path / "out" / "model.pt2").read_bytes() == before
@@ -140,7 +143,7 @@ def test_a_disk_that_fills_up_leaves_the_old_folder(tmp_path, monkeypatch):
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setitem(FORMATS, "torch", Format("torch", right.file, (), full, right.open))
+    monkeypatch.setitem(FORMATS, "torch", replace(right, write=full))
     with pytest.raises(OSError, match="No space left"):
         export(built(), tmp_path / "out", preprocessing=SMALL, format="torch")
     assert (tmp_path / "out" / "deploy.json").read_text() == before
@@ -148,7 +151,7 @@ def test_a_disk_that_fills_up_leaves_the_old_folder(tmp_path, monkeypatch):
 
 
 def test_what_is_wrong_is_said_before_the_work(tmp_path):
-    with pytest.raises(ValueError, match=r"unknown format 'tflite': there are onnx, openvino, torch"):
+    with pytest.raises(ValueError, match=r"unknown format 'tflite': there are onnx, openvino, torch, compiled"):
         export(built(), tmp_path / "out", preprocessing=SMALL, format="tflite")
     with pytest.raises(ValueError, match=r"the sample is \(2, 1, 64, 64\)"):
         export(built(), tmp_path / "out", preprocessing=SMALL, format="torch", sample=torch.randn(2, 1, 64, 64))
@@ -206,6 +209,6 @@ def test_an_image_that_cannot_be_read_is_named(folder, tmp_path):
 
 def test_a_missing_package_is_one_error(tmp_path, monkeypatch):
     right = FORMATS["torch"]
-    monkeypatch.setitem(FORMATS, "none", Format("none", "model.none", ("no_such_package",), right.write, right.open))
+    monkeypatch.setitem(FORMATS, "none", replace(right, packages=("no_such_package",)))
     with pytest.raises(ImportError, match=r"none needs the package `no_such_package`.*plainvision\[deploy\]"):
         export(built(), tmp_path / "out", preprocessing=SMALL, format="none")

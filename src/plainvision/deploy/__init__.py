@@ -7,15 +7,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from plainvision.deploy.exporting import ExportReport, export
+    from plainvision.deploy.examination import Examination
+    from plainvision.deploy.exporting import GateError, export
     from plainvision.deploy.folder import Deployed, load
+    from plainvision.deploy.gate import Gate
     from plainvision.deploy.preprocessing import Preprocessing
+    from plainvision.deploy.writing import ExportReport
 
-__all__ = ["Deployed", "ExportReport", "Preprocessing", "export", "load"]
+__all__ = ["Deployed", "Examination", "ExportReport", "Gate", "GateError", "Preprocessing", "export", "load"]
 
 _WHERE = {
     "Deployed": "folder",
-    "ExportReport": "exporting",
+    "Examination": "examination",
+    "ExportReport": "writing",
+    "Gate": "gate",
+    "GateError": "exporting",
     "Preprocessing": "preprocessing",
     "export": "exporting",
     "load": "folder",

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from plainvision.data.decoding import decode
-from plainvision.deploy.exporting import DESCRIPTION, file_hashes
-from plainvision.deploy.formats import FORMATS, Run, format_called
+from plainvision.deploy.formats import FORMATS, Run, Running, format_called
 from plainvision.deploy.preprocessing import Preprocessing
+from plainvision.deploy.writing import DESCRIPTION, file_hashes
 from plainvision.fields import from_plain
 from plainvision.files import read_object
 
@@ -31,6 +31,14 @@ class Description:
     files: dict[str, str]
     proof: dict[str, int | float | str]
     versions: dict[str, str]
+    precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
+    scheme: str | None = None
+    channels_last: bool = False
+    parameters: int = 0
+    macs: int = 0
+    source: str = ""
+    gate: dict[str, int | float | str | None] | None = None
+    tuned: dict[str, int | float | str | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,17 @@ class Deployed:
         self._run = run
 
     def logits(self, pixels: np.ndarray) -> np.ndarray:
-        """Return logits (B, K) of prepared images, bytes (B, H, W, C) as `Preprocessing.pixels` makes them."""
+        """Return logits (B, K) of prepared images, bytes (B, H, W, C) as `Preprocessing.pixels` makes them.
+
+        Raises:
+            ValueError: the file takes images of another size.
+        """
+        side = self.description.preprocessing.image_size
+        if not self.description.any_size and pixels.shape[1:3] != (side, side):
+            raise ValueError(
+                f"images of {pixels.shape[1]} x {pixels.shape[2]} pixels do not fit: the file takes {side} x {side}. "
+                "Prepare them with `Preprocessing.pixels`, or export with any_size."
+            )
         given = pixels if self.description.input == "uint8" else self.description.preprocessing.normalised(pixels)
         return self._run(given)[0]
 
@@ -92,12 +110,13 @@ class Deployed:
             yield Answer(tuple(names[i] for i in best), tuple(float(row[i]) for i in best))
 
 
-def load(folder: str | Path, *, threads: int | None = None) -> Deployed:
+def load(folder: str | Path, *, threads: int | None = None, device: str = "cpu") -> Deployed:
     """Return the network in a folder that `export` wrote.
 
     Args:
         folder: the folder.
-        threads: for its runtime; None leaves the number to that.
+        threads: for its runtime; None takes what the folder was tuned with, or leaves the number to the runtime.
+        device: where to run: cpu, cuda.
 
     Raises:
         FileNotFoundError: there is no deployed network.
@@ -113,14 +132,16 @@ def load(folder: str | Path, *, threads: int | None = None) -> Deployed:
     description = from_plain(Description, read_object(path), str(path))
     if description.format not in FORMATS:
         raise ValueError(f"{path}.format is {description.format!r}; this version knows {', '.join(FORMATS)}.")
-    kind = format_called(description.format)
+    kind = format_called(description.format, description.precision)
     if description.files != file_hashes(folder) or kind.file not in description.files:
         raise ValueError(
             f"{path} belongs to other files than those in {folder}: one was changed, is missing, or was added. Export "
             "the network again, or copy the whole folder again."
         )
+    if threads is None and description.tuned:
+        threads = int(description.tuned["threads"] or 0) or None
     try:
-        run = kind.open(folder / kind.file, threads)
+        run = kind.open(folder / kind.file, Running(description.precision, threads, device))
     except Exception as error:
         raise ValueError(
             f"{folder / kind.file} cannot be loaded: {str(error).splitlines()[0]}. Copy it again."

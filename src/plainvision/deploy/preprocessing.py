@@ -74,6 +74,12 @@ class Preprocessing:
         mean, std = (np.asarray(values, np.float32) for values in (self.mean, self.std))
         return np.ascontiguousarray(((scaled - mean) / std).transpose(0, 3, 1, 2))
 
+    def bytes_of(self, images: np.ndarray) -> np.ndarray:
+        """Return the bytes (B, H, W, C) whose normalised form (B, C, H, W) is given."""
+        mean, std = (np.asarray(values, np.float32) for values in (self.mean, self.std))
+        scaled = images.transpose(0, 2, 3, 1) * std + mean
+        return np.ascontiguousarray(np.rint(255 * scaled).clip(0, 255).astype(np.uint8))
+
 
 def _centre(image: Image.Image, width: int, height: int) -> Image.Image:
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)

@@ -1,0 +1,103 @@
+"""Run a file beside its network, on batches of two sizes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from plainvision.deploy.formats import Format, Run, Running
+from plainvision.deploy.forms import Form
+from plainvision.deploy.preprocessing import Preprocessing
+
+# Largest difference between two runtimes that rounding explains, relative to the largest output; below 1e-5 measured.
+_TOLERANCE = 1e-4
+# They are compared as a batch of one and one of the others, so that no file passes that knows one number alone.
+_IMAGES = 3
+
+
+def images_to_compare(form: Form, preprocessing: Preprocessing, sample: Tensor | None) -> Tensor:
+    """Return the images of the comparison, as the file takes them."""
+    side, channels = preprocessing.image_size, preprocessing.channels
+    if form.input == "uint8":
+        if sample is not None:
+            raise ValueError("input='uint8' takes bytes and the sample is normalised. Leave the sample out.")
+        generator = torch.Generator().manual_seed(0)
+        return torch.randint(0, 256, (_IMAGES, side, side, channels), dtype=torch.uint8, generator=generator)
+    if sample is None:
+        return torch.randn(_IMAGES, channels, side, side, generator=torch.Generator().manual_seed(0))
+    if sample.ndim != 4 or sample.shape[1] != channels or not sample.is_floating_point():
+        raise ValueError(
+            f"the sample is {tuple(sample.shape)} {sample.dtype}, and must be images (B, {channels}, H, W) of floats, "
+            "normalised as in training."
+        )
+    return sample.float().cpu()
+
+
+def example(images: Tensor) -> Tensor:
+    """Return two images for the exporter, which would fix a size of one."""
+    return images[:2] if len(images) > 1 else images.repeat(2, 1, 1, 1)
+
+
+def compare(truth: nn.Module, kind: Format, form: Form, made: Path, images: Tensor) -> tuple[dict[str, Any], Run]:
+    """Run the file beside the network, and return the figures of the report and the file, loaded.
+
+    Raises:
+        ValueError: the file cannot be run, has other outputs, or, in fp32, differs.
+    """
+    try:
+        run = kind.open(made / kind.file, Running(form.precision))
+        pairs = [(_answer(truth, part), run(part.numpy())) for part in _parts(images)]
+    except Exception as error:
+        raise ValueError(
+            f"the {kind.name} file cannot be compared with the network: {short(error)}. It was removed; export to "
+            "another format."
+        ) from error
+    absolute = relative = 0.0
+    same = seen = 0
+    for expected, found in pairs:
+        if len(found) != len(expected):
+            raise ValueError(f"the {kind.name} file has {len(found)} outputs and the network {len(expected)}.")
+        for place, (theirs, ours) in enumerate(zip(found, expected, strict=True)):
+            if theirs.shape != ours.shape:
+                raise ValueError(
+                    f"output {place} of the {kind.name} file is {theirs.shape} where the network's is {ours.shape}. "
+                    "The file was removed."
+                )
+            difference, largest = float(np.abs(theirs - ours).max()), float(np.abs(ours).max())
+            absolute, relative = max(absolute, difference), max(relative, difference / max(largest, 1e-30))
+            allowed = _TOLERANCE * largest if form.precision == "fp32" else np.finfo(np.float32).max
+            if not difference <= allowed:  # so that NaN is caught
+                raise ValueError(
+                    f"output {place} of the {kind.name} file differs from the network's by {difference:.2e}, "
+                    f"{difference / max(largest, 1e-30):.2e} of the largest, where rounding explains {_TOLERANCE:.0e}. "
+                    "The file was removed."
+                )
+        same += int((found[0].argmax(1) == expected[0].argmax(1)).sum())
+        seen += len(expected[0])
+    figures = {
+        "size_mb": sum(path.stat().st_size for path in made.iterdir()) / 1e6,
+        "images": seen,
+        "largest_absolute_error": absolute,
+        "largest_relative_error": relative,
+        "argmax_agreement": same / seen,
+    }
+    return figures, run
+
+
+def _parts(images: Tensor) -> list[Tensor]:
+    """Return the images in batches of two sizes."""
+    return [images[:1], images[1:]] if len(images) > 2 else [images[:1], example(images)]
+
+
+def _answer(form: nn.Module, images: Tensor) -> list[np.ndarray]:
+    with torch.inference_mode():
+        found = form(images.clone())
+    outputs = found if isinstance(found, tuple | list) else [found]
+    return [one.numpy() for one in outputs]
+
+
+def short(error: Exception) -> str:
+    """Return the first line of what an exporter says."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

@@ -1,0 +1,75 @@
+"""The forms of a network: what its file computes in, and what it takes."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from plainvision.deploy.formats import Precision
+from plainvision.deploy.preprocessing import Preprocessing
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a network is written."""
+
+    format: str = "onnx"
+    """onnx, openvino, torch, compiled or executorch."""
+    precision: Precision = "fp32"
+    """What it computes in."""
+    scheme: str | None = None
+    """Of int8, how; None tries all of `quantizing.SCHEMES` on the calibration images and keeps the best."""
+    channels_last: bool = False
+    """Of torch's formats: whether activations have the channels_last memory layout."""
+    input: Literal["float32", "uint8"] = "float32"
+    """What the file takes: normalised images (B, C, H, W), or bytes (B, H, W, C)."""
+    any_size: bool = False
+    """Whether height and width of the images are open."""
+
+    def __str__(self) -> str:
+        words = [self.format, self.precision]
+        words += [self.scheme] if self.scheme else []
+        words += ["channels last"] if self.channels_last else []
+        return " ".join(words)
+
+
+class ByteImages(nn.Module):
+    """A network that normalises by itself: bytes (B, H, W, C) -> what the network returns for (B, C, H, W)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.network = network
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(preprocessing, name), dtype=torch.float32)
+            self.register_buffer(name, values[:, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network((x.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std)
+
+
+class LowerPrecision(nn.Module):
+    """A network that computes in another type: float32 in, float32 out."""
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network, self.dtype = network.to(dtype), dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x.to(self.dtype)).float()
+
+
+class ChannelsLast(nn.Module):
+    """A network in the channels_last memory layout."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x.contiguous(memory_format=torch.channels_last))

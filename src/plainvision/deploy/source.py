@@ -1,0 +1,63 @@
+"""A network to be deployed, and what its forms are compared with."""
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from plainvision.deploy.examination import Examination, Reference
+from plainvision.deploy.preprocessing import Preprocessing
+from plainvision.layers.linear_pair import LinearPair
+from plainvision.surgery.fusing import fuse
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network to be deployed, and what its forms are compared with."""
+
+    model: nn.Module
+    """The network: images (B, C, H, W) -> logits (B, K)."""
+    deployed: nn.Module
+    """Its deployed form, in eval mode on the CPU."""
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    examination: Examination | None
+    reference: Reference | None
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        preprocessing: Preprocessing,
+        classes: Sequence[str] = (),
+        examination: Examination | None = None,
+    ) -> "Source":
+        """Return ``model`` with its deployed form; it stays as it is.
+
+        Raises:
+            ValueError: it has linear pairs whose slope is not 1.
+        """
+        network = copy.deepcopy(model).cpu().float().eval()
+        reference = None if examination is None else Reference(network, examination)
+        return cls(network, _deployed(network), preprocessing, tuple(classes), examination, reference)
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the network's weights and buffers, by name."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+            digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+
+def _deployed(network: nn.Module) -> nn.Module:
+    """Return the network in deployed form."""
+    if any(isinstance(module, LinearPair) for module in network.modules()):
+        return fuse(network)  # refuses a slope that is not 1
+    try:
+        return fuse(network)
+    except ValueError:  # nothing to fold: it is exported as it is
+        return network
