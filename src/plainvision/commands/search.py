@@ -76,15 +76,12 @@ def main(words: list[str]) -> None:
 
 
 def _choices(rows: list[dict[str, Any]]) -> Table:
-    table = Table(("cell", "places", *map(_head, rows[0]["counts"]), "without\nparameters"), words=2)
+    heads = ("\n".join(operation.replace("_", " ").rsplit(" ", 1)) for operation in rows[0]["counts"])
+    table = Table(("cell", "places", *heads, "without\nparameters"), words=2)
     for row in rows:
         places = ", ".join(map(str, row["places"]))
         table.add_row(row["cell"], places, *map(str, row["counts"].values()), f"{100 * row['parameter_free']:.0f} %")
     return table
-
-
-def _head(operation: str) -> str:
-    return "\n".join(operation.replace("_", " ").rsplit(" ", 1))
 
 
 def _networks(rows: "Sequence[Trained]", means: list[dict[str, Any]]) -> Table:

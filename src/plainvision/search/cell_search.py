@@ -37,6 +37,8 @@ from plainvision.training.resumable import ResumableFolder
 
 # Depthwise convolutions of few channels and pooling take a CPU less than half the time in this memory layout.
 _LAYOUT = torch.channels_last
+# What of a search has a state of its own.
+_PARTS = ("net", "weights", "architecture")
 
 
 class SearchFolder(ResumableFolder):
@@ -137,9 +139,8 @@ class _Search:
             with folder.putting_back():
                 if state["step"] > self.steps:
                     raise ValueError(f"step is {state['step']}, of {self.steps}")
-                self.net.load_state_dict(state["net"])
-                self.weights.load_state_dict(state["weights"])
-                self.architecture.load_state_dict(state["architecture"])
+                for name in _PARTS:
+                    getattr(self, name).load_state_dict(state[name])
                 self.sums.copy_(state["sums"])
             self.step = self.saved = state["step"]
         self.progress = TrainingProgress(self.steps, self.step, console)
@@ -230,14 +231,6 @@ class _Search:
 
     def _save(self) -> None:
         self._check_weights()
-        self.folder.save_state(
-            {
-                "step": self.step,
-                "net": self.net.state_dict(),
-                "weights": self.weights.state_dict(),
-                "architecture": self.architecture.state_dict(),
-                "sums": self.sums,
-            },
-            self.halves.fingerprint,
-        )
+        parts = {name: getattr(self, name).state_dict() for name in _PARTS}
+        self.folder.save_state({"step": self.step, **parts, "sums": self.sums}, self.halves.fingerprint)
         self.saved = self.step

@@ -17,6 +17,7 @@ from plainvision.inspection.counting import count_macs, count_parameters
 from plainvision.processes import TrainingInterrupted, stop_requested
 from plainvision.search.choices import parameter_free_share
 from plainvision.search.settings import Budget, CellSearch
+from plainvision.study.settings import momentum_recipe
 from plainvision.training.checks import check_splits
 from plainvision.training.loop import train
 from plainvision.training.recipe import Recipe
@@ -98,7 +99,8 @@ def check_images(search: CellSearch, budget: Budget) -> None:
 
 def cell_recipe(genotype: Genotype, search: CellSearch, budget: Budget, *, name: str, seed: int) -> Recipe:
     """Return the recipe of one network; it holds the cells themselves, so that its weights need no other file."""
-    return Recipe(
+    return momentum_recipe(
+        budget,
         name=name,
         model="cell_network",
         model_options={
@@ -109,35 +111,19 @@ def cell_recipe(genotype: Genotype, search: CellSearch, budget: Budget, *, name:
             "stem_stride": search.stem_stride,
         },
         data=search.data,
-        augment=budget.augment,
-        epochs=budget.epochs,
-        batch_size=budget.batch_size,
-        optimizer="momentum",  # timm's SGD without Nesterov
-        lr=budget.lr,
-        min_lr=0.0,
-        weight_decay=budget.weight_decay,
-        warmup_epochs=0,
         clip_grad=budget.clip_grad,
-        label_smoothing=budget.label_smoothing,
         seed=seed,
     )
 
 
 def means(rows: Sequence[Trained]) -> list[dict[str, Any]]:
     """Return a row for the found and one for the random networks; the spread is that between seeds, None for one."""
-    found = []
-    for kind in dict.fromkeys(row.cells for row in rows):
-        own = [row for row in rows if row.cells == kind]
-        top1 = [row.top1 for row in own]
-        found.append(
-            {
-                "cells": kind,
-                "networks": len(own),
-                "top1_mean": statistics.fmean(top1),
-                "top1_std": statistics.stdev(top1) if len(top1) > 1 else None,
-                "parameters_mean": statistics.fmean(row.parameters for row in own),
-                "macs_mean": statistics.fmean(row.macs for row in own),
-                "parameter_free_mean": statistics.fmean(row.parameter_free for row in own),
-            }
-        )
+    found: list[dict[str, Any]] = []
+    for kind in dict.fromkeys(one.cells for one in rows):
+        own = [one for one in rows if one.cells == kind]
+        top1 = [one.top1 for one in own]
+        spread = statistics.stdev(top1) if len(top1) > 1 else None
+        row = {"cells": kind, "networks": len(own), "top1_mean": statistics.fmean(top1), "top1_std": spread}
+        others = ("parameters", "macs", "parameter_free")
+        found.append(row | {f"{name}_mean": statistics.fmean(getattr(one, name) for one in own) for name in others})
     return found

@@ -84,18 +84,16 @@ class LayerStudy:
     def __post_init__(self) -> None:
         if self.bottleneck not in _ORIGINALS:
             raise ValueError(f"bottleneck={self.bottleneck!r} must be {' or '.join(_ORIGINALS)}.")
-        for op in self.ops:
-            if op not in OPS:
-                close = difflib.get_close_matches(op, OPS, n=1)
-                hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(OPS)}."
-                raise ValueError(f"unknown spatial operation {op!r}. {hint}")
+        if unknown := [op for op in self.ops if op not in OPS]:
+            close = difflib.get_close_matches(unknown[0], OPS, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(OPS)}."
+            raise ValueError(f"unknown spatial operation {unknown[0]!r}. {hint}")
         count = len(self.original.stages)
-        for stage in self.stages:
-            if not 1 <= stage <= count:
-                raise ValueError(
-                    f"stages={self.stages}: there is no stage {stage}. The {self.bottleneck} network has {count}; give "
-                    f"numbers from 1 to {count}, or none for all."
-                )
+        if outside := [stage for stage in self.stages if not 1 <= stage <= count]:
+            raise ValueError(
+                f"stages={self.stages}: there is no stage {outside[0]}. The {self.bottleneck} network has {count}; "
+                f"give numbers from 1 to {count}, or none for all."
+            )
         for name, values in {"ops": self.ops, "stages": self.stages, "seeds": self.seeds}.items():
             if len(set(values)) < len(values):
                 raise ValueError(f"{name}={values} names something twice. Give each once.")
@@ -121,20 +119,12 @@ class LayerStudy:
         if network.stage is not None:
             where = self.original.stages[network.stage - 1]
             techniques = (SpatialOps(network.op, where=where, image_size=self.data.image_size),)
-        return Recipe(
+        return momentum_recipe(
+            self,
             name=f"{self.bottleneck}_{network.name}_seed{seed}",
             model=self.original.model,
             model_options={**self.original.options, "in_chans": self.data.channels},
             data=self.data,
-            augment=self.augment,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            optimizer="momentum",  # timm's SGD without Nesterov
-            lr=self.lr,
-            min_lr=0.0,
-            weight_decay=self.weight_decay,
-            warmup_epochs=0,
-            label_smoothing=self.label_smoothing,
             techniques=techniques,
             machine=self.machine,
             seed=seed,
@@ -143,3 +133,10 @@ class LayerStudy:
     def recipes(self) -> list[tuple[StudyNetwork, Recipe]]:
         """Return the runs, seed by seed, so that what is there after a break can be compared."""
         return [(network, self.recipe(network, seed)) for seed in self.seeds for network in self.networks()]
+
+
+def momentum_recipe(budget: Any, **others: Any) -> Recipe:
+    """Return a recipe of SGD along a cosine to zero, with what ``budget`` says of it and with ``others``."""
+    said = ("augment", "epochs", "batch_size", "lr", "weight_decay", "label_smoothing")
+    fields = {name: getattr(budget, name) for name in said} | others
+    return Recipe(optimizer="momentum", min_lr=0.0, warmup_epochs=0, **fields)  # timm's SGD without Nesterov
