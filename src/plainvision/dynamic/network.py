@@ -66,7 +66,8 @@ class DynamicNetwork(nn.Module):
         super().__init__()
         self.space = Space.paper(space) if isinstance(space, str) else space
         self.model = own_copy(model)
-        self.name = name or _name(self.model)
+        cfg = getattr(self.model, "pretrained_cfg", None) or {}  # timm's convention, which other networks do not share
+        self.name = name or cfg.get("architecture") or type(self.model).__name__
         self.sites = find_sites(self.model, sites)
         self.trained, self._graph = _make_dynamic(self.model, self.sites, self.space.attributes)
         self.options = self.space.options(self.trained)
@@ -223,8 +224,3 @@ def _dynamic(model: nn.Module, name: str, label: str) -> DynamicLayer:
         return dynamic_layer(model.get_submodule(name))
     except ValueError as error:
         raise ValueError(f"site {label}, {name}: {error}") from error
-
-
-def _name(model: nn.Module) -> str:
-    cfg = getattr(model, "pretrained_cfg", None) or {}  # timm's convention, which other networks do not share
-    return cfg.get("architecture") or type(model).__name__

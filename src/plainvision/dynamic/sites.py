@@ -46,7 +46,13 @@ def find_sites(model: nn.Module, sites: Mapping[str, str | Site] | Sequence[str]
         ValueError: the network is none of these and no sites are given, or it has no such layer.
     """
     if sites is None:
-        return _known_sites(model)
+        for kinds, find in _KNOWN:
+            if isinstance(model, kinds) and (known := find(model)):
+                return dict(zip(ascii_uppercase, known, strict=False))
+        raise ValueError(
+            f"no sites are known for {type(model).__name__}. Name them with `sites`, for instance sites={{'A': "
+            f"'layer1.0.conv1'}}, or on the command line --sites A=layer1.0.conv1. {_candidates(model)}"
+        )
     if isinstance(sites, str):
         raise ValueError(f"sites={sites!r} is one word. Give layers in a list, or by the site's name in a dict.")
     named = sites if isinstance(sites, Mapping) else dict(zip(ascii_uppercase, sites, strict=False))
@@ -75,9 +81,7 @@ def followers(model: nn.Module, graph: fx.Graph, layer: str) -> tuple[str, ...]:
     behind = _reach(begin, lambda node: node.users)
     before = _reach(begin, lambda node: node.all_input_nodes)
     found: list[str] = []
-    for node in graph.nodes:
-        if node not in behind:
-            continue
+    for node in (node for node in graph.nodes if node in behind):
         for beside in (value for value in node.all_input_nodes if value not in behind and value not in before):
             path = _reach([beside], lambda node: [n for n in node.all_input_nodes if n not in before])
             layers = [n.target for n in graph.nodes if n in path and n.op == "call_module"]
@@ -86,24 +90,11 @@ def followers(model: nn.Module, graph: fx.Graph, layer: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _known_sites(model: nn.Module) -> dict[str, Site]:
-    for kinds, find in _KNOWN:
-        if isinstance(model, kinds):
-            found = find(model)
-            if found:
-                return dict(zip(ascii_uppercase, found, strict=False))
-    raise ValueError(
-        f"no sites are known for {type(model).__name__}. Name them with `sites`, for instance sites={{'A': "
-        f"'layer1.0.conv1'}}, or on the command line --sites A=layer1.0.conv1. {_candidates(model)}"
-    )
-
-
 def _resnet(model: nn.Module) -> list[Site]:
-    blocks = [name for name in ("layer1", "layer2", "layer3", "layer4") if hasattr(model, name)]
+    names = [f"{name}.0" for name in ("layer1", "layer2", "layer3", "layer4") if hasattr(model, name)]
     three = (Bottleneck, torchvision.models.resnet.Bottleneck)
-    middle = {name: isinstance(model.get_submodule(f"{name}.0"), three) for name in blocks}
     # A basic block, which the paper does not use, strides in its first convolution.
-    return [Site.at(f"{name}.0.conv{2 if middle[name] else 1}") for name in blocks]
+    return [Site.at(f"{name}.conv{2 if isinstance(model.get_submodule(name), three) else 1}") for name in names]
 
 
 def _depthwise(model: nn.Module) -> list[Site]:

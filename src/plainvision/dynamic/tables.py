@@ -39,20 +39,13 @@ def alike(several: Mapping[str, Outcomes]) -> bool:
 
 def greedy_curve(outcomes: Outcomes, most: int | None = None) -> dict[str, Any]:
     """Return the best case with 1, 2, ... permutations, which they are, and the best case with all; up to ``most``."""
-    permutations = outcomes.permutations
-    greedy = outcomes.greedy(min(most or len(permutations), len(permutations)))
-    bounds = outcomes.bounds()
-    return {
-        "static": bounds.static,
-        "best": greedy.best,
-        "order": [
-            describe(permutations[index], [*outcomes.sites])
-            + (" (as trained)" if permutations[index] == outcomes.default else "")
-            for index in greedy.order
-        ],
-        "all": bounds.best,
-        "count": bounds.permutations,
-    }
+    count, bounds = len(outcomes.permutations), outcomes.bounds()
+    greedy = outcomes.greedy(min(most or count, count))
+    order = []
+    for permutation in (outcomes.permutations[index] for index in greedy.order):
+        trained = " (as trained)" if permutation == outcomes.default else ""
+        order.append(describe(permutation, [*outcomes.sites]) + trained)
+    return {"static": bounds.static, "best": greedy.best, "order": order, "all": bounds.best, "count": count}
 
 
 def control_curves(several: Mapping[str, Outcomes], most: int | None = None) -> dict[str, list[float]]:

@@ -40,15 +40,12 @@ def main(words: list[str]) -> None:
     drawn = None
     if len(found) == 1:
         (rows,) = parts.values()
-        views = dict.fromkeys(view for row in rows for view in row["controls"] if view != "labels shuffled")
-        drawn = layer_choice(
-            {row["layers"]: (row["worst"], row["median"], row["best"]) for row in rows},
-            rows[0]["static"],
-            controls={
-                f"as many {view}": {row["layers"]: row["controls"][view] for row in rows if view in row["controls"]}
-                for view in views
-            },
-        )
+        controls: dict[str, dict[str, float]] = {}
+        for row in rows:
+            for view in [view for view in row["controls"] if view != "labels shuffled"]:
+                controls.setdefault(f"as many {view}", {})[row["layers"]] = row["controls"][view]
+        bounds = {row["layers"]: (row["worst"], row["median"], row["best"]) for row in rows}
+        drawn = layer_choice(bounds, rows[0]["static"], controls=controls)
     claim = "worst, median and best case over permutations, beside what as many other guesses reach"
     names = "layer_choice.png", "bounds.json"
     arguments.write(["bounds", *words], claim, found, {"bounds": parts}, drawn, names)

@@ -16,28 +16,17 @@ def show_bounds(parts: Mapping[str, Sequence[Mapping[str, Any]]], first: str) ->
         first: the field that stands first in each row.
     """
     views = list(dict.fromkeys(view for rows in parts.values() for row in rows for view in row["controls"]))
-    heads = (
-        first,
-        "K",
-        "static",
-        "worst",
-        "median",
-        "best",
-        "vola-\ntility",  # narrow enough for 80 columns
-        *("\n".join(([] if view == "labels shuffled" else ["K"]) + view.split()) for view in views),
-    )
-    made = Table(heads)
+    heads = ["\n".join(([] if view == "labels shuffled" else ["K"]) + view.split()) for view in views]
+    bounds = ("static", "worst", "median", "best", "volatility")
+    made = Table((first, "K", *bounds[:-1], "vola-\ntility", *heads))  # narrow enough for 80 columns
     for name, rows in parts.items():
         if len(parts) > 1:
             made.add_section()
             made.add_row(name)
         for row in rows:
-            made.add_row(
-                row[first],
-                str(row["permutations"]),
-                *(f"{row[bound]:.2f}" for bound in ("static", "worst", "median", "best", "volatility")),
-                *(f"{row['controls'][view]:.2f}" if view in row["controls"] else "" for view in views),
-            )
+            controls = (f"{row['controls'][view]:.2f}" if view in row["controls"] else "" for view in views)
+            found = (f"{row[bound]:.2f}" for bound in bounds)
+            made.add_row(row[first], str(row["permutations"]), *found, *controls)
     show(made)
     print(
         f"Top-1 in %, over K permutations; volatility is best less worst. {ORACLE}\n"
