@@ -1,12 +1,13 @@
 """Fields of dataclasses: ranges of numbers, and values read from JSON."""
 
 import dataclasses
+import inspect
 import math
 import numbers
 import sys
 import types
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 ABOVE_ZERO = math.ulp(0.0)
 BELOW_ONE = math.nextafter(1.0, 0.0)
@@ -16,13 +17,16 @@ Ranges = Mapping[str, tuple[float, float]]
 Made = TypeVar("Made")
 
 
+def ranges_of(kind: type) -> Ranges:
+    """Return the ranges that a dataclass has beside its fields' types: ``Annotated[float, least, largest]``."""
+    hints = inspect.get_annotations(kind)
+    return {name: hint.__metadata__ for name, hint in hints.items() if get_origin(hint) is Annotated}
+
+
 def check_ranges(values: object, ranges: Ranges, prefix: str) -> None:
     """Check the numbers of ``values``, also those in its tuples and dicts; None is allowed.
 
-    Args:
-        values: an object with these fields.
-        ranges: the least and the largest value of each field; bounds that are whole ask for whole numbers.
-        prefix: what to put before a field's name.
+    ``ranges`` has the least and the largest value of each field; bounds that are whole ask for whole numbers.
 
     Raises:
         ValueError: a value is no number, or outside its range; NaN is outside every range.
@@ -53,13 +57,9 @@ def _range(least: float, most: float) -> str:
 
 
 def from_plain(kind: type[Made], plain: Any, name: str, ready: Mapping[str, Any] | None = None) -> Made:
-    """Build a dataclass from JSON; lists become tuples.
+    """Build a dataclass from JSON, which errors call ``name``; lists become tuples.
 
-    Args:
-        kind: a dataclass.
-        plain: an object with the fields; those that it lacks get their defaults.
-        name: its name in errors.
-        ready: values of further fields, which are not checked.
+    Fields that it lacks get their defaults, and those that are ``ready`` are not checked.
 
     Raises:
         ValueError: an unknown or a missing field, or one of another type.
@@ -69,14 +69,9 @@ def from_plain(kind: type[Made], plain: Any, name: str, ready: Mapping[str, Any]
         raise ValueError(f"{name} is {_short(plain)}, and must be an object with the fields of {kind.__name__}.")
     ready = ready or {}
     unknown = [key for key in plain if key not in fields or key in ready]
-    lost = [
-        key
-        for key, field in fields.items()
-        if key not in plain
-        and key not in ready
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
-    ]
+    missing = dataclasses.MISSING
+    needed = [key for key, field in fields.items() if field.default is missing and field.default_factory is missing]
+    lost = [key for key in needed if key not in plain and key not in ready]
     if unknown or lost:
         what = f"has the unknown field {_short(unknown[0])}" if unknown else f"lacks the field {lost[0]!r}"
         raise ValueError(f"{name} {what}. Load it with the version of plainvision that wrote it.")
@@ -103,9 +98,7 @@ def typed(hint: Any, value: Any, name: str) -> Any:
     elif kind is tuple and isinstance(value, list | tuple):
         hints = arguments[:1] * len(value) if arguments[-1] is ... else arguments
         if len(hints) == len(value):
-            return tuple(
-                typed(part, one, f"{name}[{i}]") for i, (part, one) in enumerate(zip(hints, value, strict=True))
-            )
+            return tuple(typed(hints[i], one, f"{name}[{i}]") for i, one in enumerate(value))
     elif isinstance(hint, type) and issubclass(hint, tuple):  # a NamedTuple, in JSON a list
         return hint(*typed(types.GenericAlias(tuple, (*get_type_hints(hint).values(),)), value, name))
     elif kind is dict and isinstance(value, dict):

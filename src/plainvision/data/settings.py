@@ -2,36 +2,12 @@
 
 import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from plainvision.fields import ABOVE_ZERO, Ranges, check_ranges
+from plainvision.fields import ABOVE_ZERO, check_ranges, ranges_of
 
 # Prefix of a recorded path or address: it is kept as text, and nothing opens it.
 RECORDED = "recorded:"
-
-# Least and largest value of each number, the bounds included.
-_DATA: Ranges = {
-    "train_per_class": (1, 10**9),
-    "validation_per_class": (1, 10**9),
-    "image_size": (8, 4096),
-    "crop_ratio": (0.1, 1.0),
-    "mean": (-1e3, 1e3),
-    "std": (1e-6, 1e3),
-    "workers": (0, 1024),
-    "max_pixels": (1, 10**10),
-}
-_AUGMENT: Ranges = {
-    "scale": (ABOVE_ZERO, 1.0),
-    "ratio": (0.01, 100.0),
-    "flip": (0.0, 1.0),
-    "color_jitter": (0.0, 10.0),
-    "random_erasing": (0.0, 1.0),
-    "mixup": (0.0, 1.0),
-    "cutmix": (0.0, 1.0),
-    "mix_probability": (0.0, 1.0),
-    "switch_probability": (0.0, 1.0),
-    "repeats": (1, 1000),
-}
 
 
 @dataclass(frozen=True)
@@ -46,35 +22,34 @@ class Data:
     """Name of the training split: a folder under the root, or the split of a Hugging Face data set."""
     validation_split: str = "validation"
     """Name of the validation split."""
-    train_per_class: int | None = None
+    train_per_class: Annotated[int | None, 1, 10**9] = None
     """Train on the first so many images of each class, in the order that they are found in; None takes all."""
-    validation_per_class: int | None = None
+    validation_per_class: Annotated[int | None, 1, 10**9] = None
     """Score the first so many images of each class; None takes all."""
-    image_size: int = 224
+    image_size: Annotated[int, 8, 4096] = 224
     """Side of the square that a network sees, in pixels."""
     channels: Literal[1, 3] = 3
     """Colour channels: 1 for grey, 3 for RGB."""
-    crop_ratio: float = 0.875
+    crop_ratio: Annotated[float, 0.1, 1.0] = 0.875
     """Evaluation: the share of the resized short side that the centre crop keeps."""
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     """How images are resized."""
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    mean: Annotated[tuple[float, ...], -1e3, 1e3] = (0.485, 0.456, 0.406)
     """Subtracted from pixels in [0, 1], one value per channel."""
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    std: Annotated[tuple[float, ...], 1e-6, 1e3] = (0.229, 0.224, 0.225)
     """Divides the centred pixels, one value per channel."""
     corrupt: Literal["skip", "stop"] = "skip"
     """An image that cannot be read is named, counted and skipped, or stops the run."""
-    max_pixels: int = 89_478_485
+    max_pixels: Annotated[int, 1, 10**10] = 89_478_485
     """An image of more pixels counts as one that cannot be read: it would take too much memory."""
     allow_pipes: bool = False
     """Let `wds/` run the commands that an address such as `pipe:COMMAND` or `gs://...` stands for."""
-    workers: int = 4
+    workers: Annotated[int, 0, 1024] = 4
     """Processes that read images, beside the one that trains; 0 reads in the training process."""
 
     def __post_init__(self) -> None:
         check_ranges(self, _DATA, "data.")
-        for name in ("root", "validation_root"):
-            given = getattr(self, name)
+        for name, given in (("root", self.root), ("validation_root", self.validation_root)):
             if given == "":
                 raise ValueError(f"data.{name} is empty. Give the folder of the images, or `digits`.")
             place = os.path.abspath(os.path.expanduser(given or "digits"))
@@ -87,36 +62,41 @@ class Data:
             )
 
 
+_DATA = ranges_of(Data)
+
+
 @dataclass(frozen=True)
 class Augment:
     """What training does to an image before the network sees it."""
 
-    scale: tuple[float, float] = (0.08, 1.0)
+    scale: Annotated[tuple[float, float], ABOVE_ZERO, 1.0] = (0.08, 1.0)
     """Random resized crop: least and largest share of the image's area."""
-    ratio: tuple[float, float] = (0.75, 4 / 3)
+    ratio: Annotated[tuple[float, float], 0.01, 100.0] = (0.75, 4 / 3)
     """Random resized crop: least and largest aspect ratio."""
-    flip: float = 0.5
+    flip: Annotated[float, 0.0, 1.0] = 0.5
     """Probability of a horizontal flip."""
     policy: str | None = None
     """timm's automatic augmentation, for instance `rand-m7-mstd0.5-inc1` (RandAugment); replaces colour jitter."""
-    color_jitter: float = 0.0
+    color_jitter: Annotated[float, 0.0, 10.0] = 0.0
     """Strength of colour jitter, when there is no policy."""
-    random_erasing: float = 0.0
+    random_erasing: Annotated[float, 0.0, 1.0] = 0.0
     """Probability of erasing a random rectangle."""
-    mixup: float = 0.0
+    mixup: Annotated[float, 0.0, 1.0] = 0.0
     """Mixup's alpha; 0 is off."""
-    cutmix: float = 0.0
+    cutmix: Annotated[float, 0.0, 1.0] = 0.0
     """CutMix's alpha; 0 is off."""
-    mix_probability: float = 1.0
+    mix_probability: Annotated[float, 0.0, 1.0] = 1.0
     """Probability that a batch is mixed at all, when Mixup or CutMix is on."""
-    switch_probability: float = 0.5
+    switch_probability: Annotated[float, 0.0, 1.0] = 0.5
     """Probability of CutMix rather than Mixup, when both are on."""
-    repeats: int = 1
+    repeats: Annotated[int, 1, 1000] = 1
     """How often each image appears in an epoch, augmented anew (repeated augmentation)."""
 
     def __post_init__(self) -> None:
         check_ranges(self, _AUGMENT, "augment.")
-        for name in ("scale", "ratio"):
-            least, most = getattr(self, name)
+        for name, (least, most) in (("scale", self.scale), ("ratio", self.ratio)):
             if least > most:
                 raise ValueError(f"augment.{name}={(least, most)} must be the least and the largest, in this order.")
+
+
+_AUGMENT = ranges_of(Augment)

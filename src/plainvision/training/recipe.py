@@ -8,10 +8,10 @@ import json
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from plainvision.data.settings import RECORDED, Augment, Data
-from plainvision.fields import ABOVE_ZERO, BELOW_ONE, FINITE, Ranges, check_ranges, from_plain
+from plainvision.fields import ABOVE_ZERO, BELOW_ONE, FINITE, check_ranges, from_plain, ranges_of
 from plainvision.training.techniques import TECHNIQUES, Technique
 
 __all__ = ["Augment", "Data", "Machine", "Option", "Recipe", "as_recorded", "for_epochs"]
@@ -19,33 +19,6 @@ __all__ = ["Augment", "Data", "Machine", "Option", "Recipe", "as_recorded", "for
 _PLAIN_SPLIT = re.compile(r"\w[\w.+-]*(\[[\w:%]*\])?", re.ASCII)
 
 Option = bool | int | float | str | None
-
-# Least and largest value of each number, the bounds included.
-_MACHINE: Ranges = {
-    "accumulate": (1, 10**6),
-    "threads": (1, 4096),
-    "checkpoint_steps": (1, 10**9),
-    "log_steps": (1, 10**9),
-}
-RANGES: Ranges = {
-    "num_classes": (1, 10**6),
-    "epochs": (1, 10**6),
-    "batch_size": (1, 10**7),
-    "lr": (ABOVE_ZERO, FINITE),
-    "min_lr": (0.0, FINITE),
-    "momentum": (0.0, BELOW_ONE),
-    "betas": (0.0, BELOW_ONE),
-    "optimizer_eps": (0.0, 1.0),
-    "weight_decay": (0.0, 1e3),
-    "layer_decay": (ABOVE_ZERO, 1.0),
-    "decay_epochs": (1, 10**6),
-    "warmup_epochs": (0, 10**6),
-    "warmup_lr": (0.0, FINITE),
-    "clip_grad": (ABOVE_ZERO, FINITE),
-    "label_smoothing": (0.0, BELOW_ONE),
-    "bce_threshold": (0.0, 1.0),  # 1 is refused in other words
-    "seed": (-(2**63), 2**63 - 1),
-}
 
 
 @dataclass(frozen=True)
@@ -57,7 +30,7 @@ class Machine:
 
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision of the forward pass."""
-    accumulate: int = 1
+    accumulate: Annotated[int, 1, 10**6] = 1
     """Split each process's share of a batch into this many passes, to save memory; each is a batch to a batch norm."""
     channels_last: bool = False
     """Keep activations in the channels_last memory layout."""
@@ -67,15 +40,18 @@ class Machine:
     """Shard parameters over the processes (FSDP2) instead of copying them to each (DDP)."""
     sync_batch_norm: bool = False
     """Share batch-norm statistics between processes; needs a GPU in each."""
-    threads: int | None = None
+    threads: Annotated[int | None, 1, 4096] = None
     """CPU threads of each process; None leaves it to torch. Small networks are fastest on one."""
-    checkpoint_steps: int | None = None
+    checkpoint_steps: Annotated[int | None, 1, 10**9] = None
     """Save the full state every so many steps too, beside the end of each epoch."""
-    log_steps: int = 10
+    log_steps: Annotated[int, 1, 10**9] = 10
     """Steps between two readings of the loss; each synchronises the device."""
 
     def __post_init__(self) -> None:
         check_ranges(self, _MACHINE, "machine.")
+
+
+_MACHINE = ranges_of(Machine)
 
 
 @dataclass(frozen=True)
@@ -88,7 +64,7 @@ class Recipe:
     """Any name that `plainvision.create_model` knows, timm's included."""
     model_options: dict[str, Option] = field(default_factory=dict)
     """The network's own options, for instance `width`, `series`, `drop_rate`."""
-    num_classes: int | None = None
+    num_classes: Annotated[int | None, 1, 10**6] = None
     """Number of classes; None takes it from the data."""
     start_from: str | None = None
     """Path or URL of weights to start from."""
@@ -98,47 +74,47 @@ class Recipe:
     """Where the images come from."""
     augment: Augment = field(default_factory=Augment)
     """What training does to an image."""
-    epochs: int = 300
+    epochs: Annotated[int, 1, 10**6] = 300
     """Passes over the training images."""
-    batch_size: int = 1024
+    batch_size: Annotated[int, 1, 10**7] = 1024
     """Images per optimizer step, over all processes together."""
     optimizer: str = "lamb"
     """timm's name of the optimizer: lamb, sgd, adamw, ..."""
-    lr: float = 3.5e-3
+    lr: Annotated[float, ABOVE_ZERO, FINITE] = 3.5e-3
     """Peak learning rate, for this batch size."""
-    min_lr: float = 1e-6
+    min_lr: Annotated[float, 0.0, FINITE] = 1e-6
     """Learning rate at the end of the schedule."""
-    momentum: float = 0.9
+    momentum: Annotated[float, 0.0, BELOW_ONE] = 0.9
     """Momentum, for optimizers that have one."""
-    betas: tuple[float, float] | None = None
+    betas: Annotated[tuple[float, float] | None, 0.0, BELOW_ONE] = None
     """Betas of Adam-like optimizers; None keeps the optimizer's own."""
-    optimizer_eps: float | None = None
+    optimizer_eps: Annotated[float | None, 0.0, 1.0] = None
     """Epsilon of Adam-like optimizers; None keeps the optimizer's own."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, 0.0, 1e3] = 0.0
     """Weight decay, on weights of two and more dimensions only."""
-    layer_decay: float | None = None
+    layer_decay: Annotated[float | None, ABOVE_ZERO, 1.0] = None
     """Each layer, from the head down, learns at this fraction of the rate of the one above."""
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     """Learning-rate schedule after the warm-up, updated every step."""
-    decay_epochs: int = 30
+    decay_epochs: Annotated[int, 1, 10**6] = 30
     """The step schedule multiplies the rate by 0.1 this often."""
-    warmup_epochs: int = 5
+    warmup_epochs: Annotated[int, 0, 10**6] = 5
     """Epochs of linear warm-up."""
-    warmup_lr: float = 0.0
+    warmup_lr: Annotated[float, 0.0, FINITE] = 0.0
     """Learning rate at the start of the warm-up."""
-    clip_grad: float | None = None
+    clip_grad: Annotated[float | None, ABOVE_ZERO, FINITE] = None
     """Largest norm of the gradient; None does not clip."""
     loss: Literal["cross_entropy", "bce"] = "cross_entropy"
     """Soft cross-entropy, or binary cross-entropy per class."""
-    label_smoothing: float = 0.1
+    label_smoothing: Annotated[float, 0.0, BELOW_ONE] = 0.1
     """Share of the target spread over all classes."""
-    bce_threshold: float | None = None
+    bce_threshold: Annotated[float | None, 0.0, 1.0] = None
     """With bce, targets above this count as 1 and all others as 0; None keeps the shares of mixed images."""
     techniques: tuple[Technique, ...] = ()
     """What a run does beside plain training, in this order."""
     machine: Machine = field(default_factory=Machine)
     """How the run uses the hardware."""
-    seed: int = 0
+    seed: Annotated[int, -(2**63), 2**63 - 1] = 0
     """Decides initial weights, order, augmentation and dropout."""
 
     def __post_init__(self) -> None:
@@ -173,13 +149,15 @@ class Recipe:
         Raises:
             ValueError: a field or a technique that this version does not know.
         """
-        techniques, options = (
-            plain.get(key) if isinstance(plain, dict) else None for key in ("techniques", "model_options")
-        )
+        rest = dict(plain) if isinstance(plain, dict) else {}
+        techniques, options = rest.pop("techniques", None), rest.pop("model_options", None)
         if not isinstance(techniques, list) or not isinstance(options, dict):
             raise ValueError("recipe is no object that has techniques and model_options. Copy it again.")
-        ready = {"techniques": tuple(_technique(item) for item in techniques), "model_options": options}
-        return from_plain(cls, {key: value for key, value in plain.items() if key not in ready}, "recipe", ready)
+        ready = {"techniques": tuple(map(_technique, techniques)), "model_options": options}
+        return from_plain(cls, rest, "recipe", ready)
+
+
+RANGES = ranges_of(Recipe)
 
 
 def for_epochs(recipe: Recipe, epochs: int) -> Recipe:
@@ -210,29 +188,27 @@ def as_recorded(recipe: Recipe) -> Recipe:
     Of the data, only the embedded digits and plain names of splits stay; what else is recorded is kept as text behind
     `RECORDED`, for messages.
     """
+
+    def kept(text: str, plain: object) -> str:
+        return text if plain or not text or text.startswith(RECORDED) else RECORDED + text
+
     data = recipe.data
-    kept = {
-        "root": data.root if data.root == "digits" or data.root.startswith(RECORDED) else RECORDED + data.root,
-        **{
-            name: split if _PLAIN_SPLIT.fullmatch(split) or split.startswith(RECORDED) else RECORDED + split
-            for name in ("train_split", "validation_split")
-            if (split := getattr(data, name))
-        },
-    }
-    fresh = Data()
     data = dataclasses.replace(
         data,
-        **kept,
+        root=kept(data.root, data.root == "digits"),
+        train_split=kept(data.train_split, _PLAIN_SPLIT.fullmatch(data.train_split)),
+        validation_split=kept(data.validation_split, _PLAIN_SPLIT.fullmatch(data.validation_split)),
         validation_root=None,
         allow_pipes=False,
-        max_pixels=min(data.max_pixels, fresh.max_pixels),
+        max_pixels=min(data.max_pixels, Data.max_pixels),
         workers=min(data.workers, os.cpu_count() or 1),
     )
     return dataclasses.replace(recipe, data=data, start_from=None, new_classifier=False)
 
 
 def _technique(plain: Any) -> Technique:
-    name = plain.get("technique") if isinstance(plain, dict) else None
+    fields = dict(plain) if isinstance(plain, dict) else {}
+    name = fields.pop("technique", None)
     if not isinstance(name, str) or name not in TECHNIQUES:
         raise ValueError(f"unknown technique {name!r}; this version knows {', '.join(sorted(TECHNIQUES))}.")
-    return from_plain(TECHNIQUES[name], {key: value for key, value in plain.items() if key != "technique"}, name)
+    return from_plain(TECHNIQUES[name], fields, name)

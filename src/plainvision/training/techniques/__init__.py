@@ -1,14 +1,15 @@
 """Techniques: what a run does beside plain training, one file each."""
 
-from plainvision.training.techniques.attention_pooling import AttentionPooling
-from plainvision.training.techniques.deep_training import DeepTraining
-from plainvision.training.techniques.ema import EMA
-from plainvision.training.techniques.fuse_after_anneal import FuseAfterAnneal
-from plainvision.training.techniques.linear_pairs import LinearPairs
-from plainvision.training.techniques.random_options import RandomOptions
-from plainvision.training.techniques.series_activations import SeriesActivations
-from plainvision.training.techniques.spatial_ops import SpatialOps
-from plainvision.training.techniques.technique import NoEffectWarning, Technique
+from plainvision.training.techniques.attention_pooling import AttentionPooling as AttentionPooling
+from plainvision.training.techniques.deep_training import DeepTraining as DeepTraining
+from plainvision.training.techniques.ema import EMA as EMA
+from plainvision.training.techniques.fuse_after_anneal import FuseAfterAnneal as FuseAfterAnneal
+from plainvision.training.techniques.linear_pairs import LinearPairs as LinearPairs
+from plainvision.training.techniques.random_options import RandomOptions as RandomOptions
+from plainvision.training.techniques.series_activations import SeriesActivations as SeriesActivations
+from plainvision.training.techniques.spatial_ops import SpatialOps as SpatialOps
+from plainvision.training.techniques.technique import NoEffectWarning as NoEffectWarning
+from plainvision.training.techniques.technique import Technique as Technique
 
 TECHNIQUES: dict[str, type[Technique]] = {
     technique.__name__: technique
@@ -23,17 +24,3 @@ TECHNIQUES: dict[str, type[Technique]] = {
         SpatialOps,
     )
 }
-
-__all__ = [
-    "EMA",
-    "TECHNIQUES",
-    "AttentionPooling",
-    "DeepTraining",
-    "FuseAfterAnneal",
-    "LinearPairs",
-    "NoEffectWarning",
-    "RandomOptions",
-    "SeriesActivations",
-    "SpatialOps",
-    "Technique",
-]

@@ -3,9 +3,8 @@
 import math
 import warnings
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from plainvision.fields import Ranges
 from plainvision.training.techniques.technique import NoEffectWarning, Technique
 
 if TYPE_CHECKING:
@@ -21,12 +20,10 @@ if TYPE_CHECKING:
 class DeepTraining(Technique):
     """Anneal the slope of every linear pair from 0 to 1 over the first epochs."""
 
-    epochs: int
+    epochs: Annotated[int, 0, 10**6]
     """Epochs until the slope is 1; the rest of the run trains the form that is deployed."""
     anneal: Literal["linear", "cosine"] = "linear"
     """Shape of the rise from 0 to 1."""
-
-    ranges: ClassVar[Ranges] = {"epochs": (0, 10**6)}
 
     def slope(self, epoch: int) -> float:
         """Return the slope of ``epoch``, in [0, 1]."""

@@ -1,9 +1,8 @@
 """The exponential moving average of the weights is evaluated and saved instead of the weights."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
-from plainvision.fields import Ranges
 from plainvision.training.techniques.technique import Technique
 
 if TYPE_CHECKING:
@@ -18,12 +17,10 @@ class EMA(Technique):
     Without warm-up the average needs some multiples of 1 / (1 - decay) steps to forget the initial weights.
     """
 
-    decay: float = 0.9999
+    decay: Annotated[float, 0.0, 1.0] = 0.9999
     """Share of the average that a step keeps."""
     warmup: bool = True
     """Start with a smaller decay, 1 - step ** (-2 / 3), so that a short run does not keep its initial weights."""
-
-    ranges: ClassVar[Ranges] = {"decay": (0.0, 1.0)}
 
     def check(self, recipe: "Recipe") -> None:
         if recipe.machine.fsdp:

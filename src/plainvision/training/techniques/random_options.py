@@ -2,9 +2,9 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from plainvision.fields import ABOVE_ZERO, Ranges
+from plainvision.fields import ABOVE_ZERO
 from plainvision.training.techniques.technique import NoEffectWarning, Technique
 
 if TYPE_CHECKING:
@@ -30,26 +30,18 @@ class RandomOptions(Technique):
 
     attribute: Literal["stride", "dilation", "size"] | None = "stride"
     """Attribute that changes, over the values of the paper; None where values are given below."""
-    stride: tuple[float, ...] | dict[str, tuple[float, ...]] | None = None
+    stride: Annotated[tuple[float, ...] | dict[str, tuple[float, ...]] | None, ABOVE_ZERO, 1024.0] = None
     """Strides of all sites, or of each by its name; a site that is not named keeps its own. None keeps all."""
-    dilation: tuple[int, ...] | dict[str, tuple[int, ...]] | None = None
+    dilation: Annotated[tuple[int, ...] | dict[str, tuple[int, ...]] | None, 1, 1024] = None
     """Dilations, likewise."""
-    size: tuple[int, ...] | dict[str, tuple[int, ...]] | None = None
+    size: Annotated[tuple[int, ...] | dict[str, tuple[int, ...]] | None, 1, 1024] = None
     """Kernel sizes, likewise."""
     sites: dict[str, str] | None = None
     """The layer at each site, by the site's name; None takes those of a known network."""
-    image_size: int | None = None
+    image_size: Annotated[int | None, 8, 4096] = None
     """Side of the images, which decides what can be computed; None is the network's own."""
-    seed: int = 0
+    seed: Annotated[int, 0, 2**63 - 1] = 0
     """Decides, with the number of the step, which permutation a step gets."""
-
-    ranges: ClassVar[Ranges] = {
-        "stride": (ABOVE_ZERO, 1024.0),
-        "dilation": (1, 1024),
-        "size": (1, 1024),
-        "image_size": (8, 4096),
-        "seed": (0, 2**63 - 1),
-    }
 
     def __post_init__(self) -> None:
         given = {name: getattr(self, name) for name in ("stride", "dilation", "size")}

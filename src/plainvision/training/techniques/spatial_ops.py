@@ -2,9 +2,8 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
-from plainvision.fields import Ranges
 from plainvision.training.techniques.technique import NoEffectWarning, Technique
 
 if TYPE_CHECKING:
@@ -19,10 +18,8 @@ class SpatialOps(Technique):
     """max, avg, identity, depthwise, conv or attention."""
     where: str | int | tuple[str | int, ...] | None = None
     """Which blocks, by name, pattern, number or kind, as `plainvision.surgery.spatial_op` has it; None takes all."""
-    image_size: int | None = None
+    image_size: Annotated[int | None, 8, 1024] = None
     """Side of the image that is passed through once, to see how the network is wired; None is the network's own."""
-
-    ranges: ClassVar[Ranges] = {"image_size": (8, 1024)}
 
     def __post_init__(self) -> None:
         super().__post_init__()

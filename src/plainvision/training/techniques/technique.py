@@ -3,7 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from plainvision.fields import Ranges, check_ranges
+from plainvision.fields import Ranges, check_ranges, ranges_of
 
 if TYPE_CHECKING:  # a technique is described without torch; it imports it when it acts
     from collections.abc import Callable
@@ -40,7 +40,10 @@ class Technique:
     """
 
     ranges: ClassVar[Ranges] = {}
-    """Least and largest value of each field that is a number."""
+    """Least and largest value of each field that is a number, from its ``Annotated[float, least, largest]``."""
+
+    def __init_subclass__(cls) -> None:
+        cls.ranges = {**ranges_of(cls), **cls.ranges}
 
     def __post_init__(self) -> None:
         check_ranges(self, self.ranges, f"{type(self).__name__}: ")
