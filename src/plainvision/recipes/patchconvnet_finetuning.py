@@ -156,9 +156,8 @@ def _weights_of(base: Recipe) -> str:
 for _network, _by_size in TABLE_2.items():
     _sizes = " and ".join(f"{_by_size[size]:.1f} % at {size} pixels" for size in (224, 288))
     add_recipe(
-        f"PatchConvNet-{_network.upper()} from ImageNet-21k to ImageNet-1k, at 384 pixels. "
-        f"Expect {_by_size[384]:.1f} % top-1 (arXiv:2112.13692, Table 2).\n\nAt other sizes, set with "
-        f"--data.image-size, the table has {_sizes}.",
+        f"PatchConvNet-{_network.upper()} from ImageNet-21k to ImageNet-1k, at 384 pixels. Expect {_by_size[384]:.1f} "
+        f"% top-1 (arXiv:2112.13692, Table 2).\n\nAt other sizes, set with --data.image-size, the table has {_sizes}.",
         imagenet21k_to_1k,
         _network,
     )
@@ -179,10 +178,7 @@ def patchconvnet_s60_21k_512() -> Recipe:
     """PatchConvNet-S60 after ImageNet-21k, from 384 to 512 pixels. Expect 85.0 % top-1 (arXiv:2112.13692, Table 2)."""
     base = imagenet21k_to_1k("s60")
     return replace(
-        _slowly(base),
-        start_from=_weights_of(base),
-        new_classifier=False,
-        data=replace(base.data, image_size=512),
+        _slowly(base), start_from=_weights_of(base), new_classifier=False, data=replace(base.data, image_size=512)
     )
 
 

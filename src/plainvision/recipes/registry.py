@@ -53,20 +53,12 @@ def list_recipes() -> list[str]:
 
 
 def get_recipe(name: str) -> Recipe:
-    """Return the recipe called ``name``.
-
-    Raises:
-        ValueError: there is no such recipe.
-    """
+    """Return the recipe called ``name``; where there is none, the `ValueError` names those that are like it."""
     return _find(name)()
 
 
 def describe(name: str) -> str:
-    """Return what the recipe called ``name`` says of itself: what it runs, and the result to expect.
-
-    Raises:
-        ValueError: there is no such recipe.
-    """
+    """Return what the recipe called ``name`` says of itself: what it runs, and the result to expect."""
     return inspect.cleandoc(_find(name).__doc__ or "")
 
 

@@ -163,23 +163,13 @@ def vanillanet_clothing() -> Recipe:
 def resnet18_clothing() -> Recipe:
     """ResNet-18 by the recipe of `vanillanet_clothing`, without deep training. No recorded result yet."""
     base = vanillanet_clothing()
-    return replace(
-        base,
-        model="resnet18",
-        model_options={"drop_rate": 0.05},
-        techniques=base.techniques[1:],
-    )
+    return replace(base, model="resnet18", model_options={"drop_rate": 0.05}, techniques=base.techniques[1:])
 
 
 @recipe
 def resnet50_max_clothing() -> Recipe:
     """ResNet-50-max, half as wide, on 3,068 photographs of clothing. No recorded result yet."""
-    return replace(
-        vanillanet_clothing(),
-        model="resnet50_max",
-        model_options={"width": 1 / 2},
-        techniques=(),
-    )
+    return replace(vanillanet_clothing(), model="resnet50_max", model_options={"width": 1 / 2}, techniques=())
 
 
 @recipe
