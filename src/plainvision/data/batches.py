@@ -25,9 +25,10 @@ __all__ = ["Batch", "EvaluationBatches", "TrainingBatches"]
 
 
 class TrainingBatches:
-    """The training batches of a recipe: of each of B images, process ``rank`` of P gets the ``rank``-th B / P.
+    """The training batches of a recipe, this process's share of each.
 
-    An image that cannot be read is replaced by the next one of the epoch's order that can, so a batch is always full.
+    Of every batch of B images, process ``rank`` of P gets rows [rank * B / P, (rank + 1) * B / P). An image that cannot
+    be read is replaced by the next one of the epoch's order that can, so a batch is always full.
 
     Attributes:
         classes: names of the classes; a label is an index into them. Sorted, except that a Hugging Face data
@@ -102,13 +103,7 @@ class EvaluationBatches:
     """
 
     def __init__(
-        self,
-        data: Data,
-        *,
-        batch_size: int,
-        classes: tuple[str, ...] | None = None,
-        rank: int = 0,
-        processes: int = 1,
+        self, data: Data, *, batch_size: int, classes: tuple[str, ...] | None = None, rank: int = 0, processes: int = 1
     ) -> None:
         self._where = place(data, "validation")
         kind = EvaluationStream if is_stream(location(data, "validation")[0]) else _EvaluationImages

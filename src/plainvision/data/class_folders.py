@@ -2,22 +2,9 @@
 
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from plainvision.data.archives import Listing, names_of
 from plainvision.data.decoding import EXTENSIONS, is_image, looks_like_image
-
-
-@dataclass(frozen=True)
-class ClassFolders:
-    """The classes of a split, and their images."""
-
-    classes: dict[str, list[str]]
-    """The paths of each class's images, both in their order."""
-    stored: dict[str, str]
-    """The file of each path that goes through a link."""
-    left_out: list[str]
-    """Names of what looks like an image and is skipped, each `PATH (why)`."""
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -26,8 +13,13 @@ def in_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (int(name), name)) if all(map(str.isdecimal, names)) else sorted(names)
 
 
-def find_classes(listing: Listing, split: str, *, where: str, option: str, plain: bool) -> ClassFolders:
-    """Return the images of each class of ``split``, in the order of their names.
+def find_classes(
+    listing: Listing, split: str, *, where: str, option: str, plain: bool
+) -> tuple[dict[str, list[str]], dict[str, str], list[str]]:
+    """Return the images of each class of ``split``, the files behind links, and what is left out.
+
+    These are {class: its images' paths}, both in order; {path: its file} for paths through links; and a `PATH (why)`
+    for whatever else looks like an image.
 
     The folder called ``split`` may lie at any depth. Where there is none and ``plain`` allows it, the class
     folders are those at the top, or below the one folder that wraps them all. Two Unicode spellings of one name are
@@ -69,7 +61,7 @@ def find_classes(listing: Listing, split: str, *, where: str, option: str, plain
             f"Remove the folder or fill it; these count as images: {', '.join(EXTENSIONS)}.{hint}"
         )
     stored = {path: file for path, file in paths.items() if path != file}
-    return ClassFolders({name: classes[name] for name in in_order(classes)}, stored, left_out)
+    return {name: classes[name] for name in in_order(classes)}, stored, left_out
 
 
 def told(left_out: list[str], where: str, split: str) -> str:

@@ -63,11 +63,7 @@ def decode(file: BinaryIO, mode: str, max_pixels: int = Data.max_pixels) -> Imag
 
 
 def check_bytes(size: int, max_pixels: int) -> None:
-    """Check, before a file is read into memory, that an image of ``max_pixels`` can be so long.
-
-    Raises:
-        ValueError: it cannot.
-    """
+    """Raise a `ValueError`, before a file is read into memory, where no image of ``max_pixels`` is so long."""
     if size > 4 * max_pixels + 2**20:
         raise ValueError(f"{size} bytes are more than an image of data.max_pixels={max_pixels} takes")
 

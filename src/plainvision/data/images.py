@@ -104,7 +104,7 @@ def place(data: Data, role: Role) -> str:
 
 def absolute(data: Data) -> Data:
     """Return the data with full paths of folders and archives."""
-    validation = None if data.validation_root is None else _absolute(data.validation_root)
+    validation = data.validation_root and _absolute(data.validation_root)
     return replace(data, root=_absolute(data.root), validation_root=validation)
 
 
@@ -120,7 +120,7 @@ def _absolute(root: str) -> str:
 
 
 def class_lookup(own: tuple[str, ...], classes: tuple[str, ...], data: Data) -> np.ndarray:
-    """Return, for each of the validation images' own classes, its index in the training ``classes``.
+    """Return the index of each of the validation images' ``own`` classes in the training ``classes``.
 
     Raises:
         ValueError: training does not have one of them.
@@ -138,11 +138,7 @@ def class_lookup(own: tuple[str, ...], classes: tuple[str, ...], data: Data) -> 
 
 
 def need(package: str, root: str) -> Any:
-    """Import an optional package.
-
-    Raises:
-        ImportError: it is not installed.
-    """
+    """Import an optional package; where it is not installed, the `ImportError` names the extra that has it."""
     try:
         return importlib.import_module(package)
     except ImportError as error:
@@ -172,16 +168,16 @@ class _Files(Images):
         listing, self._store.listing = self._store.listing, Listing()  # it need not go to each process that reads
         # Class folders without a split are taken only where training and validation stay apart.
         plain = data.validation_root is not None or (role == "validation" and not has_folder(listing, data.train_split))
-        found = find_classes(listing, split, where=repr(root), option=f"data.{role}_split", plain=plain)
-        if found.left_out:
-            text = told(found.left_out, repr(root), split)
+        where, option = repr(root), f"data.{role}_split"
+        classes, self._stored, left_out = find_classes(listing, split, where=where, option=option, plain=plain)
+        if left_out:
+            text = told(left_out, where, split)
             if data.corrupt == "stop":
                 raise ValueError(text)
             warnings.warn(text, stacklevel=2)
-        self.classes = tuple(found.classes)
-        self.labels = np.repeat(np.arange(len(found.classes)), [len(paths) for paths in found.classes.values()])
-        self._paths = [path for paths in found.classes.values() for path in paths]
-        self._stored = found.stored
+        self.classes = tuple(classes)
+        self.labels = np.repeat(np.arange(len(classes)), [len(paths) for paths in classes.values()])
+        self._paths = [path for paths in classes.values() for path in paths]
         self._max_pixels = data.max_pixels
 
     def name(self, index: int) -> str:
@@ -258,11 +254,7 @@ class _Digits(Images):
 
 
 def local_or_remote(root: str) -> str:
-    """Return what follows `hfds/` or `hfids/`: a name on the Hub, or a folder with `~` written out.
-
-    Raises:
-        FileNotFoundError: it is written as a folder and there is none.
-    """
+    """Return what follows `hfds/` or `hfids/`: a name on the Hub, or a folder that exists, with `~` written out."""
     source = root.partition("/")[2]
     if not source.startswith(("/", ".", "~")):
         return source

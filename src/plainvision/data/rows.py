@@ -104,11 +104,7 @@ def collate(samples: list[Sample | Failure]) -> Batch | Failure:
 
 
 def read_batches(loader: Iterable[Batch | Failure]) -> Iterator[Batch]:
-    """Yield the batches of a loader that collates by `collate`.
-
-    Raises:
-        ValueError: an image that cannot be read is to end everything; the text is the worker's.
-    """
+    """Yield the batches of a loader that collates by `collate`; a failure is a `ValueError` with its message."""
     for batch in loader:
         if isinstance(batch, Failure):
             raise ValueError(batch.message)

@@ -76,15 +76,10 @@ class Shards:
             )
 
     def shards(self, processes: int) -> int:
-        """Return how many readers can share the stream."""
         return len(self._names)
 
     def rows(self, rank: int, processes: int, worker: int, workers: int) -> Iterator[Row]:
-        """Yield the images of the shards of one worker of one process.
-
-        Raises:
-            ValueError: a shard is damaged, cut off or cannot be had.
-        """
+        """Yield the images of the shards of one worker of one process; a damaged shard is a `ValueError`."""
         names = list(self._names)
         if self._seed is not None:
             random.Random(derived_seed(*self._seed)).shuffle(names)
