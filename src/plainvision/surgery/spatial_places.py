@@ -106,9 +106,7 @@ class _Probe(TorchFunctionMode):
         }
         self.calls: list[_Call] = []
         self._functions = 0
-        # Of each tensor the numbers of the functions that read it. They are kept, so that no id is given twice.
-        self._readers: dict[int, list[int]] = {}
-        self._kept: list[Tensor] = []
+        self._readers: dict[Tensor, list[int]] = {}  # of each tensor the numbers of the functions that read it
         self._images: Tensor | None = None
 
     def run(self, model: nn.Module, images: Tensor) -> None:
@@ -126,9 +124,6 @@ class _Probe(TorchFunctionMode):
                 f"cannot tell where the spatial operations of {type(model).__name__} are: it does not take an image "
                 f"of {images.shape[1]}x{height}x{width}: {error}. Give the size that it takes with image_size."
             ) from error
-        finally:
-            self._kept.clear()
-            self._images = None
 
     def end_of_stem(self) -> int:
         """Return how many functions had been called when the first block began."""
@@ -169,8 +164,7 @@ class _Probe(TorchFunctionMode):
                 # What works in place hands its tensor on; weights that are standardised first are read twice.
                 if not isinstance(tensor, Tensor) or tensor is first or isinstance(tensor, nn.Parameter):
                     continue
-                self._readers.setdefault(id(tensor), []).append(self._functions)
-                self._kept.append(tensor)
+                self._readers.setdefault(tensor, []).append(self._functions)
         self._functions += 1
         return result
 
