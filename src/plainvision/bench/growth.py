@@ -23,19 +23,14 @@ def growth_exponents(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Raises:
         ValueError: no rows, or a network at a single surface.
     """
-    networks = by_network(rows)
     return [
         {"name": name, "memory_exponent": _exponent(own, "peak_memory_mb"), "time_exponent": _exponent(own, "p50_ms")}
-        for name, own in networks.items()
+        for name, own in by_network(rows).items()
     ]
 
 
 def by_network(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Return the rows of each network.
-
-    Raises:
-        ValueError: no rows, or a network at a single surface.
-    """
+    """Return the rows of each network, or raise a ValueError where there are none, or at a single surface."""
     if not rows:
         raise ValueError("nothing was measured, so nothing grows. Give a row per network and image size.")
     networks: dict[str, list[Mapping[str, Any]]] = {}

@@ -62,10 +62,12 @@ def write_record(
 
 def host_facts() -> dict[str, Any]:
     """Return processor, memory, GPU and versions, on which numbers depend; no names of hosts, users or folders."""
+    # What this process may use, where the system can tell: a container often has fewer than the machine.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cpu": _cpu_name(),
         "vector_extensions": _vector_extensions(),
-        "cores": _cores(),
+        "cores": cores,
         "threads": torch.get_num_threads(),
         "memory_gb": _memory_gb(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -130,11 +132,6 @@ def _cpu_field(names: str) -> str | None:
     except OSError:
         return None
     return found[1] if found else None
-
-
-def _cores() -> int | None:
-    # What this process may use, where the system can tell: a container often has fewer than the machine.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _memory_gb() -> float | None:

@@ -16,14 +16,8 @@ def shared_passes(
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield the number of each permutation and its logits (B, K), in the order in which they share most.
 
-    What comes before a site is computed once for all options of it and of the sites behind it. A network whose pass
-    cannot be traced runs a whole pass for each permutation.
-
-    Args:
-        levels: the network's graph.
-        permutations: options in the order of ``sites``.
-        sites: names of the sites.
-        images: (B, C, H, W).
+    What comes before a site is computed once for all options of it and of the sites behind it, for ``images``
+    (B, C, H, W). A network whose pass cannot be traced runs a whole pass for each permutation.
     """
     tree = _tree(permutations, [list(sites).index(site) for site in levels.sites])
     values: Values = {}

@@ -115,12 +115,10 @@ def class_index(word: str, names: Sequence[str]) -> int:
         ValueError: no class is called so, or several are.
     """
     found = [index for index, name in enumerate(names) if name.lower() == word.lower()]
-    if len(found) == 1:
-        return found[0]
     if len(found) > 1:
         raise ValueError(f"{len(found)} classes are called {word!r}: {', '.join(map(str, found))}. Give the number.")
-    if word.isdecimal():
-        return int(word)
+    if found or word.isdecimal():
+        return found[0] if found else int(word)
     close = difflib.get_close_matches(word, names, n=3)
     few = ", ".join(names[:8]) + (", ..." if len(names) > 8 else ".")
     hint = f"Did you mean {' or '.join(close)}?" if close else f"There are {few}"

@@ -50,14 +50,9 @@ class Halves:
                 f"batch is full. Set batch_size to {len(halves[1])} or less."
             )
         reading = replace(data, workers=(data.workers + 1) // 2)  # each half has its own workers
+        size, seed = settings.batch_size, settings.seed
         self._halves = [
-            Epochs(
-                Chosen(images, half),
-                reading,
-                settings.augment,
-                batch_size=settings.batch_size,
-                key=(settings.seed, number),
-            )
+            Epochs(Chosen(images, half), reading, settings.augment, batch_size=size, key=(seed, number))
             for number, half in enumerate(halves)
         ]
 
@@ -74,9 +69,7 @@ class Halves:
 def halve(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices of two halves, (N + 1) // 2 and N // 2 of them, with as many of each class, one more or less.
 
-    Args:
-        labels: (N,) classes.
-        seed: decides which image is in which half.
+    ``labels`` are the classes, (N,).
     """
     shuffled = np.random.default_rng(derived_seed(seed)).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]

@@ -63,9 +63,8 @@ def run_study(
         raise ValueError("a study runs in one process, one network after the other. Start it without a launcher.")
     out, place = Path(out), usable_device(device)
     scores = _train(study, out, resume, console)
-    networks = {
-        network.name: load_network(out / study.recipe(network, study.seeds[0]).name, "last")[0] for network in scores
-    }
+    runs = {network.name: out / study.recipe(network, study.seeds[0]).name for network in scores}
+    networks = {name: load_network(run, "last")[0] for name, run in runs.items()}
     say(console, f"timing {len(networks)} networks on {place}")
     with stop_requested() as stop:
         timed = measure(
@@ -104,9 +103,7 @@ def run_study(
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     """Write the rows of a study as a table that spreadsheets read; what is unknown stays empty."""
-    plain = [
-        [" ".join(map(str, value)) if isinstance(value, list) else value for value in row.values()] for row in rows
-    ]
+    plain = ([" ".join(map(str, one)) if isinstance(one, list) else one for one in row.values()] for row in rows)
     files.write_csv(path, list(rows[0]), plain)
 
 

@@ -58,15 +58,9 @@ class OutcomesOptions:
         drawn: "Figure | None",
         names: tuple[str, str],
     ) -> None:
-        """Write the record, with the facts of the outcomes, and the figure.
+        """Write the record, ``figures`` beside the facts of the outcomes, and what is drawn, if anything.
 
-        Args:
-            command: the verb and the words behind it.
-            claim: what the figures show.
-            found: the outcomes.
-            figures: what the record holds beside their facts.
-            drawn: the figure, if there is one.
-            names: of the figure's and the record's file, where none are given.
+        ``names`` are those of the figure's and the record's file, where none are given.
         """
         from plainvision.dynamic.tables import facts
 

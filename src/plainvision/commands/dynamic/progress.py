@@ -11,10 +11,7 @@ _SECONDS = 60.0
 class EvaluationProgress:
     """Images done, images per second and the time left; call it with the images that are done and with all.
 
-    Args:
-        what: begins each line, such as "before".
-        visible: False in every process but the main one.
-        processes: how many share the images; each counts its own.
+    ``what`` begins each line, such as "before". Of several processes each counts its own images, and one is visible.
     """
 
     def __init__(self, what: str = "", *, visible: bool, processes: int = 1) -> None:

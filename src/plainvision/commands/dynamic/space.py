@@ -33,11 +33,7 @@ class SpaceOptions:
     """The layers that change, as `A=conv1 B=layer1.0.conv1`; by default those of a known network."""
 
     def values(self) -> dict[str, Values]:
-        """Return the values of each attribute that has some.
-
-        Raises:
-            ValueError: words that are no values, or values beside ``attribute``.
-        """
+        """Return the values of each attribute that has some; words that are none are a ValueError."""
         words = {"stride": self.stride, "dilation": self.dilation, "size": self.size}
         found = {name: _values(given, f"--{name}") for name, given in words.items() if given}
         if found and self.attribute is not None:
@@ -48,11 +44,7 @@ class SpaceOptions:
         return found
 
     def space(self) -> "Space":
-        """Return the space of these options.
-
-        Raises:
-            ValueError: as `values`.
-        """
+        """Return the space of these options; what is wrong with them is a ValueError, as of `values`."""
         from plainvision.dynamic.space import Space
 
         values = self.values()
@@ -68,11 +60,7 @@ class SpaceOptions:
         return DynamicNetwork(model, sites=layers, space=space, image_size=image_size, name=name)
 
     def layers(self) -> dict[str, str] | None:
-        """Return the layer of each site, None for those of a known network.
-
-        Raises:
-            ValueError: words that name no sites, or one twice.
-        """
+        """Return the layer of each site, None for those of a known network; one that is named twice is a ValueError."""
         if not self.sites:
             return None
         named = [word.partition("=") for word in self.sites]

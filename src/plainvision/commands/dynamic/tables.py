@@ -9,12 +9,7 @@ ORACLE = "An oracle is told the true class: its scores are bounds, which nothing
 
 
 def show_bounds(parts: Mapping[str, Sequence[Mapping[str, Any]]], first: str) -> None:
-    """Print bounds and controls as a table, and what they mean.
-
-    Args:
-        parts: rows of `plainvision.dynamic.tables`, by what stands above them where there are several parts.
-        first: the field that stands first in each row.
-    """
+    """Print rows of bounds and controls as a table, by what stands above them where there are several parts."""
     views = list(dict.fromkeys(view for rows in parts.values() for row in rows for view in row["controls"]))
     heads = ["\n".join(([] if view == "labels shuffled" else ["K"]) + view.split()) for view in views]
     bounds = ("static", "worst", "median", "best", "volatility")
