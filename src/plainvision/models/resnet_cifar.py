@@ -137,9 +137,11 @@ class ResNetCifar(Backbone):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
-        for module in list(self.modules()) if deployed else ():
-            if isinstance(module, ResNetCifar | BasicBlock):
-                _fold(module)
+        for name, norm in list(self.named_modules()) if deployed else ():
+            if isinstance(norm, nn.BatchNorm2d):  # bn1 goes into conv1
+                conv: Any = self.get_submodule(name.replace("bn", "conv"))
+                self.set_submodule(name.replace("bn", "conv"), fold_batch_norm(conv, norm))
+                self.set_submodule(name, nn.Identity())
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.head(x)
@@ -158,16 +160,6 @@ class ResNetCifar(Backbone):
         """Return ``state`` with the counters of batch norms, 0 where a file has none: torch had none at first."""
         norms = [key.removesuffix("running_mean") for key in state if key.endswith("running_mean")]
         return {**{f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}, **state}
-
-
-def _fold(module: nn.Module) -> None:
-    """Fold each batch norm of ``module`` itself, `bn1` for instance, into the convolution of its number."""
-    for name, norm in list(module.named_children()):
-        if isinstance(norm, nn.BatchNorm2d):
-            conv = module.get_submodule(name.replace("bn", "conv"))
-            assert isinstance(conv, nn.Conv2d)
-            module.add_module(name.replace("bn", "conv"), fold_batch_norm(conv, norm))
-            module.add_module(name, nn.Identity())
 
 
 def _variant(blocks: int, error: float, remark: str = "") -> Variant:
