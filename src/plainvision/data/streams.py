@@ -6,7 +6,7 @@ An epoch is entered in the middle by reading up to there.
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -42,14 +42,6 @@ def is_stream(root: str) -> bool:
     return root.startswith(("wds/", "hfids/"))
 
 
-def _refuse_counts(count: int | None, option: str, root: str) -> None:
-    if count is not None:
-        raise ValueError(
-            f"data.{option}={count} picks images of each class, and {root!r} is a stream, whose classes are known only "
-            "when it has been read. Leave it out, or read the images with hfds/ or from a folder."
-        )
-
-
 class TrainingStream:
     """The epochs of a stream, each of as many samples as the stream says that it has.
 
@@ -64,10 +56,9 @@ class TrainingStream:
         if recipe.augment.repeats > 1:
             raise ValueError(
                 f"augment.repeats={recipe.augment.repeats} needs images that can be read in any order, and "
-                f"{recipe.data.root!r} is a stream. Set augment.repeats=1, or read the images with hfds/ or "
-                "from a folder."
+                f"{recipe.data.root!r} is a stream. Set augment.repeats=1, or read the images with hfds/ or from a "
+                "folder."
             )
-        _refuse_counts(recipe.data.train_per_class, "train_per_class", recipe.data.root)
         self._recipe, self._rank, self._processes = recipe, rank, processes
         source = _open(recipe.data, "train", (recipe.seed, 0))
         self.images_per_epoch = source.images
@@ -126,7 +117,6 @@ class EvaluationStream:
     images = None  # nobody knows how many this process reads
 
     def __init__(self, data: Data, batch_size: int, classes: tuple[str, ...] | None, rank: int, processes: int) -> None:
-        _refuse_counts(data.validation_per_class, "validation_per_class", location(data, "validation")[0])
         self._data, self._batch_size, self._share = data, batch_size, (rank, processes)
         source = _open(data, "validation", None)
         self.fingerprint = partial(fingerprint, [source.description], [source.images])
@@ -209,35 +199,37 @@ def _undecoded(builder: Any, feature: Any, split: str) -> Any:
 
 
 def _open(data: Data, role: Role, seed: tuple[int, ...] | None) -> Shards | _Hub:
-    return (Shards if location(data, role)[0].startswith("wds/") else _Hub)(data, role, seed)
+    root, _ = location(data, role)
+    count = data.train_per_class if role == "train" else data.validation_per_class
+    if count is not None:
+        raise ValueError(
+            f"data.{role}_per_class={count} picks images of each class, and {root!r} is a stream, whose classes are "
+            "known only when it has been read. Leave it out, or read the images with hfds/ or from a folder."
+        )
+    return (Shards if root.startswith("wds/") else _Hub)(data, role, seed)
 
 
+@dataclass(frozen=True, eq=False)
 class _StreamedImages(IterableDataset[Sample | Failure]):
     """The rows of a source for one process, transformed; ``lookup`` makes its labels the training classes' indices.
 
     With ``batch`` the source is repeated until this worker has its share of an epoch, in whole batches.
     """
 
-    def __init__(
-        self,
-        source: Shards | _Hub,
-        reader: Reader,
-        lookup: np.ndarray,
-        *,
-        where: str,
-        key: tuple[int, ...],
-        share: tuple[int, int],
-        batch: int | None = None,
-    ) -> None:
-        self._source, self._reader, self._lookup, self._key = source, reader, lookup, key
-        self._where, self._share, self._batch = where, share, batch
+    source: Shards | _Hub
+    reader: Reader
+    lookup: np.ndarray
+    where: str
+    key: tuple[int, ...]
+    share: tuple[int, int]
+    batch: int | None = None
 
     def __iter__(self) -> Iterator[Sample | Failure]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info is not None else (0, 1)
         wanted = math.inf
-        if self._batch is not None:
-            wanted = self._batch * math.ceil(self._source.images / (self._share[1] * workers) / self._batch)
+        if self.batch is not None:
+            wanted = self.batch * math.ceil(self.source.images / (self.share[1] * workers) / self.batch)
         lost: tuple[str, ...] = ()
         try:
             for position, row in enumerate(self._rows(worker, workers)):
@@ -249,11 +241,11 @@ class _StreamedImages(IterableDataset[Sample | Failure]):
                 if sample.image is not None:
                     yield replace(sample, skipped=lost)
                     wanted, lost = wanted - 1, ()
-                if wanted <= 0 or (self._batch is not None and len(lost) == MOST_IN_A_ROW):
+                if wanted <= 0 or (self.batch is not None and len(lost) == MOST_IN_A_ROW):
                     break
         except Exception as error:  # a damaged shard, a connection that ends
             yield Failure(
-                f"{self._where}, broke off: {reason(error)}. Repair its files or copy them again, or check the disk or "
+                f"{self.where}, broke off: {reason(error)}. Repair its files or copy them again, or check the disk or "
                 "network that they are on."
             )
             return
@@ -264,15 +256,15 @@ class _StreamedImages(IterableDataset[Sample | Failure]):
         found = True
         while found:
             found = False
-            for row in self._source.rows(*self._share, worker, workers):
-                found = self._batch is not None
+            for row in self.source.rows(*self.share, worker, workers):
+                found = self.batch is not None
                 yield row
 
     def _sample(self, row: Row, worker: int, position: int) -> Sample | Failure:
-        if not 0 <= row.label < len(self._lookup):
+        if not 0 <= row.label < len(self.lookup):
             return Failure(
-                f"{self._where}, has the label {row.label}, but there are only {len(self._lookup)} classes, counted "
+                f"{self.where}, has the label {row.label}, but there are only {len(self.lookup)} classes, counted "
                 "from 0. Correct num_classes or the labels."
             )
-        row = row._replace(label=int(self._lookup[row.label]))
-        return self._reader(row, derived_seed(*self._key, worker, position))
+        row = row._replace(label=int(self.lookup[row.label]))
+        return self.reader(row, derived_seed(*self.key, worker, position))

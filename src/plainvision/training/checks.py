@@ -12,22 +12,14 @@ from plainvision.training.recipe import Recipe
 
 
 def check_splits(recipe: Recipe) -> None:
-    """Find a run's images for training and validation, before longer work that ends with that run.
-
-    Raises:
-        ValueError, FileNotFoundError: there is no such split, or not one batch to train with.
-    """
+    """Find a run's images as the run itself will, before longer work that ends with that run; raise what it would."""
     classes = TrainingBatches(recipe).classes
     EvaluationBatches(recipe.data, batch_size=1, classes=classes)
     check_data(recipe, classes, 1)
 
 
 def check_data(recipe: Recipe, classes: tuple[str, ...], processes: int) -> None:
-    """Check that the data have the recipe's number of classes, and no odd number of images to mix.
-
-    Raises:
-        ValueError: they have not.
-    """
+    """Raise a `ValueError` where the data have another number of classes, or an odd number of images to mix."""
     if recipe.num_classes not in (None, len(classes)):
         raise ValueError(
             f"num_classes={recipe.num_classes}, but the data has {len(classes)} classes ({', '.join(classes[:5])}, "
@@ -44,14 +36,9 @@ def check_data(recipe: Recipe, classes: tuple[str, ...], processes: int) -> None
 def check_network(model: nn.Module, recipe: Recipe, classes: int, images: int) -> None:
     """Pass one image through the network, before the run's folder exists.
 
-    Args:
-        model: (B, C, H, W) images -> (B, K) logits.
-        recipe: the size and channels of the images.
-        classes: K.
-        images: B of each pass in training.
-
     Raises:
-        ValueError: the network cannot take such images, returns something else, or cannot train with ``images``.
+        ValueError: the network cannot take such images, returns no (B, ``classes``) logits, or cannot train with
+            ``images`` in a pass.
     """
     data = recipe.data
     image = torch.zeros(1, data.channels, data.image_size, data.image_size, device=next(model.parameters()).device)

@@ -148,9 +148,5 @@ def _score(model: nn.Module, batch: Batch, classes: tuple[str, ...], counts: Ten
     counts[2] += seen.sum(0)
     loss += F.cross_entropy(logits, labels, reduction="sum").to(loss.dtype)
     confidence = logits.softmax(1).amax(1).tolist()
-    return [
-        Prediction(name, classes[label], classes[answer], value)
-        for name, label, answer, value in zip(
-            batch.names, labels.tolist(), ranked[:, 0].tolist(), confidence, strict=True
-        )
-    ]
+    rows = zip(batch.names, labels.tolist(), ranked[:, 0].tolist(), confidence, strict=True)
+    return [Prediction(name, classes[label], classes[answer], value) for name, label, answer, value in rows]

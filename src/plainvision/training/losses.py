@@ -19,8 +19,7 @@ class Losses:
 
     def __init__(self, folder: RunFolder, accelerator: Accelerator, interval: int) -> None:
         self.folder, self.accelerator, self.interval = folder, accelerator, interval
-        self._losses: list[Tensor] = []
-        self._right: list[Tensor] = []
+        self._steps: list[tuple[Tensor, Tensor]] = []
         self._images = 0
         self.restart_clock()
         self._events = f"events.out.tfevents.{int(time.time())}.{os.getpid()}"
@@ -28,12 +27,11 @@ class Losses:
     @property
     def due(self) -> bool:
         """Whether as many steps are buffered as the interval has."""
-        return len(self._losses) >= self.interval
+        return len(self._steps) >= self.interval
 
     def add(self, loss: Tensor, right: Tensor, images: int) -> None:
         """Buffer a step's loss and the number of this process's images that were classified right."""
-        self._losses.append(loss)
-        self._right.append(right)
+        self._steps.append((loss, right))
         self._images += images
 
     def read(self, step: int, learning_rate: float) -> dict[str, float] | None:
@@ -42,9 +40,9 @@ class Losses:
         Raises:
             ValueError: a loss is not finite.
         """
-        if not self._losses:
+        if not self._steps:
             return None
-        both = torch.stack([torch.stack(self._losses), torch.stack(self._right)])
+        both = torch.stack([torch.stack(column) for column in zip(*self._steps, strict=True)])
         losses, right = self.accelerator.reduce(both, "sum").tolist()
         processes = self.accelerator.num_processes
         losses = [loss / processes for loss in losses]
@@ -57,7 +55,7 @@ class Losses:
             "accuracy": 100 * sum(right) / images,
             "images_per_second": images / seconds,
         }
-        self._losses, self._right, self._images = [], [], 0
+        self._steps, self._images = [], 0
         self.restart_clock()
         self.log({"step": step, "learning_rate": learning_rate, **figures})
         return figures

@@ -46,11 +46,7 @@ class Network:
 
     @property
     def data(self) -> "Data":
-        """How its images are prepared.
-
-        Raises:
-            ValueError: nobody says so.
-        """
+        """How its images are prepared; where nobody says so, that is a `ValueError`."""
         from plainvision.training.evaluation import data_of
 
         return self.known or data_of(self.model)
@@ -104,11 +100,8 @@ class NetworkWords:
     ) -> Network:
         """Return the network with its weights, in eval mode.
 
-        Args:
-            checkpoint: path or URL of the weights of a network by name.
-            weights: which weights of a run, "best" or "last".
-            pretrained: download the published weights of a network by name instead.
-            random: leave a network by name as it was made.
+        Those of a run are "best" or "last"; those of a network by name are in the ``checkpoint``, a path or a URL, or
+        the published ones, ``pretrained``, or ``random``.
 
         Raises:
             ValueError, OSError: there is no such network, or there are no such weights.

@@ -45,13 +45,9 @@ class Optimization:
     def step(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Take one optimizer step; return the loss and the number of this process's images that were classified right.
 
-        Its random numbers follow from the recipe's seed, the step and the process, so that a resumed run draws the
-        same ones. A mixed image is classified right by the class of the image underneath.
-
-        Args:
-            images: (B, C, H, W), this process's share.
-            labels: (B,) classes.
-            step: number of the step, from 0.
+        Images (B, C, H, W) and labels (B,) are this process's share. Random numbers follow from the recipe's seed, the
+        step, counted from 0, and the process, so that a resumed run draws the same ones. A mixed image is classified
+        right by the class of the image underneath.
         """
         self.scheduler.step_update(step)
         seed_everything(self.recipe.seed, step, self.accelerator.process_index)

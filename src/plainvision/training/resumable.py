@@ -37,8 +37,7 @@ class ResumableFolder:
         """Make the folder, write what was asked for into it, and keep other processes out meanwhile.
 
         Raises:
-            ValueError: another process is in it, or was meanwhile.
-            OSError: it cannot be written.
+            ValueError, OSError: another process is in it, or was meanwhile; or it cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -126,7 +125,7 @@ class ResumableFolder:
 
     @contextlib.contextmanager
     def putting_back(self) -> Iterator[None]:
-        """Make any error that loading the state into networks and optimizers raises a `ValueError` with its file."""
+        """Name the state's file in any error of loading it into networks and optimizers, as a `ValueError`."""
         try:
             yield
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -171,11 +170,7 @@ def read_asked(file: Path) -> dict[str, Any]:
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
-    """Return the lines of the metrics in ``folder``; a last one that a kill cut off is left out.
-
-    Raises:
-        ValueError: a line is damaged.
-    """
+    """Return the lines of the metrics in ``folder``, without a last one that a kill cut off; others must be whole."""
     file = Path(folder) / "metrics.jsonl"
     texts = file.read_text(encoding="utf-8", errors="replace").split("\n") if file.exists() else [""]
     lines = []

@@ -11,7 +11,7 @@
 Weights carry the recipe in their header, so that a file alone says which network it belongs to.
 """
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -20,8 +20,6 @@ from plainvision.models.described import check_description
 from plainvision.training.recipe import Recipe, as_recorded
 from plainvision.training.resumable import ResumableFolder, read_asked
 from plainvision.training.weights_file import Origin, save_network
-
-WEIGHTS = ("best", "last")
 
 
 class RunFolder(ResumableFolder):
@@ -60,14 +58,7 @@ def recorded_recipe(folder: Path, given: Recipe) -> Recipe:
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     kept = as_recorded(found)
-    data = {
-        field.name: getattr(given.data, field.name)
-        for field in fields(found.data)
-        if getattr(kept.data, field.name) != getattr(found.data, field.name)
-    }
-    return replace(
-        kept,
-        data=replace(kept.data, **data),
-        start_from=given.start_from,
-        new_classifier=found.new_classifier and given.start_from is not None,
-    )
+    changed = (name for name, value in vars(kept.data).items() if value != getattr(found.data, name))
+    data = replace(kept.data, **{name: getattr(given.data, name) for name in changed})
+    new_classifier = found.new_classifier and given.start_from is not None
+    return replace(kept, data=data, start_from=given.start_from, new_classifier=new_classifier)

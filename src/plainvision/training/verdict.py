@@ -8,12 +8,9 @@ from plainvision.training.evaluation import Evaluation
 
 
 def doubts(evaluation: Evaluation, raw: Evaluation | None, metrics: Sequence[dict[str, Any]]) -> list[str]:
-    """Return a sentence for each reason to doubt that a run learned what it could.
+    """Return a sentence for each reason to doubt that a run learned what it could, by its scores and its metrics.
 
-    Args:
-        evaluation: scores of the network that is kept.
-        raw: scores of the weights themselves, where their average is kept.
-        metrics: the lines of the run's metrics.
+    ``raw`` are the scores of the weights themselves, where their average is kept.
     """
     found = []
     low, high = _interval(evaluation)

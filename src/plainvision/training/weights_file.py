@@ -91,11 +91,7 @@ def save_network(path: Path, weights: Mapping[str, Tensor], origin: Origin) -> N
 def load_network(source: str | Path, weights: str = "best") -> tuple[nn.Module, Origin]:
     """Return the network in a run's folder or in a file that plainvision wrote, in eval mode, and its origin.
 
-    The recipe in the origin opens nothing, see `as_recorded`.
-
-    Args:
-        source: the folder of a run, or a .safetensors file.
-        weights: "best" or "last", for a folder.
+    The recipe in the origin opens nothing, see `as_recorded`. Of a folder, ``weights`` are "best" or "last".
 
     Raises:
         FileNotFoundError: there is no such run or file.
