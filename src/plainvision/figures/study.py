@@ -44,12 +44,11 @@ def draw_study(rows: Sequence[Mapping[str, Any]]) -> Figure:
             axes.axhline(row["top1_mean"], color=GREY, linewidth=0.8, linestyle="--", zorder=1)
         for row in own + [row for row in rows if row["stage"] == stage and row["stage"] is not None]:
             color, marker = _LOOKS[row["op"]]
+            at, low, high = row["p50_ms"], row["p50_low_ms"], row["p50_high_ms"]
             handles[row["op"]] = axes.errorbar(
-                row["p50_ms"],
+                at,
                 row["top1_mean"],
-                xerr=None
-                if row["p50_low_ms"] is None
-                else [[row["p50_ms"] - row["p50_low_ms"]], [row["p50_high_ms"] - row["p50_ms"]]],
+                xerr=None if low is None else [[at - low], [high - at]],
                 yerr=row["top1_std"],
                 color=color,
                 marker=marker,
