@@ -28,14 +28,7 @@ class Stage(nn.Sequential):
 class PooledClassifier(nn.Module):
     """Global pooling, dropout and a linear layer: features (B, C, H, W) -> logits (B, K).
 
-    Args:
-        channels: C.
-        classes: K; 0 leaves the linear layer out.
-        pooling: "avg", "max", or "" for none, which needs ``classes`` 0.
-        drop_rate: of the dropout.
-
-    Raises:
-        ValueError: the pooling is unknown, or missing in front of classes.
+    ``classes`` 0 leaves the linear layer out; ``pooling`` is "avg", "max", or "" for none, which needs ``classes`` 0.
     """
 
     def __init__(self, channels: int, classes: int, *, pooling: str = "avg", drop_rate: float = 0.0) -> None:

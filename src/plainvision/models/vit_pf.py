@@ -179,11 +179,7 @@ def positions_at(positions: Tensor, size: Sequence[int]) -> Tensor:
 def heads_and_grid(
     heads: int, width: float, img_size: int | tuple[int, int], patch_size: int, stride: int
 ) -> tuple[int, list[int]]:
-    """Return ``width`` times the heads, and the grid of patches (h, w) of an image.
-
-    Raises:
-        ValueError: ``width`` is not above zero, or the image has no whole patch.
-    """
+    """Return ``width`` times the heads, and the grid of patches (h, w) of an image; a ValueError where either is 0."""
     if width <= 0:
         raise ValueError(f"width={width} leaves no heads. Give a multiplier above zero, for instance 0.5.")
     grid = [(side - patch_size) // stride + 1 for side in to_2tuple(img_size)]

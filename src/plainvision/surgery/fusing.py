@@ -23,9 +23,7 @@ from plainvision.inspection.tracing import (
 from plainvision.layers.fusable import BatchNorm, Fusable, fold_batch_norm
 from plainvision.layers.linear_pair import LinearPair
 from plainvision.models.family import note_deployed
-from plainvision.surgery.same_answers import FusionReport, compare_forms, in_words
-
-__all__ = ["FusionReport", "fold", "fuse", "merge_pairs"]
+from plainvision.surgery.same_answers import compare_forms, in_words
 
 
 def fuse(
