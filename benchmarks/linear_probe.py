@@ -8,6 +8,7 @@ The result loads by `plainvision evaluate tf_efficientnet_lite0:num_classes=10 -
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -29,13 +30,13 @@ def main() -> None:
     parser.add_argument("data", help="class folders with the splits train and validation")
     parser.add_argument("out", type=Path)
     given = parser.parse_args()
-    network = pv.load_checkpoint(pv.create_model(given.model), given.checkpoint).eval()
+    network: Any = pv.load_checkpoint(pv.create_model(given.model), given.checkpoint).eval()
     data = replace(data_of(network), root=given.data, workers=0)
     features, labels = {}, {}
-    classes = None
+    classes: tuple[str, ...] = EvaluationBatches(data, batch_size=1).classes
     for split in ("train", "validation"):
         batches = EvaluationBatches(replace(data, validation_split=split), batch_size=32, classes=classes)
-        classes, kept, known = batches.classes, [], []
+        kept, known = [], []
         with torch.inference_mode():
             for batch in batches:
                 kept.append(network.forward_head(network.forward_features(batch.images), pre_logits=True).numpy())

@@ -30,7 +30,19 @@ def built(name="vanillanet"):
     return model
 
 
-@pytest.fixture(params=FORMATS)
+def kinds(*others):
+    """Return parameters; compiling takes 15 s, so that only VanillaNet is compiled in every run."""
+    quick = ("compiled", "vanillanet")
+    return [
+        pytest.param(*one, marks=[pytest.mark.slow] if one[0] == "compiled" and one != quick else []) for one in others
+    ]
+
+
+EVERY = kinds(*((name,) for name in FORMATS))
+EVERY_NETWORK = kinds(*((name, network) for name in FORMATS for network in NETWORKS))
+
+
+@pytest.fixture
 def kind(request):
     for package in FORMATS[request.param].packages:
         pytest.importorskip(package)
@@ -43,7 +55,7 @@ def photos():
     return [Image.fromarray(rng.integers(0, 256, (70, 90 + i, 3), dtype=np.uint8)) for i in range(3)]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(("kind", "name"), EVERY_NETWORK, indirect=["kind"])
 def test_a_file_answers_as_the_network_at_any_number_of_images(kind, name, tmp_path, photos):
     model = built(name)
     report = export(model, tmp_path / "out", preprocessing=SMALL, format=kind, classes=CLASSES)
@@ -62,6 +74,7 @@ def test_a_file_answers_as_the_network_at_any_number_of_images(kind, name, tmp_p
     )
 
 
+@pytest.mark.parametrize("kind", EVERY, indirect=True)
 def test_a_file_that_takes_bytes_normalises_by_itself(kind, tmp_path, photos):
     model = built()
     export(model, tmp_path / "out", preprocessing=SMALL, format=kind, input="uint8")
@@ -72,6 +85,7 @@ def test_a_file_that_takes_bytes_normalises_by_itself(kind, tmp_path, photos):
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
 
 
+@pytest.mark.parametrize("kind", EVERY, indirect=True)
 def test_a_file_of_any_size_takes_other_sizes(kind, tmp_path):
     model = built()
     export(model, tmp_path / "out", preprocessing=SMALL, format=kind, any_size=True)

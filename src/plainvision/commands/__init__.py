@@ -28,6 +28,7 @@ VERBS = {
     "evaluate": "score a trained network, in training and deployed form",
     "fuse": "write the deployed form of a trained network, with proof",
     "deploy": "export a trained network to a file that a runtime loads, with proof",
+    "tune": "find the fastest form of a network that passes its gate",
     "bench": "time networks side by side",
     "explain": "show where networks look, as a figure",
     "study": "train each spatial operation in each stage, and weigh accuracy against latency",

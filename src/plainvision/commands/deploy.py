@@ -1,15 +1,16 @@
 """Export a trained network to a file that a runtime loads, with its preprocessing and proof of its answers.
 
-Example: plainvision deploy runs/clothing --to onnx --out deployed
+Example: plainvision deploy runs/clothing --to onnx --precision int8 --data.root clothing.zip --out deployed
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from plainvision.commands import parsed
+from plainvision.commands import parsed, say
+from plainvision.commands.options.examination import ExaminationOptions
 from plainvision.commands.options.network import NetworkOptions
 
 
@@ -20,9 +21,13 @@ class Arguments:
     network: Annotated[NetworkOptions, tyro.conf.arg(name="")]
     """Which network, and whose weights."""
     out: Path
-    """The folder to write: the model's file, and deploy.json beside it."""
-    to: Literal["onnx", "openvino", "torch"] = "onnx"
-    """The kind of file: for ONNX Runtime, for OpenVINO, or a program of torch.export."""
+    """The folder to write: the model's file, deploy.json and predict.py."""
+    to: Literal["onnx", "openvino", "torch", "compiled"] = "onnx"
+    """The kind of file: for ONNX Runtime, for OpenVINO, a program of torch.export, or one compiled by AOTInductor."""
+    precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
+    """What it computes in; below fp32 it has to pass the gate of --allow-loss."""
+    examination: Annotated[ExaminationOptions, tyro.conf.arg(name="")] = field(default_factory=ExaminationOptions)
+    """Which images calibrate and judge."""
     input: Literal["float32", "uint8"] = "float32"
     """What the file takes: normalised images (B, C, H, W), or bytes (B, H, W, C) that it normalises itself."""
     any_size: bool = False
@@ -36,13 +41,18 @@ def main(words: list[str]) -> None:
     import plainvision as pv
 
     found = arguments.network.load()
+    wanted = arguments.examination
+    examined = arguments.precision != "fp32" or "root" in wanted.data
+    examination, classes = wanted.load(found) if examined else (None, found.classes or ())
     report = pv.deploy.export(
         found.model,
         arguments.out,
-        preprocessing=pv.deploy.Preprocessing.of(found.data),
+        preprocessing=pv.deploy.Preprocessing.of(wanted.prepared(found)),
         format=arguments.to,
-        classes=found.classes or (),
+        precision=arguments.precision,
+        classes=classes,
         input=arguments.input,
         any_size=arguments.any_size,
+        examination=examination,
     )
-    print(report)
+    say(str(report))

@@ -12,9 +12,22 @@ if TYPE_CHECKING:
     from plainvision.deploy.folder import Deployed, load
     from plainvision.deploy.gate import Gate
     from plainvision.deploy.preprocessing import Preprocessing
+    from plainvision.deploy.tuning import TunedForm, Tuning, tune
     from plainvision.deploy.writing import ExportReport
 
-__all__ = ["Deployed", "Examination", "ExportReport", "Gate", "GateError", "Preprocessing", "export", "load"]
+__all__ = [
+    "Deployed",
+    "Examination",
+    "ExportReport",
+    "Gate",
+    "GateError",
+    "Preprocessing",
+    "TunedForm",
+    "Tuning",
+    "export",
+    "load",
+    "tune",
+]
 
 _WHERE = {
     "Deployed": "folder",
@@ -23,8 +36,11 @@ _WHERE = {
     "Gate": "gate",
     "GateError": "exporting",
     "Preprocessing": "preprocessing",
+    "TunedForm": "tuning",
+    "Tuning": "tuning",
     "export": "exporting",
     "load": "folder",
+    "tune": "tuning",
 }
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from plainvision.deploy.formats import FORMATS, Format, Running, layer_of
-from plainvision.deploy.quantizing import SCHEMES, quantizable, quantize
+from plainvision.deploy.quantizing import SCHEMES, Calibration, quantizable, quantize
 
 _MOST_TRIES = 64
 _GROUPS, _NAMED, _IMAGES = 16, 5, 32
@@ -54,7 +54,7 @@ def layers_that_lose(network: nn.Module, calibration: Sequence[np.ndarray], sche
         wanted = logits(source)
 
         def error(floats: Sequence[Any]) -> float:
-            quantize("onnx", source, target, images, scheme, [node.name for node in floats])
+            quantize("onnx", source, target, Calibration(images), scheme, [node.name for node in floats])
             return float(np.square(logits(target) - wanted).sum())
 
         nodes, whole = quantizable(source), error([])

@@ -45,6 +45,8 @@ class Examination:
     """Batches of other images, read anew for each form; without any, the classes of calibration images are compared."""
     allow_loss: float | None = 1.0
     """Points of accuracy that may be lost; None allows any."""
+    calibration_labels: Sequence[int] | None = None
+    """Classes of the calibration images, where they are known."""
 
     @classmethod
     def of(
@@ -68,17 +70,20 @@ class Examination:
         Raises:
             ValueError, FileNotFoundError: a split or the folder has no images.
         """
+        labels = None
         if calibrate is not None:
-            calibration = folder_images(calibrate, Preprocessing.of(data), images)
+            calibration: Sequence[np.ndarray] = folder_images(calibrate, Preprocessing.of(data), images)
         else:
             per_class = -(-images // len(classes))
             source = replace(
                 data, validation_split=data.train_split, validation_root=None, validation_per_class=per_class
             )
             batches = EvaluationBatches(source, batch_size=1, classes=classes)
-            calibration = [batch.images.numpy() for batch in islice(batches, images)]
+            chosen = list(islice(batches, images))
+            calibration = [batch.images.numpy() for batch in chosen]
+            labels = [int(batch.labels) for batch in chosen]
         judged = EvaluationBatches(data, batch_size=_BATCH, classes=classes)
-        return cls(calibration, judged, allow_loss)
+        return cls(calibration, judged, allow_loss, labels)
 
     @classmethod
     def of_folder(

@@ -56,11 +56,12 @@ class Deployed:
 
     Attributes:
         description: what the folder says of itself.
+        run: images as the file takes them -> its outputs.
     """
 
     def __init__(self, description: Description, run: Run) -> None:
         self.description = description
-        self._run = run
+        self.run = run
 
     def logits(self, pixels: np.ndarray) -> np.ndarray:
         """Return logits (B, K) of prepared images, bytes (B, H, W, C) as `Preprocessing.pixels` makes them.
@@ -75,7 +76,7 @@ class Deployed:
                 "Prepare them with `Preprocessing.pixels`, or export with any_size."
             )
         given = pixels if self.description.input == "uint8" else self.description.preprocessing.normalised(pixels)
-        return self._run(given)[0]
+        return self.run(given)[0]
 
     def predict(self, images: Iterable[str | Path | Image.Image], *, top: int = 5) -> Iterator[Answer]:
         """Yield the ``top`` classes of each image.
@@ -110,13 +111,12 @@ class Deployed:
             yield Answer(tuple(names[i] for i in best), tuple(float(row[i]) for i in best))
 
 
-def load(folder: str | Path, *, threads: int | None = None, device: str = "cpu") -> Deployed:
+def load(folder: str | Path, *, threads: int | None = None) -> Deployed:
     """Return the network in a folder that `export` wrote.
 
     Args:
         folder: the folder.
         threads: for its runtime; None takes what the folder was tuned with, or leaves the number to the runtime.
-        device: where to run: cpu, cuda.
 
     Raises:
         FileNotFoundError: there is no deployed network.
@@ -139,9 +139,9 @@ def load(folder: str | Path, *, threads: int | None = None, device: str = "cpu")
             "the network again, or copy the whole folder again."
         )
     if threads is None and description.tuned:
-        threads = int(description.tuned["threads"] or 0) or None
+        threads = int(description.tuned.get("threads") or 0) or None
     try:
-        run = kind.open(folder / kind.file, Running(description.precision, threads, device))
+        run = kind.open(folder / kind.file, Running(description.precision, threads))
     except Exception as error:
         raise ValueError(
             f"{folder / kind.file} cannot be loaded: {str(error).splitlines()[0]}. Copy it again."

@@ -97,7 +97,8 @@ def _program(network: nn.Module, images: Tensor, any_size: bool) -> torch.export
 
 
 def _write_program(network: nn.Module, images: Tensor, path: Path, any_size: bool) -> None:
-    torch.export.save(_program(network, images, any_size), path)
+    with quiet():  # torch tells of weights that are not contiguous
+        torch.export.save(_program(network, images, any_size), path)
 
 
 def _open_program(path: Path, running: Running) -> Run:

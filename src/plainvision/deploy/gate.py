@@ -113,6 +113,7 @@ class Gate:
             "images": self.images,
             "lost": self.lost,
             "gained": self.gained,
+            "right": self.right,
             "accuracy": self.accuracy,
             "loss_points": self.loss,
             "loss_bound_points": self.bound,

@@ -4,14 +4,21 @@ ONNX Runtime's own tool (QDQ nodes) and NNCF for OpenVINO. Which scheme keeps th
 (onnxruntime#11415 lost 15 points by the one that usually wins), so each is tried.
 """
 
+import contextlib
+import io
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from plainvision.deploy.formats import quiet
+
+_MOST_LAYERS_BACK = 10
+CONTROL = "accuracy control"
 
 SCHEMES: dict[str, tuple[str, ...]] = {
     "onnx": ("channel/minmax", "channel/entropy", "tensor/minmax", "tensor/entropy"),
@@ -20,8 +27,20 @@ SCHEMES: dict[str, tuple[str, ...]] = {
 """By format: scales per channel or per tensor of weights and how the range of activations is found; NNCF's presets."""
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """What an int8 form is made with."""
+
+    images: Sequence[np.ndarray]
+    """As the file takes them, one array (1, ...) each."""
+    labels: Sequence[int] | None = None
+    """Their classes."""
+    allow_loss: float = 1.0
+    """Points of accuracy that NNCF's accuracy control may lose on them."""
+
+
 def quantize(
-    format: str, source: Path, target: Path, calibration: Sequence[np.ndarray], scheme: str, floats: Sequence[str] = ()
+    format: str, source: Path, target: Path, calibration: Calibration, scheme: str, floats: Sequence[str] = ()
 ) -> None:
     """Write ``target``, an int8 form of the file ``source``.
 
@@ -29,13 +48,14 @@ def quantize(
         format: "onnx" or "openvino".
         source: a file of that format, in fp32; for ONNX, its ranges are kept beside it and used again.
         target: the file to write.
-        calibration: images as the file takes them, one array (1, ...) each.
-        scheme: one of `SCHEMES`.
+        calibration: the images.
+        scheme: one of `SCHEMES`, or `CONTROL` for OpenVINO and labelled images: layers go back to float, the worst
+            first, until the loss is allowed.
         floats: names of ONNX nodes that stay in float.
     """
-    with quiet():
+    with quiet(), contextlib.redirect_stdout(io.StringIO()):  # both tools print how far they are
         if format == "onnx":
-            _quantize_onnx(source, target, calibration, scheme, floats)
+            _quantize_onnx(source, target, calibration.images, scheme, floats)
         else:
             _quantize_openvino(source, target, calibration, scheme)
 
@@ -91,19 +111,35 @@ def _quantize_onnx(
     )
 
 
-def _quantize_openvino(source: Path, target: Path, calibration: Sequence[np.ndarray], scheme: str) -> None:
+def _quantize_openvino(source: Path, target: Path, calibration: Calibration, scheme: str) -> None:
     os.environ.setdefault("NNCF_CI", "1")  # NNCF reports its use over the network unless it takes this for a test
     import nncf
     import openvino
 
-    nncf.set_log_level(40)
-    model = nncf.quantize(
-        openvino.Core().read_model(source),
-        nncf.Dataset(list(calibration)),
-        subset_size=len(calibration),
-        preset=nncf.QuantizationPreset(scheme),
-    )
-    openvino.save_model(model, target, compress_to_fp16=False)
+    nncf.set_log_level(logging.ERROR)
+    model, images = openvino.Core().read_model(source), nncf.Dataset(list(calibration.images))
+    if scheme != CONTROL:
+        made = nncf.quantize(model, images, subset_size=len(calibration.images), preset=nncf.QuantizationPreset(scheme))
+    else:
+        if calibration.labels is None:
+            raise ValueError(f"{CONTROL} asks for calibration images with labels. Give another scheme.")
+        made = nncf.quantize_with_accuracy_control(
+            model,
+            images,
+            nncf.Dataset(list(zip(calibration.images, calibration.labels, strict=True)), lambda pair: pair[0]),
+            _accuracy,
+            max_drop=calibration.allow_loss / 100,
+            subset_size=len(calibration.images),
+            advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
+                max_num_iterations=_MOST_LAYERS_BACK, ranking_subset_size=32
+            ),
+        )
+    openvino.save_model(made, target, compress_to_fp16=False)
+
+
+def _accuracy(compiled: Any, pairs: Iterable[tuple[np.ndarray, int]]) -> tuple[float, list[float]]:
+    right = [float(compiled(image)[0].argmax() == label) for image, label in pairs]
+    return sum(right) / len(right), right
 
 
 def has_vnni() -> bool:

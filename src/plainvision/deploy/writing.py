@@ -19,7 +19,7 @@ from plainvision.deploy.comparing import compare, example, images_to_compare, sh
 from plainvision.deploy.formats import Format, Precision, Run, Running, format_called
 from plainvision.deploy.forms import DTYPES, ByteImages, ChannelsLast, Form, LowerPrecision
 from plainvision.deploy.gate import Gate
-from plainvision.deploy.quantizing import SCHEMES, quantize
+from plainvision.deploy.quantizing import SCHEMES, Calibration, quantize
 from plainvision.deploy.script import prediction_script
 from plainvision.deploy.source import Source
 from plainvision.files import write_json, write_text
@@ -27,7 +27,7 @@ from plainvision.inspection.counting import count_macs, count_parameters
 
 DESCRIPTION = "deploy.json"
 # Files of a deployed folder that say something of the model and are no part of it.
-_BESIDE = (DESCRIPTION, "report.html", "predict.py")
+_BESIDE = (DESCRIPTION, "report.html", "predict.py", "tuning.json")
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,9 @@ def _write(source: Source, form: Form, kind: Format, network: nn.Module, images:
 def _quantize(source: Source, form: Form, kind: Format, exact: Path, made: Path) -> str:
     """Quantize the file ``exact`` into ``made``, and return by which scheme: the one that keeps calibration images."""
     assert source.examination is not None
-    images = [_taken(one, form, source) for one in source.examination.calibration]
+    given = source.examination
+    images = [_taken(one, form, source) for one in given.calibration]
+    calibration = Calibration(images, given.calibration_labels, given.allow_loss or 100)
     schemes = (form.scheme,) if form.scheme else SCHEMES[kind.name]
     best: tuple[tuple[int, float], str] | None = None
     wanted = np.concatenate([run[0] for run in map(kind.open(exact, Running()), images)])
@@ -160,7 +162,7 @@ def _quantize(source: Source, form: Form, kind: Format, exact: Path, made: Path)
         tried = exact.with_name("tried") / kind.file
         tried.parent.mkdir(exist_ok=True)
         try:
-            quantize(kind.name, exact, tried, images, scheme)
+            quantize(kind.name, exact, tried, calibration, scheme)
         except OSError:
             raise
         except Exception as error:  # so do their tools

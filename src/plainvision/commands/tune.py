@@ -1,0 +1,83 @@
+"""Find the fastest form of a network that this machine offers and that loses no more accuracy than is allowed.
+
+Example: plainvision tune runs/clothing --data.root clothing.zip --allow-loss 0.5 --out deployed
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from plainvision.commands import Table, parsed, say, show
+from plainvision.commands.options.examination import ExaminationOptions
+from plainvision.commands.options.network import NetworkOptions
+
+if TYPE_CHECKING:
+    from plainvision.deploy.tuning import TunedForm, Tuning
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What `plainvision tune` takes."""
+
+    network: Annotated[NetworkOptions, tyro.conf.arg(name="")]
+    """Which network, and whose weights."""
+    out: Path
+    """The folder to write: the fastest form, deploy.json, report.html and predict.py."""
+    examination: Annotated[ExaminationOptions, tyro.conf.arg(name="")] = field(default_factory=ExaminationOptions)
+    """Which images calibrate and judge."""
+    batch_size: int = 1
+    """Images per pass."""
+    precisions: tuple[Literal["fp32", "bf16", "int8"], ...] = ("fp32", "bf16", "int8")
+    """What forms may compute in; below fp32 they have to pass the gate of --allow-loss."""
+    threads: tuple[int, ...] = ()
+    """Numbers of threads to try; by default one, and as many as there are cores."""
+    seconds: float = 900
+    """About how long it may take; forms that do not fit are not tried."""
+
+
+def main(words: list[str]) -> None:
+    """Print each form as it is tried, the table of all, and the winner."""
+    arguments = parsed(Arguments, words, "tune", __doc__)
+
+    import plainvision as pv
+
+    found = arguments.network.load()
+    examination, classes = arguments.examination.load(found)
+    try:
+        tuning = pv.deploy.tune(
+            found.model,
+            arguments.out,
+            preprocessing=pv.deploy.Preprocessing.of(arguments.examination.prepared(found)),
+            classes=classes,
+            examination=examination,
+            batch_size=arguments.batch_size,
+            precisions=arguments.precisions,
+            threads=arguments.threads or None,
+            seconds=arguments.seconds,
+            report=say,
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("stopped. The same command goes on with the forms that were written.") from None
+    show(_table(tuning))
+    for form in tuning.forms:
+        if form.p50_ms is None:
+            say(f"not tried: {form.name}: {form.note}")
+    say(f"{tuning.winner.name} in {tuning.folder}; its page is {tuning.folder / 'report.html'}")
+
+
+def _table(tuning: "Tuning") -> Table:
+    table = Table(("form", "threads", "verdict", "top-1 %", "at least", "ms", "speed", "MB", "memory\nMB"))
+    for form in tuning.forms:
+        if form.p50_ms is not None:
+            table.add_row(*_cells(form))
+    return table
+
+
+def _cells(form: "TunedForm") -> tuple[str, ...]:
+    said = form.to_dict()
+    kept = [(said["accuracy"], ".2f"), (said["lowest_accuracy"], ".2f"), (form.p50_ms, ".2f"), (form.ratio, ".2f")]
+    numbers = [*kept, (form.size_mb, ".1f"), (form.memory_mb, ".0f")]
+    cells = ["" if value is None else format(value, pattern) for value, pattern in numbers]
+    return (form.name, str(form.threads), form.verdict, *cells)

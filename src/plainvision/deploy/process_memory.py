@@ -1,0 +1,55 @@
+"""Peak memory of a deployed folder: a fresh process loads it, runs it, and tells how far it grew.
+
+Runtimes keep what they allocate, so that within a process a second pass shows nothing.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from plainvision.bench.memory import peak_memory_mb
+from plainvision.deploy.folder import load
+
+_SECONDS = 300
+
+
+def process_growth_mb(folder: Path, batch_size: int, threads: int | None = None) -> float | None:
+    """Return how much memory in MB (1e6 bytes) loading a folder and running a batch took at its peak, weights included.
+
+    None where the system does not say, or the process did not end well.
+    """
+    words = [sys.executable, "-m", "plainvision.deploy.process_memory", str(folder), str(batch_size), str(threads or 0)]
+    try:
+        done = subprocess.run(words, capture_output=True, timeout=_SECONDS, check=True, text=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+    except (subprocess.SubprocessError, ValueError, IndexError):
+        return None
+    return found if isinstance(found, float) else None
+
+
+def _main() -> None:
+    folder, batch_size, threads = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+
+    def work() -> None:
+        deployed = load(folder, threads=threads or None)
+        how = deployed.description.preprocessing
+        pixels = np.zeros((batch_size, how.image_size, how.image_size, how.channels), np.uint8)
+        for _ in range(3):
+            deployed.logits(pixels)
+
+    # Its modules are no part of the network.
+    for package in {"onnx": ["onnxruntime"], "openvino": ["openvino"]}.get(_format(folder), []):
+        __import__(package)
+    print(json.dumps(peak_memory_mb(work, torch.device("cpu"), passes=1)))
+
+
+def _format(folder: Path) -> str:
+    return str(json.loads((folder / "deploy.json").read_text())["format"])
+
+
+if __name__ == "__main__":
+    _main()
