@@ -14,6 +14,17 @@ from plainvision.models.patchconvnet import ColumnBlock
 
 GOLDEN = Path(__file__).parent / "golden"
 
+# Options that make a family's networks small enough to test; a family without an entry fails here, on purpose.
+TINY = {
+    "vanillanet": {"width": 1 / 64},
+    "alexnet": {"width": 1 / 16},
+    "patchconvnet": {"embed_dim": 16, "depth": 3},
+    "resnet_cifar": {"width": 1 / 2, "depths": (1, 2, 1)},
+    "resnet_pf": {"width": 1 / 8, "depths": (1, 2, 1, 1)},
+    "vit_pf": {"width": 1 / 16, "depth": 3},
+    "pit_pf": {"width": 1 / 16, "depths": (1, 2, 1)},
+}
+
 
 def golden_fill():
     """Return the module that gives weights by key; it lives beside the records that it belongs to."""

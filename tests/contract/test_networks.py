@@ -6,21 +6,12 @@ import warnings
 import pytest
 import timm
 import torch
+from networks_for_tests import TINY
 from timm.optim import create_optimizer_v2
 from torch.testing import assert_close
 
 import plainvision as pv
 
-# Options that make a family's networks small enough to test; a family without an entry fails here, on purpose.
-TINY = {
-    "vanillanet": {"width": 1 / 64},
-    "alexnet": {"width": 1 / 16},
-    "patchconvnet": {"embed_dim": 16, "depth": 3},
-    "resnet_cifar": {"width": 1 / 2, "depths": (1, 2, 1)},
-    "resnet_pf": {"width": 1 / 8, "depths": (1, 2, 1, 1)},
-    "vit_pf": {"width": 1 / 16, "depth": 3},
-    "pit_pf": {"width": 1 / 16, "depths": (1, 2, 1)},
-}
 # Networks whose weights nobody has published, and those whose are on Google Drive, from where no program loads them.
 WITHOUT_WEIGHTS = [
     *(f"patchconvnet_{size}" for size in ("s20", "s36", "b36", "l60", "l120")),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from networks_for_tests import trained
+from networks_for_tests import TINY, trained
 from PIL import Image
 from torch import nn
 
@@ -15,11 +15,16 @@ from plainvision.deploy.formats import FORMATS, Running
 
 CLASSES = ("hat", "shoe", "dress", "shirt", "<script>")
 SMALL = Preprocessing(image_size=64, crop_ratio=1.0)
-# Each format writes one of them; a benchmark writes all.
+# One of each family, and two of others.
 NETWORKS = {
     "vanillanet": lambda: pv.create_model("vanillanet_6", width=1 / 64, num_classes=5),
-    "patchconvnet": lambda: pv.create_model("patchconvnet_s60", embed_dim=16, depth=2, num_classes=5),
-    "vit": lambda: pv.create_model("vit_s_max", width=1 / 6, depth=2, num_classes=5),
+    "patchconvnet": lambda: pv.create_model("patchconvnet_s60", **TINY["patchconvnet"], num_classes=5),
+    "vit": lambda: pv.create_model("vit_s_max", **TINY["vit_pf"], num_classes=5),
+    "pit": lambda: pv.create_model("pit_s_max", **TINY["pit_pf"], num_classes=5),
+    "resnet": lambda: pv.create_model("resnet50_hybrid", **TINY["resnet_pf"], num_classes=5),
+    "resnet for CIFAR": lambda: pv.create_model("resnet20_cifar", **TINY["resnet_cifar"], num_classes=5),
+    "alexnet": lambda: pv.create_model("alexnet", **TINY["alexnet"], num_classes=5),
+    "lite0 of timm": lambda: pv.create_model("tf_efficientnet_lite0", num_classes=5),
     "resnet18 of torchvision": lambda: torchvision.models.resnet18(num_classes=5),
 }
 
@@ -72,6 +77,17 @@ def test_a_file_answers_as_the_network_at_any_number_of_images(kind, name, tmp_p
     assert [answer.confidences[0] for answer in answers] == pytest.approx(
         expected.softmax(1).amax(1).tolist(), abs=1e-4
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FORMATS, indirect=True)
+@pytest.mark.parametrize(("family", "name"), [(family, name) for family in TINY for name in pv.list_models(family)])
+def test_every_name_goes_through_every_format(kind, family, name, tmp_path):
+    model = trained(pv.create_model(name, **TINY[family], num_classes=5))
+    pv.set_slope(model, 1)
+    size = 224 if name.endswith("ada_pool") else 64
+    report = export(model, tmp_path / "out", preprocessing=Preprocessing(image_size=size), format=kind)
+    assert report.largest_relative_error < 1e-4
 
 
 @pytest.mark.parametrize("kind", EVERY, indirect=True)

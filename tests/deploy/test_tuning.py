@@ -207,3 +207,31 @@ def test_the_script_of_a_folder_predicts_without_this_package(network, tmp_path,
     done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=True)
     (answer,) = load(tmp_path / "out").predict([tmp_path / "photo.png"], top=1)
     assert answer.classes[0] in done.stdout
+
+
+def test_a_deployed_folder_is_timed_and_evaluated_as_a_network(network, tmp_path, capsys):
+    from plainvision.commands import main
+
+    pv.deploy.export(network, tmp_path / "out", preprocessing=SMALL, format="torch", classes=CLASSES)
+    module = load(tmp_path / "out").module()
+    images = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(module(images), network(images), rtol=1e-4, atol=1e-4)
+    (found,) = pv.bench.measure(module, image_size=32, runs=6)
+    assert found.parameters == pv.bench.count_parameters(pv.fuse(network))
+    assert found.peak_memory_mb is None or found.peak_memory_mb > 0.5
+    with pytest.raises(ValueError, match=r"a deployed network takes float32 images on the CPU"):
+        module(images.double())
+    for i, name in enumerate(CLASSES):
+        for split in ("train", "validation"):
+            (tmp_path / "photos" / split / name).mkdir(parents=True)
+            Image.new("RGB", (40, 40), (20 * i, 200 - 20 * i, 90)).save(tmp_path / "photos" / split / name / "1.png")
+    words = ["evaluate", str(tmp_path / "out"), "--data.root", str(tmp_path / "photos"), "--data.workers", "0"]
+    main([*words, "--csv", str(tmp_path / "out.csv")])
+    assert "10 images of" in capsys.readouterr().out
+    predicted = [line.split(",")[2] for line in (tmp_path / "out.csv").read_text().splitlines()[1:]]
+    photos = sorted((tmp_path / "photos" / "validation").rglob("*.png"))
+    assert predicted == [answer.classes[0] for answer in load(tmp_path / "out").predict(photos, top=1)]
+    with pytest.raises(SystemExit):
+        main(words[:2])
+    assert "a deployed folder has no data set." in capsys.readouterr().err

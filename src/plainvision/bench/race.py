@@ -17,6 +17,7 @@ def race(
     rounds: int = 40,
     seconds: float = 60,
     warmup: int = 2,
+    drop: bool = True,
 ) -> dict[str, list[float]]:
     """Return the milliseconds of each work, one per round that it took part in.
 
@@ -30,6 +31,7 @@ def race(
         rounds: the most rounds.
         seconds: stop after the round that uses up this much time; there are always enough rounds for an interval.
         warmup: untimed passes of each work before.
+        drop: let works leave; else all take part in each round.
 
     Raises:
         ValueError: none may win.
@@ -51,7 +53,10 @@ def race(
         if done < _LEAST_ROUNDS:
             continue
         leader = min(may_win & set(running), key=lambda name: statistics.median(times[name]))
-        running = [name for name in running if name == leader or (name in may_win and not _behind(times, name, leader))]
+        if drop:
+            running = [
+                name for name in running if name == leader or (name in may_win and not _behind(times, name, leader))
+            ]
         alone = running == [leader] and done >= 2 * _LEAST_ROUNDS
         if alone or time.perf_counter() - started > seconds:
             break

@@ -27,6 +27,7 @@ from plainvision.bench.measurement import Measurement
 from plainvision.bench.memory import peak_memory_mb
 from plainvision.inspection.counting import checked_image_size, count_macs, count_parameters
 from plainvision.inspection.eval_mode import eval_mode
+from plainvision.inspection.foreign import Foreign
 
 
 def measure(
@@ -47,7 +48,8 @@ def measure(
 
     Every round times each network once, and each round begins with the next one, so that a network finds the
     processor's caches as another left them. Peak memory covers activations, scratch space and the output, but neither
-    weights nor images. The networks are left as they are.
+    weights nor images; of a deployed folder it is the growth of a fresh process, weights included. The networks are
+    left as they are.
 
     Args:
         models: one network, or networks by name.
@@ -130,7 +132,8 @@ def _measure(
             spoilt[name] = (images, fresh)
             images.copy_(fresh)
         macs[name] = count_macs(network, setup.image_size, setup.channels)
-        timed = cast(nn.Module, torch.compile(network)) if setup.compile else network
+        compiles = setup.compile and not isinstance(network, Foreign)
+        timed = cast(nn.Module, torch.compile(network)) if compiles else network
         works[name] = prepare(setup, timed, images)
         _try(setup, name, works[name])
     _rounds(setup, works, spoilt, setup.warmup)
@@ -148,10 +151,16 @@ def _measure(
             compiled=setup.compile,
             threads=torch.get_num_threads(),
             times_ms=tuple(times[name]),
-            peak_memory_mb=peak_memory_mb(works[name], setup.device),
+            peak_memory_mb=_memory(setup, network, works[name]),
         )
         for name, network in networks.items()
     ]
+
+
+def _memory(setup: Circumstances, network: nn.Module, work: Callable[[], object]) -> float | None:
+    if isinstance(network, Foreign):  # a runtime keeps what it has, so that a pass here would show nothing
+        return network.process_mb(setup.batch_size)
+    return peak_memory_mb(work, setup.device)
 
 
 def _rounds(

@@ -19,8 +19,9 @@ class Arguments:
     """What `plainvision bench` takes."""
 
     networks: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Names (ours, timm's, torchvision/NAME), folders of runs or .safetensors files. NAME:option=value,... gives a
-    name's options, and :deployed behind any of them is its fused form. A name alone has random weights."""
+    """Names (ours, timm's, torchvision/NAME), folders of runs, deployed folders or .safetensors files.
+    NAME:option=value,... gives a name's options, and :deployed behind any of them is its fused form. A name alone has
+    random weights."""
     weights: Annotated[NetworksOptions, tyro.conf.arg(name="")] = field(default_factory=NetworksOptions)
     """Whose weights."""
     image_size: int | None = None
@@ -93,6 +94,8 @@ def main(words: list[str]) -> None:
         )
         rows += comparison(measurements)
     show(_table(rows, len(sizes) > 1))
+    if any(network.named is not None for network in networks.values()):
+        print("Peak memory of a deployed folder is the growth of a fresh process, weights included.")
     figures = {"rows": rows}
     if len(sizes) > 1:
         figures["growth"] = growth_exponents(rows)

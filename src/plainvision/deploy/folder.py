@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from plainvision.data.decoding import decode
 from plainvision.deploy.formats import FORMATS, Run, Running, format_called
 from plainvision.deploy.preprocessing import Preprocessing
+from plainvision.deploy.process_memory import process_growth_mb
 from plainvision.deploy.writing import DESCRIPTION, file_hashes
 from plainvision.fields import from_plain
 from plainvision.files import read_object
+from plainvision.inspection.foreign import Foreign
 
 _BATCH = 16
 
@@ -59,9 +63,24 @@ class Deployed:
         run: images as the file takes them -> its outputs.
     """
 
-    def __init__(self, description: Description, run: Run) -> None:
-        self.description = description
-        self.run = run
+    def __init__(self, description: Description, run: Run, folder: Path, threads: int | None) -> None:
+        self.description, self.run = description, run
+        self._folder, self._threads = folder, threads
+
+    def module(self) -> Foreign:
+        """Return it as a module that torch's users time and evaluate: images (B, C, H, W) -> logits (B, K)."""
+        how = self.description.preprocessing
+
+        def run(images: Tensor) -> Tensor:
+            given = images.numpy()
+            return torch.from_numpy(self.run(how.bytes_of(given) if self.description.input == "uint8" else given)[0])
+
+        return Foreign(
+            run,
+            parameters=self.description.parameters,
+            macs=self.description.macs,
+            process_mb=lambda batch_size: process_growth_mb(self._folder, batch_size, self._threads),
+        )
 
     def logits(self, pixels: np.ndarray) -> np.ndarray:
         """Return logits (B, K) of prepared images, bytes (B, H, W, C) as `Preprocessing.pixels` makes them.
@@ -146,4 +165,4 @@ def load(folder: str | Path, *, threads: int | None = None) -> Deployed:
         raise ValueError(
             f"{folder / kind.file} cannot be loaded: {str(error).splitlines()[0]}. Copy it again."
         ) from error
-    return Deployed(description, run)
+    return Deployed(description, run, folder, threads)

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from plainvision.bench.memory import peak_memory_mb
-from plainvision.deploy.folder import load
 
 _SECONDS = 300
 
@@ -32,6 +31,8 @@ def process_growth_mb(folder: Path, batch_size: int, threads: int | None = None)
 
 
 def _main() -> None:
+    from plainvision.deploy.folder import load  # which asks this file in turn
+
     folder, batch_size, threads = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 
     def work() -> None:

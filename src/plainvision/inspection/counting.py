@@ -9,10 +9,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from plainvision.inspection.eval_mode import eval_mode
+from plainvision.inspection.foreign import Foreign
 
 
 def count_parameters(model: nn.Module) -> int:
     """Return the number of learned values; a parameter that two layers share counts once, buffers never."""
+    if isinstance(model, Foreign):
+        return model.parameter_count
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -27,6 +30,8 @@ def count_macs(model: nn.Module, image_size: tuple[int, int] | int = 224, channe
         ValueError: a size below 1.
     """
     height, width = checked_image_size(image_size, channels)
+    if isinstance(model, Foreign):
+        return model.macs
     # Buffers decide where there are no parameters; with neither, the input is on the CPU.
     tensors = [*model.parameters(), *model.buffers()]
     device = tensors[0].device if tensors else torch.device("cpu")

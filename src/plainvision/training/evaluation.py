@@ -75,7 +75,7 @@ def evaluate(
     names = classes or getattr(batches, "classes", None)
     if names is None:
         raise ValueError("batches without `classes` do not say what the logits mean: give `classes` too.")
-    home = next(model.parameters()).device
+    home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     device = torch.device(device) if device is not None else home
     exact = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
     # Rows: right at first, right among five, seen; one column per class. The loss is one more number.

@@ -1,4 +1,6 @@
-"""A network in words: a run's folder, a weights file, or ``NAME:option=value,...``; any of them with ``:deployed``.
+"""A network in words: a run's folder, a weights file, a deployed folder, or ``NAME:option=value,...``.
+
+``:deployed`` behind a run, a file or a name is its fused form.
 
 A name is one of ours, timm's, or torchvision/NAME. Options are the keyword arguments of the network's builder, as in
 ``vanillanet_5:num_classes=10``.
@@ -7,7 +9,7 @@ A name is one of ours, timm's, or torchvision/NAME. Options are the keyword argu
 import ast
 import difflib
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +40,14 @@ class Network:
     """Channels of its images."""
     origin: "Origin | None" = None
     """Where the weights of a run or a file come from."""
+    named: tuple[str, ...] | None = None
+    """Names of the classes of a deployed folder."""
 
     @property
     def classes(self) -> tuple[str, ...] | None:
         """Names of the classes; None where no run trained the network, which then has no data set either."""
+        if self.named:
+            return self.named
         return None if self.origin is None or self.origin.recipe.name == NO_RUN else self.origin.classes
 
     @property
@@ -111,7 +117,9 @@ class NetworkWords:
         import plainvision as pv
         from plainvision.training.weights_file import load_network
 
-        if self.is_ours:
+        if (Path(self.name) / "deploy.json").is_file():
+            found = _deployed_folder(self.name)
+        elif self.is_ours:
             model, origin = load_network(self.name, weights)
             data = origin.recipe.data
             found = Network(model, None, data, data.channels, origin)
@@ -154,6 +162,15 @@ class NetworkWords:
             raise ValueError(
                 f"cannot build {self.name} with {given or 'no options'}: {why}. Correct its options."
             ) from error
+
+
+def _deployed_folder(folder: str) -> Network:
+    from plainvision.data.settings import Data
+    from plainvision.deploy import load
+
+    deployed = load(folder)
+    how = deployed.description.preprocessing
+    return Network(deployed.module(), None, Data(**asdict(how)), how.channels, None, deployed.description.classes)
 
 
 def network_words(text: str) -> NetworkWords:

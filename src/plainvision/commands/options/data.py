@@ -69,9 +69,9 @@ def data_to_read(network: "Network", options: DataOptions, *others: PreparationO
     Raises:
         ValueError: nobody says where the images are, or a value cannot be.
     """
-    if network.classes is None and "root" not in options:
+    if (network.classes is None or network.origin is None) and "root" not in options:
+        what = "a deployed folder" if network.named else "a network loaded by name"
         raise ValueError(
-            "a network loaded by name has no data set. Give a folder of class folders, or an archive of one, with "
-            "--data.root."
+            f"{what} has no data set. Give a folder of class folders, or an archive of one, with --data.root."
         )
     return changed_data(network.data, options, *others)
