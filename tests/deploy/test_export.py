@@ -139,6 +139,30 @@ def test_a_network_that_cannot_be_exported_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+class Bessel(nn.Module):
+    def forward(self, x):
+        return torch.special.bessel_j0(x)
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_an_operation_that_a_format_lacks_is_named_with_its_module(tmp_path, format):
+    pytest.importorskip({"onnx": "onnxscript"}.get(format, format))
+    neck = nn.Sequential(nn.Conv2d(3, 5, 3), Bessel())
+    model = nn.Sequential()
+    model.add_module("stem", nn.Conv2d(3, 3, 3))
+    model.add_module("neck", neck)
+    model.add_module("head", nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    said = rf"Sequential, at its module neck\.1, cannot be exported to {format}: .*No .* found .*bessel_j0"
+    with pytest.raises(ValueError, match=said):
+        export(model.eval(), tmp_path / "out", preprocessing=SMALL, format=format)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_of_another_size_are_refused(folder):
+    with pytest.raises(ValueError, match=r"images of 96 x 128 pixels do not fit: the file takes 64 x 64\..*any_size"):
+        load(folder).logits(np.zeros((1, 96, 128, 3), np.uint8))
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

@@ -1,5 +1,6 @@
 """Run a file beside its network, on batches of two sizes."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -99,5 +100,9 @@ def _answer(form: nn.Module, images: Tensor) -> list[np.ndarray]:
 
 
 def short(error: Exception) -> str:
-    """Return the first line of what an exporter says."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+    """Return the line in which an exporter says what it lacks, or its first."""
+    lines = [re.sub(r"\x1b\[\d+m", "", line).strip(" -") for line in str(error).splitlines()]
+    lines = [line for line in lines if line] or [type(error).__name__]
+    return next((line for line in lines if re.search(r"No (conversion rule|ONNX function) found", line)), lines[0])[
+        :300
+    ]

@@ -140,7 +140,7 @@ def _write(source: Source, form: Form, kind: Format, network: nn.Module, images:
             kind,
             source.deployed,
             example(images_to_compare(Form(), source.preprocessing, None)),
-            path.with_name("part"),
+            path.with_name(f"part{path.suffix}"),
         )
         raise ValueError(
             f"{name}{where and f', at its module {where},'} cannot be exported to {kind.name}: {short(error)}. "
