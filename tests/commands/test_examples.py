@@ -26,6 +26,8 @@ SHORTER = {
     f"--data.image-size {SIDE} --data.workers 0 --machine.threads 1",
     "evaluate": f"--data.image-size {SIDE} --data.workers 0",
     "explain": f"--data.image-size {SIDE}",
+    "deploy": f"--data.image-size {SIDE} --data.workers 0 --allow-loss 100",
+    "tune": f"--data.image-size {SIDE} --data.workers 0 --seconds 15 --threads 1",
     "bench": "--sizes 64 96 --runs 2",
     "study": "--epochs 1 --stages 3 --seeds 0 --data.image-size 32 --data.workers 0 --latency-runs 2",
     "search": "--epochs 1 --batch-size 2 --channels 2 --depth 4 --nodes 2 --data.image-size 16 --data.workers 0 "
@@ -34,7 +36,7 @@ SHORTER = {
     "dynamic greedy": "--combine-limit 4",
     "dynamic finetune": f"--data.image-size {SIDE} --data.workers 0 --no-controls --epochs 1 --batch-size 2",
 }
-SLOW = ("bench", "study", "quickstart")
+SLOW = ("tune", "bench", "study", "quickstart")
 
 
 def modules() -> dict[str, object]:

@@ -3,6 +3,7 @@
 Example: plainvision tune runs/clothing --data.root clothing.zip --allow-loss 0.5 --out deployed
 """
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,9 +13,13 @@ import tyro
 from plainvision.commands import Table, parsed, say, show
 from plainvision.commands.options.examination import ExaminationOptions
 from plainvision.commands.options.network import NetworkOptions
+from plainvision.commands.options.output import OutputOptions
 
 if TYPE_CHECKING:
     from plainvision.deploy.tuning import TunedForm, Tuning
+
+
+_COLUMNS = ("name", "threads", "verdict", "accuracy", "lowest_accuracy", "p50_ms", "ratio", "size_mb", "memory_mb")
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Arguments:
     """Numbers of threads to try; by default one, and as many as there are cores."""
     seconds: float = 900
     """About how long it may take; forms that do not fit are not tried."""
+    output: Annotated[OutputOptions, tyro.conf.arg(name="")] = field(default_factory=OutputOptions)
+    """What is written beside the folder."""
 
 
 def main(words: list[str]) -> None:
@@ -42,7 +49,9 @@ def main(words: list[str]) -> None:
     arguments = parsed(Arguments, words, "tune", __doc__)
 
     import plainvision as pv
+    from plainvision.deploy.tuning_report import figure_of_forms
 
+    arguments.output.check()
     found = arguments.network.load()
     examination, classes = arguments.examination.load(found)
     try:
@@ -64,6 +73,12 @@ def main(words: list[str]) -> None:
     for form in tuning.forms:
         if form.p50_ms is None:
             say(f"not tried: {form.name}: {form.note}")
+    command = f"plainvision tune {shlex.join(words)}"
+    rows = [form.to_dict() for form in tuning.forms if form.p50_ms is not None]
+    name, points = Path(arguments.network.network).name, arguments.examination.allow_loss
+    claim = f"the fastest form of {name} that loses {points:g} points at most is {tuning.winner.name}"
+    drawn = figure_of_forms(tuning) if arguments.output.figure else None
+    arguments.output.write(claim, {"rows": rows}, command, drawn, _COLUMNS)
     say(f"{tuning.winner.name} in {tuning.folder}; its page is {tuning.folder / 'report.html'}")
 
 

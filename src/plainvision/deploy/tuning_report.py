@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from matplotlib.figure import Figure
+
 from plainvision.bench.record import host_facts
 from plainvision.bench.report import Page
 from plainvision.figures.forms import forms_figure
@@ -19,7 +21,7 @@ def write_report(path: Path, tuning: "Tuning", description: dict[str, Any]) -> N
         tuning: what was found.
         description: that of the winner's folder.
     """
-    winner, gate = tuning.winner, tuning.winner.gate
+    winner = tuning.winner
     images = "one image" if tuning.batch_size == 1 else f"{tuning.batch_size} images"
     ratio = "" if winner.ratio is None else f", {winner.ratio:.1f} times as fast as PyTorch's eager mode"
     page = Page(
@@ -28,13 +30,7 @@ def write_report(path: Path, tuning: "Tuning", description: dict[str, Any]) -> N
         "form on this machine that passes.",
     )
     page.heading("Accuracy against latency")
-    least = None
-    if tuning.accuracy is not None and gate is not None and gate.allowed is not None:
-        least = tuning.accuracy - gate.allowed
-    rows = [form.to_dict() for form in tuning.forms]
-    page.figure(
-        forms_figure(rows, least=least, batch_size=tuning.batch_size), "Each form's accuracy and its bound by latency"
-    )
+    page.figure(figure_of_forms(tuning), "Each form's accuracy and its bound by latency")
     page.paragraph(
         "A form in fp32 passes when its outputs are the network's, to rounding. Another one passes when the one-sided "
         "95 % bound of the accuracy that it loses is below what is allowed; the line under a form leads down to what "
@@ -59,6 +55,15 @@ def write_report(path: Path, tuning: "Tuning", description: dict[str, Any]) -> N
         f"plainvision {host['plainvision']}, torch {host['torch']}."
     )
     page.write(path)
+
+
+def figure_of_forms(tuning: "Tuning") -> Figure:
+    """Draw the forms at their latency and accuracy, above the accuracy that they have to keep."""
+    gates = [form.gate for form in tuning.forms if form.gate is not None and form.gate.allowed is not None]
+    least = None
+    if tuning.accuracy is not None and gates:
+        least = tuning.accuracy - (gates[0].allowed or 0)
+    return forms_figure([form.to_dict() for form in tuning.forms], least=least, batch_size=tuning.batch_size)
 
 
 def _cells(form: "TunedForm") -> dict[str, str]:
