@@ -1,5 +1,5 @@
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from torch import nn
 import plainvision as pv
 from plainvision.deploy import Examination, GateError, Preprocessing, export, load
 from plainvision.deploy.forms import Form
+from plainvision.deploy.quantizing import CONTROL
 from plainvision.deploy.source import Source
 from plainvision.deploy.writing import write_form
 
@@ -192,3 +193,17 @@ def test_a_calibration_folder_without_images_is_refused(tmp_path):
 def test_a_precision_that_a_format_lacks_names_those_that_offer_it(network, tmp_path):
     with pytest.raises(ValueError, match=r"torch offers no int8, only fp32, bf16, fp16\. int8 is offered by onnx, "):
         export(network, tmp_path / "out", preprocessing=SMALL, format="torch", precision="int8")
+
+
+@pytest.mark.slow
+def test_accuracy_control_puts_layers_back_to_float(network, tmp_path):
+    pytest.importorskip("nncf")
+    given = examination(network, allow_loss=30)
+    with torch.no_grad():
+        labels = [int(network(torch.from_numpy(image)).argmax()) for image in given.calibration]
+    controlled = replace(given, calibration_labels=labels)
+    report = write_form(Source.of(network, SMALL, (), controlled), Form("openvino", "int8", CONTROL), tmp_path / "out")
+    assert report.scheme == CONTROL
+    assert report.gate.images == 640
+    with pytest.raises(ValueError, match=r"accuracy control asks for calibration images with labels"):
+        write_form(Source.of(network, SMALL, (), given), Form("openvino", "int8", CONTROL), tmp_path / "other")
