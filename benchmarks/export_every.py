@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def _exported(name: str, format: str) -> dict[str, Any]:
-    model = pv.create_model(name).eval()
+    model: Any = pv.create_model(name).eval()
     pv.set_slope(model, 1)
     size = model.default_cfg["input_size"][1]
     row: dict[str, Any] = {"network": name, "format": format, "size_mb": None, "largest_relative_error": None}

@@ -16,7 +16,7 @@ from plainvision.commands.options.network import NetworkOptions
 from plainvision.commands.options.output import OutputOptions
 
 if TYPE_CHECKING:
-    from plainvision.deploy.tuning import TunedForm, Tuning
+    from plainvision.deploy.tuned import TunedForm, Tuning
 
 
 _COLUMNS = ("name", "threads", "verdict", "accuracy", "lowest_accuracy", "p50_ms", "ratio", "size_mb", "memory_mb")

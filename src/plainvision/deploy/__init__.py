@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from plainvision.deploy.folder import Deployed, load
     from plainvision.deploy.gate import Gate
     from plainvision.deploy.preprocessing import Preprocessing
-    from plainvision.deploy.tuning import TunedForm, Tuning, tune
+    from plainvision.deploy.tuned import TunedForm, Tuning
+    from plainvision.deploy.tuning import tune
     from plainvision.deploy.writing import ExportReport
 
 __all__ = [
@@ -36,8 +37,8 @@ _WHERE = {
     "Gate": "gate",
     "GateError": "exporting",
     "Preprocessing": "preprocessing",
-    "TunedForm": "tuning",
-    "Tuning": "tuning",
+    "TunedForm": "tuned",
+    "Tuning": "tuned",
     "export": "exporting",
     "load": "folder",
     "tune": "tuning",

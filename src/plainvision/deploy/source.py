@@ -22,6 +22,8 @@ class Source:
     """The network: images (B, C, H, W) -> logits (B, K)."""
     deployed: nn.Module
     """Its deployed form, in eval mode on the CPU."""
+    unfused: str | None
+    """Why nothing was folded; None where it was."""
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     examination: Examination | None
@@ -42,7 +44,8 @@ class Source:
         """
         network = copy.deepcopy(model).cpu().float().eval()
         reference = None if examination is None else Reference(network, examination)
-        return cls(network, _deployed(network), preprocessing, tuple(classes), examination, reference)
+        deployed, unfused = _deployed(network, preprocessing.image_size)
+        return cls(network, deployed, unfused, preprocessing, tuple(classes), examination, reference)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the network's weights and buffers, by name."""
@@ -53,11 +56,11 @@ class Source:
         return digest.hexdigest()
 
 
-def _deployed(network: nn.Module) -> nn.Module:
-    """Return the network in deployed form."""
-    if any(isinstance(module, LinearPair) for module in network.modules()):
-        return fuse(network)  # refuses a slope that is not 1
+def _deployed(network: nn.Module, image_size: int) -> tuple[nn.Module, str | None]:
+    """Return the network in deployed form, and why it is as it was where nothing was folded."""
     try:
-        return fuse(network)
-    except ValueError:  # nothing to fold: it is exported as it is
-        return network
+        return fuse(network, image_size=image_size), None
+    except ValueError as error:
+        if any(isinstance(module, LinearPair) for module in network.modules()):
+            raise  # a slope that is not 1
+        return network, str(error)

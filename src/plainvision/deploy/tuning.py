@@ -5,10 +5,9 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from plainvision.deploy.gate import Gate
 from plainvision.deploy.preprocessing import Preprocessing
 from plainvision.deploy.process_memory import process_growth_mb
 from plainvision.deploy.source import Source
+from plainvision.deploy.tuned import TunedForm, Tuning
 from plainvision.deploy.tuning_report import write_report
 from plainvision.deploy.writing import DESCRIPTION, write_form
 from plainvision.files import read_object, write_json
@@ -35,67 +35,6 @@ _PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 # Of the time, so much for writing and judging forms; the rest is for measuring.
 _FOR_WRITING = 0.7
 _LEAST_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class TunedForm:
-    """A form of a network with a number of threads: what it costs, and whether it may take the network's place."""
-
-    name: str
-    """Format, precision, scheme, layout."""
-    threads: int
-    verdict: str
-    """passes, fails, cannot tell; "not tried" where ``note`` says why."""
-    gate: Gate | None = None
-    """How its classes compare with the network's."""
-    times_ms: tuple[float, ...] = ()
-    """Milliseconds of each timed pass of a batch."""
-    ratio: float | None = None
-    """How many times as fast as the network in eager mode: the median over rounds."""
-    ratio_low: float | None = None
-    ratio_high: float | None = None
-    """A 95 % interval of the ratio's median."""
-    size_mb: float | None = None
-    """Size of the model's files, in MB (1e6 bytes)."""
-    memory_mb: float | None = None
-    """Growth of a fresh process that loads and runs it, weights included, in MB."""
-    note: str = ""
-    """What else there is to say."""
-
-    @property
-    def p50_ms(self) -> float | None:
-        """Median time of a batch in milliseconds."""
-        return float(np.median(self.times_ms)) if self.times_ms else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figures as plain values for a record or a table."""
-        plain = {name: value for name, value in vars(self).items() if name not in ("gate", "times_ms")}
-        interval = median_interval(self.times_ms) if self.times_ms else None
-        return plain | {
-            "runs": len(self.times_ms),
-            "p50_ms": self.p50_ms,
-            "p50_low_ms": interval and interval[0],
-            "p50_high_ms": interval and interval[1],
-            "accuracy": None if self.gate is None else self.gate.accuracy,
-            "lowest_accuracy": None if self.gate is None else self.gate.lowest_accuracy,
-            "gate": None if self.gate is None else str(self.gate),
-        }
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """What `tune` found."""
-
-    folder: Path
-    """The deployed folder of the winner."""
-    winner: TunedForm
-    """The fastest form that passes."""
-    forms: tuple[TunedForm, ...]
-    """All forms, the fastest first; those that were not tried last."""
-    batch_size: int
-    """Images per pass."""
-    accuracy: float | None
-    """Top-1 of the network on the images that judge, in per cent; None without labels."""
 
 
 def tune(
@@ -142,7 +81,7 @@ def tune(
     labelled = examination is not None and examination.calibration_labels is not None
     tried = candidates(tuple(precisions), labelled=labelled)
     work = folder.with_name(f".{folder.name}.tuning")
-    _resume(work, source)
+    _resume(work, source, batch_size)
     found = [
         _written(source, one, work, batch_size, lambda: time.monotonic() - started < _FOR_WRITING * seconds, report)
         for one in tried
@@ -172,7 +111,7 @@ def _why(form: TunedForm) -> str:
     return form.note if form.verdict == "not tried" else f"{form.verdict}, {form.gate}"
 
 
-def _resume(work: Path, source: Source) -> None:
+def _resume(work: Path, source: Source, batch_size: int) -> None:
     """Keep what an earlier call wrote for the same network and images on this kind of machine; else begin anew."""
     host = host_facts()
     examination = source.examination
@@ -183,6 +122,7 @@ def _resume(work: Path, source: Source) -> None:
         "allow_loss": examination and examination.allow_loss,
         "images": examination and getattr(examination.judged, "fingerprint", None),
         "calibration": examination and len(examination.calibration),
+        "batch_size": batch_size,
         "host": {key: host[key] for key in ("cpu", "vector_extensions", "torch", "plainvision")},
     }
     mark = json.loads(json.dumps(mark))
@@ -190,6 +130,8 @@ def _resume(work: Path, source: Source) -> None:
     with contextlib.suppress(OSError, ValueError):
         if read_object(path) == mark:
             return
+    if work.exists() and not path.exists() and any(work.iterdir()):
+        raise ValueError(f"{work} is there and no call of `tune` wrote it. Remove it, or give another folder.")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     write_json(path, mark)

@@ -1,19 +1,17 @@
 """The page of a tuned folder: what won, and how all forms compare."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from plainvision.bench.record import host_facts
 from plainvision.bench.report import Page
+from plainvision.deploy.tuned import TunedForm, Tuning
 from plainvision.figures.forms import forms_figure
 
-if TYPE_CHECKING:
-    from plainvision.deploy.tuning import TunedForm, Tuning
 
-
-def write_report(path: Path, tuning: "Tuning", description: dict[str, Any]) -> None:
+def write_report(path: Path, tuning: Tuning, description: dict[str, Any]) -> None:
     """Write the page.
 
     Args:
@@ -57,7 +55,7 @@ def write_report(path: Path, tuning: "Tuning", description: dict[str, Any]) -> N
     page.write(path)
 
 
-def figure_of_forms(tuning: "Tuning") -> Figure:
+def figure_of_forms(tuning: Tuning) -> Figure:
     """Draw the forms at their latency and accuracy, above the accuracy that they have to keep."""
     gates = [form.gate for form in tuning.forms if form.gate is not None and form.gate.allowed is not None]
     least = None
@@ -66,7 +64,7 @@ def figure_of_forms(tuning: "Tuning") -> Figure:
     return forms_figure([form.to_dict() for form in tuning.forms], least=least, batch_size=tuning.batch_size)
 
 
-def _cells(form: "TunedForm") -> dict[str, str]:
+def _cells(form: TunedForm) -> dict[str, str]:
     said = form.to_dict()
     interval = "" if form.ratio_low is None else f" ({form.ratio_low:.2f}–{form.ratio_high:.2f})"
     return {
@@ -82,7 +80,7 @@ def _cells(form: "TunedForm") -> dict[str, str]:
     }
 
 
-def _threads(form: "TunedForm") -> str:
+def _threads(form: TunedForm) -> str:
     return "one thread" if form.threads == 1 else f"{form.threads} threads"
 
 
