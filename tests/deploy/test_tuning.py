@@ -16,6 +16,7 @@ from plainvision.deploy import tuning as tuning_module
 from plainvision.deploy.candidates import Candidate
 from plainvision.deploy.forms import Form
 from plainvision.deploy.process_memory import process_growth_mb
+from plainvision.figures.forms import forms_figure
 
 SMALL = Preprocessing(image_size=32, crop_ratio=1.0)
 CLASSES = tuple(f"class {i}" for i in range(10))
@@ -235,3 +236,31 @@ def test_a_deployed_folder_is_timed_and_evaluated_as_a_network(network, tmp_path
     with pytest.raises(SystemExit):
         main(words[:2])
     assert "a deployed folder has no data set." in capsys.readouterr().err
+
+
+def row(name, time, **further):
+    kept = {"accuracy": 90.0, "lowest_accuracy": 89.5, "verdict": "passes", "threads": 1}
+    return {"name": name, "p50_ms": time} | kept | further
+
+
+def test_the_figure_shows_each_form_once_and_rings_the_fastest_that_passes():
+    rows = [
+        row("onnx int8", 1.0, verdict="fails", accuracy=80.0, lowest_accuracy=78.0),
+        row("onnx fp32", 2.0),
+        row("onnx fp32", 3.0, threads=2),
+        row("eager", 9.0, accuracy=None, lowest_accuracy=None),
+        row("compiled fp32", None),
+    ]
+    (axes,) = forms_figure(rows, least=89.0, batch_size=1).axes
+    markers = [(line.get_xdata()[0], line.get_markersize()) for line in axes.lines if len(line.get_xdata()) == 1]
+    assert sorted(markers) == [(1.0, 6), (2.0, 6), (2.0, 11)]
+    assert any(list(line.get_xdata()) == [9.0, 9.0] for line in axes.lines)  # eager mode
+
+
+def test_without_accuracy_the_figure_shows_times_alone():
+    rows = [row("onnx fp32", 2.0, accuracy=None), row("eager", 9.0, accuracy=None)]
+    (axes,) = forms_figure(rows, least=None, batch_size=4).axes
+    assert [patch.get_width() for patch in axes.patches] == [9.0, 2.0]
+    assert "4 images" in axes.get_xlabel()
+    with pytest.raises(ValueError, match=r"no form was timed"):
+        forms_figure([row("onnx fp32", None)], least=None, batch_size=1)

@@ -38,6 +38,10 @@ def write_report(path: Path, tuning: Tuning, description: dict[str, Any]) -> Non
     )
     page.heading("Every form")
     page.table([_cells(form) for form in tuning.forms if form.p50_ms is not None])
+    page.paragraph(
+        "Speed is relative to eager mode, with a 95 % interval of its median over the rounds. Memory is the growth of "
+        "a fresh process that loads and runs the form, weights included."
+    )
     notes = [form for form in tuning.forms if form.p50_ms is None]
     if notes:
         page.heading("Not tried")
@@ -71,12 +75,12 @@ def _cells(form: TunedForm) -> dict[str, str]:
         "form": form.name + (f", {form.note}" if form.note else ""),
         "threads": str(form.threads),
         "verdict": form.verdict,
-        "top-1": _number(said["accuracy"], "{:.2f} %"),
-        "at least": _number(said["lowest_accuracy"], "{:.2f} %"),
-        "time": _number(form.p50_ms, "{:.2f} ms"),
-        "speed": _number(form.ratio, "{:.2f} x") + interval,
-        "size": _number(form.size_mb, "{:.1f} MB"),
-        "memory": _number(form.memory_mb, "{:.0f} MB"),
+        "top-1, %": _number(said["accuracy"], ".2f"),
+        "at least": _number(said["lowest_accuracy"], ".2f"),
+        "ms": _number(form.p50_ms, ".2f"),
+        "speed": _number(form.ratio, ".2f") + interval,
+        "MB": _number(form.size_mb, ".1f"),
+        "memory, MB": _number(form.memory_mb, ".0f"),
     }
 
 
@@ -85,4 +89,4 @@ def _threads(form: TunedForm) -> str:
 
 
 def _number(value: float | None, pattern: str) -> str:
-    return "" if value is None else pattern.format(value)
+    return "" if value is None else format(value, pattern)
