@@ -23,7 +23,13 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1
 table { font-size: .92rem; }
 th, td { padding: .35rem .6rem; text-align: right; border-bottom: 1px solid #e6eaef; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
+.folds th, .folds td { white-space: normal; overflow-wrap: anywhere; vertical-align: top; }
+.folds th:not(:first-child), .folds td:not(:first-child) { min-width: 4.5rem; }
 th { color: #465464; font-weight: 600; }
+.strip { display: flex; flex-wrap: wrap; gap: .4rem; margin: .3rem 0 1rem; }
+.strip img { height: 72px; width: auto; max-width: 160px; object-fit: contain; background: #f2f4f7; }
+p.label { margin: .8rem 0 0; color: #465464; font-size: .92rem; overflow-wrap: anywhere; }
+li, p { overflow-wrap: anywhere; }
 code { background: #f2f4f7; padding: .1rem .3rem; border-radius: 3px; font-size: .92em; }
 footer { margin-top: 3rem; color: #6b7785; font-size: .9rem; }
 """
@@ -49,11 +55,26 @@ class Page:
         """Add a paragraph."""
         self._parts.append(f"<p>{_text(text)}</p>")
 
-    def table(self, rows: Sequence[Mapping[str, str]]) -> None:
-        """Add a table; the keys of the first row are its head."""
+    def table(self, rows: Sequence[Mapping[str, str]], *, folds: bool = False) -> None:
+        """Add a table; the keys of the first row are its head. Where it is too wide it scrolls, or ``folds``."""
         head = "".join(f"<th>{_text(key)}</th>" for key in rows[0])
         body = "".join("<tr>" + "".join(f"<td>{_text(row[key])}</td>" for key in rows[0]) + "</tr>" for row in rows)
-        self._parts.append(f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>')
+        kind = "folds" if folds else "scroll"
+        self._parts.append(f'<div class="{kind}"><table><tr>{head}</tr>{body}</table></div>')
+
+    def names(self, items: Sequence[str]) -> None:
+        """Add a list of names, which may be long."""
+        self._parts.append("<ul>" + "".join(f"<li>{html.escape(shown(item))}</li>" for item in items) + "</ul>")
+
+    def strip(self, label: str, pictures: Sequence[bytes]) -> None:
+        """Add a row of small pictures, PNG or JPEG, below its label."""
+        told = html.escape(shown(label))
+        self._parts.append(f'<p class="label">{told}</p><div class="strip">')
+        for picture in pictures:
+            kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
+            data = base64.b64encode(picture).decode()
+            self._parts.append(f'<img alt="{told}" src="data:image/{kind};base64,{data}">')
+        self._parts.append("</div>")
 
     def figure(self, figure: Figure, description: str) -> None:
         """Add a picture; ``description`` is read to who cannot see it."""

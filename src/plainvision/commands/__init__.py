@@ -24,6 +24,7 @@ _Arguments = TypeVar("_Arguments")
 
 VERBS = {
     "models": "list the networks and what they cost",
+    "data": "look at images before training: classes, sizes, damage, images that are there twice",
     "train": "train a network by a recipe, or continue a run",
     "evaluate": "score a trained network, in training and deployed form",
     "fuse": "write the deployed form of a trained network, with proof",

@@ -14,6 +14,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -41,6 +42,8 @@ class Listing:
     """Links to files and folders, and where in the store they lead; None is nowhere, or to what holds the link."""
     left_out: dict[str, str] = field(default_factory=dict)
     """What looks like an image and is none, and why."""
+    others: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How many other files there are, by their folder and the ending of their names."""
 
     def add(self, path: str, *, is_folder: bool = False) -> None:
         """Add a file or a folder with the folders that hold it, where it counts."""
@@ -50,6 +53,8 @@ class Listing:
         if not is_folder and looks_like_image(path):
             self._tell_twice(path)
             self.files.add(path)
+        elif not is_folder:
+            self.add_other(path)
         folder = path if is_folder else posixpath.dirname(path)
         while folder not in self.folders:
             self.folders.add(folder)
@@ -61,6 +66,11 @@ class Listing:
             self._tell_twice(path)
             self.files.discard(path)
             self.links[path] = target
+
+    def add_other(self, path: str) -> None:
+        """Count a file that does not look like an image."""
+        folder, name = posixpath.split(path)
+        self.others[folder, posixpath.splitext(name)[1].lower()] += 1
 
     def _tell_twice(self, path: str) -> None:
         if path in self.files:
@@ -105,7 +115,10 @@ class FolderStore(Store):
                 is_link = entry.is_symlink()
                 is_folder = os.path.isdir(entry.path) if is_link else entry.is_dir()
                 leads_nowhere = is_link and not os.path.exists(entry.path)
-                if not is_visible(entry.name) or not (is_folder or leads_nowhere or looks_like_image(path)):
+                if not is_visible(entry.name):
+                    continue
+                if not (is_folder or leads_nowhere or looks_like_image(path)):
+                    self.listing.add_other(path)
                     continue
                 if is_link:
                     real = os.path.realpath(entry.path)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 from torch.utils.data import Dataset, Subset
 
 from plainvision.data.epochs import Epochs, all_unreadable
@@ -36,6 +37,7 @@ class TrainingBatches:
         images_per_epoch: how many images an epoch has, repeats included, before the last partial batch is
             dropped.
         steps_per_epoch: how many whole batches that makes.
+        labels: (N,) of all images, indices into `classes`; None for a stream, which does not know.
         fingerprint: hash of the images' names and labels, the same on every process; of a stream, of its shards'
             names and lengths.
 
@@ -48,10 +50,12 @@ class TrainingBatches:
         _check_shares(recipe, processes)
         data, augment, share = recipe.data, recipe.augment, (rank, processes)
         self._epochs: TrainingStream | Epochs
+        self.labels: np.ndarray | None
         if is_stream(data.root):
-            self._epochs = TrainingStream(recipe, *share)
+            self._epochs, self.labels = TrainingStream(recipe, *share), None
         else:
             images, key = open_images(data, "train"), (recipe.seed,)
+            self.labels = images.labels
             self._epochs = Epochs(images, data, augment, batch_size=recipe.batch_size, key=key, share=share)
         self.classes = self._epochs.classes
         self.images_per_epoch = self._epochs.images_per_epoch
@@ -96,6 +100,7 @@ class EvaluationBatches:
     Attributes:
         classes: names of the classes.
         images: how many images this process reads, None for a stream, which does not know.
+        labels: (N,) of all processes' images, None for a stream.
 
     Raises:
         FileNotFoundError, ValueError: the images cannot be found, or have a class that training lacks.
@@ -108,7 +113,7 @@ class EvaluationBatches:
         self._where = place(data, "validation")
         kind = EvaluationStream if is_stream(location(data, "validation")[0]) else _EvaluationImages
         self._source: EvaluationStream | _EvaluationImages = kind(data, batch_size, classes, rank, processes)
-        self.classes, self.images = self._source.classes, self._source.images
+        self.classes, self.images, self.labels = self._source.classes, self._source.images, self._source.labels
 
     @cached_property
     def fingerprint(self) -> str:  # of all processes' images
@@ -150,7 +155,7 @@ class _EvaluationImages(Dataset[Sample | Failure]):
         self.classes = classes or _training_classes(data) or images.classes
         self.fingerprint = images.fingerprint
         self._rows, self._reader = images, Reader(data, evaluation_transform(data))
-        self._labels = class_lookup(images.classes, self.classes, data)[images.labels]
+        self.labels = class_lookup(images.classes, self.classes, data)[images.labels]
         self._chosen = range(rank, len(images.labels), processes)
         self.images = len(self._chosen)
         self._batch_size, self._workers = batch_size, data.workers
@@ -160,7 +165,7 @@ class _EvaluationImages(Dataset[Sample | Failure]):
         return read_batches(Loader(images, collate, workers=self._workers, batch_size=self._batch_size))
 
     def __getitem__(self, index: int) -> Sample | Failure:
-        return self._reader(self._rows.row(index)._replace(label=int(self._labels[index])))
+        return self._reader(self._rows.row(index)._replace(label=int(self.labels[index])))
 
 
 def _training_classes(data: Data) -> tuple[str, ...] | None:

@@ -1,10 +1,36 @@
 """Class folders, on disk or packed: SPLIT/CLASS/image.jpg in a folder, a .zip or a .tar."""
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from plainvision.data.archives import Listing, names_of
 from plainvision.data.decoding import EXTENSIONS, is_image, looks_like_image
+
+
+class MissingSplit(ValueError):
+    """The root has no split of that name."""
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """What `find_classes` finds in the folder of a split."""
+
+    base: str
+    """The folder that holds the class folders; "" is the top."""
+    is_split: bool
+    """Whether it is called like the split; else the classes lie in no split."""
+    classes: dict[str, list[str]]
+    """The paths of the images of each class, both in order."""
+    stored: dict[str, str]
+    """Where the file of a path lies that leads through a link."""
+    left_out: list[str]
+    """A `PATH (why)` for whatever else looks like an image."""
+    others: dict[str, int]
+    """How many files do not look like images, by the ending of their names."""
+    beside: int
+    """How many images lie beside the class folders, and so in no class."""
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -13,13 +39,8 @@ def in_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (int(name), name)) if all(map(str.isdecimal, names)) else sorted(names)
 
 
-def find_classes(
-    listing: Listing, split: str, *, where: str, option: str, plain: bool
-) -> tuple[dict[str, list[str]], dict[str, str], list[str]]:
-    """Return the images of each class of ``split``, the files behind links, and what is left out.
-
-    These are {class: its images' paths}, both in order; {path: its file} for paths through links; and a `PATH (why)`
-    for whatever else looks like an image.
+def find_classes(listing: Listing, split: str, *, where: str, option: str, plain: bool) -> ClassFolders:
+    """Return the images of each class of ``split``, and what else is in its folder.
 
     The folder called ``split`` may lie at any depth. Where there is none and ``plain`` allows it, the class
     folders are those at the top, or below the one folder that wraps them all. Two Unicode spellings of one name are
@@ -27,14 +48,16 @@ def find_classes(
     image twice or in two classes, and is left out.
 
     Raises:
-        ValueError: no such split, two of them, no class folders in it, a class folder without images, or one that is
+        MissingSplit: no such split.
+        ValueError: two of them, no class folders in it, a class folder without images, or one that is
             a link into another.
     """
     base = _split_folder(listing, split, where)
+    is_split = base is not None
     if base is None:
         base = _plain_folder(listing)
         if base is None or not plain:
-            raise ValueError(_missing_split(listing, split, where, option, looks_plain=base is not None))
+            raise MissingSplit(_missing_split(listing, split, where, option, looks_plain=base is not None))
     prefix = f"{base}/" if base else ""
     paths, left_out = _followed(listing, base, where)
     classes: dict[str, list[str]] = {
@@ -42,12 +65,15 @@ def find_classes(
         for folder in listing.folders
         if folder.startswith(prefix) and folder != base and "/" not in folder.removeprefix(prefix)
     }
+    beside = 0
     for path in sorted(paths):
         top, slash, _ = path.removeprefix(prefix).partition("/")
         if slash and is_image(path):  # a picture beside the class folders belongs to no class
             classes.setdefault(unicodedata.normalize("NFC", top), []).append(path)
         elif slash:
             left_out.append(f"{path} (a kind of image that is not read)")
+        else:
+            beside += is_image(path)
     hint = f" {_count(left_out)} left out: {names_of(left_out, 3)}." if left_out else ""
     if not any(classes.values()):
         raise ValueError(
@@ -61,7 +87,13 @@ def find_classes(
             f"Remove the folder or fill it; these count as images: {', '.join(EXTENSIONS)}.{hint}"
         )
     stored = {path: file for path, file in paths.items() if path != file}
-    return {name: classes[name] for name in in_order(classes)}, stored, left_out
+    others: Counter[str] = Counter()
+    for (folder, ending), count in listing.others.items():
+        others[ending] += count if _holds(base, folder) else 0
+    kept = {ending: count for ending, count in sorted(others.items()) if count}
+    return ClassFolders(
+        base, is_split, {name: classes[name] for name in in_order(classes)}, stored, left_out, kept, beside
+    )
 
 
 def told(left_out: list[str], where: str, split: str) -> str:

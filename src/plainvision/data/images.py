@@ -6,23 +6,27 @@ import importlib
 import os
 import unicodedata
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from PIL import Image
 
 from plainvision.data.archives import Listing, names_of, open_store
-from plainvision.data.class_folders import find_classes, has_folder, in_order, told
+from plainvision.data.class_folders import MissingSplit, find_classes, has_folder, in_order, told
 from plainvision.data.decoding import decode
 from plainvision.data.rows import Row
 from plainvision.data.settings import RECORDED, Data
 
 Role = Literal["train", "validation"]
+
+# Bytes of a file that are held at once.
+_MOST_CONTENT = 2**28
 
 
 class Images(abc.ABC):
@@ -30,6 +34,14 @@ class Images(abc.ABC):
 
     classes: tuple[str, ...]
     labels: np.ndarray
+    split: str = ""
+    """What the split is called; "" is a root that has none."""
+    left_out: tuple[str, ...] = ()
+    """A `NAME (why)` for what looks like an image and is not among them."""
+    others: Mapping[str, int] = MappingProxyType({})
+    """How many files beside them do not look like images, by the ending of their names."""
+    beside: int = 0
+    """How many images lie beside the class folders, and so in no class."""
 
     @abc.abstractmethod
     def name(self, index: int) -> str:
@@ -38,6 +50,10 @@ class Images(abc.ABC):
     @abc.abstractmethod
     def read(self, index: int, mode: str) -> Image.Image:
         """Return the decoded image, in Pillow's ``mode``; a damaged one may raise anything."""
+
+    def content(self, index: int) -> bytes | None:
+        """Return the bytes of the image's file; None where it has none of its own, or more than memory should hold."""
+        return None
 
     def row(self, index: int) -> Row:
         """Return the image, not yet decoded, with its name and its label."""
@@ -153,9 +169,14 @@ class Chosen(Images):
     def __init__(self, images: Images, chosen: np.ndarray) -> None:
         self._images, self._chosen = images, chosen
         self.classes, self.labels = images.classes, images.labels[chosen]
+        self.split, self.left_out, self.others = images.split, images.left_out, images.others
+        self.beside = images.beside
 
     def name(self, index: int) -> str:
         return self._images.name(int(self._chosen[index]))
+
+    def content(self, index: int) -> bytes | None:
+        return self._images.content(int(self._chosen[index]))
 
     def read(self, index: int, mode: str) -> Image.Image:
         return self._images.read(int(self._chosen[index]), mode)
@@ -169,14 +190,17 @@ class _Files(Images):
         # Class folders without a split are taken only where training and validation stay apart.
         plain = data.validation_root is not None or (role == "validation" and not has_folder(listing, data.train_split))
         where, option = repr(root), f"data.{role}_split"
-        classes, self._stored, left_out = find_classes(listing, split, where=where, option=option, plain=plain)
-        if left_out:
-            text = told(left_out, where, split)
+        found = find_classes(listing, split, where=where, option=option, plain=plain)
+        if found.left_out:
+            text = told(found.left_out, where, split)
             if data.corrupt == "stop":
                 raise ValueError(text)
             warnings.warn(text, stacklevel=2)
+        classes, self._stored = found.classes, found.stored
         self.classes = tuple(classes)
         self.labels = np.repeat(np.arange(len(classes)), [len(paths) for paths in classes.values()])
+        self.split, self.beside, self.others = split if found.is_split else "", found.beside, found.others
+        self.left_out = tuple(found.left_out)
         self._paths = [path for paths in classes.values() for path in paths]
         self._max_pixels = data.max_pixels
 
@@ -184,8 +208,17 @@ class _Files(Images):
         return self._store.name(self._paths[index])
 
     def read(self, index: int, mode: str) -> Image.Image:
+        return decode(self._open(index), mode, self._max_pixels)
+
+    def content(self, index: int) -> bytes | None:
+        with self._open(index) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            return file.read(size) if size <= _MOST_CONTENT else None
+
+    def _open(self, index: int) -> BinaryIO:
         path = self._paths[index]
-        return decode(self._store.open(self._stored.get(path, path), self._max_pixels), mode, self._max_pixels)
+        return self._store.open(self._stored.get(path, path), self._max_pixels)
 
 
 class _HuggingFace(Images):
@@ -199,7 +232,8 @@ class _HuggingFace(Images):
         try:
             rows = datasets.load_dataset(self._source, split=self._split)
         except (ValueError, RuntimeError) as error:  # also a folder with a script, which the library does not run
-            raise ValueError(f"cannot read {root!r}: {error} Name the split in data.{role}_split.") from error
+            raise MissingSplit(f"cannot read {root!r}: {error} Name the split in data.{role}_split.") from error
+        self.split = self._split
         self._image, label = _columns(rows.features, datasets, root)
         # Left undecoded, an image is its bytes or its path.
         self._rows = rows.cast_column(self._image, datasets.Image(decode=False))
@@ -241,7 +275,7 @@ class _Digits(Images):
         every = np.arange(len(digits.target))
         train, validation = train_test_split(every, test_size=360, random_state=0, stratify=digits.target)
         self._chosen = np.sort(train if role == "train" else validation)
-        self._role = role
+        self._role = self.split = role
         self._pixels = np.round(digits.images[self._chosen] * (255 / 16)).astype(np.uint8)
         self.classes = tuple(str(digit) for digit in range(10))
         self.labels = digits.target[self._chosen].astype(np.int64)

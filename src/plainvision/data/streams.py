@@ -114,7 +114,7 @@ class EvaluationStream:
         FileNotFoundError, ValueError: the stream is not there, or has a class that ``classes`` does not.
     """
 
-    images = None  # nobody knows how many this process reads
+    images = labels = None  # nobody knows how many this process reads
 
     def __init__(self, data: Data, batch_size: int, classes: tuple[str, ...] | None, rank: int, processes: int) -> None:
         self._data, self._batch_size, self._share = data, batch_size, (rank, processes)

@@ -22,6 +22,7 @@ from torch import nn
 from plainvision.data.batches import EvaluationBatches, TrainingBatches
 from plainvision.data.images import absolute
 from plainvision.data.rows import Batch
+from plainvision.data.survey import first_line
 from plainvision.models.loading import load_backbone, load_checkpoint
 from plainvision.processes import TrainingInterrupted, process_group, stop_requested, threads
 from plainvision.seeds import seed_everything
@@ -145,6 +146,12 @@ class _Run:
             f"{pretty_repr(recipe)}\n"
             f"{len(self.classes)} classes, {self.batches.images_per_epoch} images an epoch, {self.steps} steps"
         )
+        for split, labels in (
+            (recipe.data.train_split, self.batches.labels),
+            (recipe.data.validation_split, self.validation.labels),
+        ):
+            if labels is not None:
+                self.progress.say(first_line(split, self.classes, labels))
         if recipe.machine.accumulate > 1 and has_batch_norm(self.state.model):
             self.progress.say(
                 f"machine.accumulate={recipe.machine.accumulate}: the network has batch norms, whose statistics are "
