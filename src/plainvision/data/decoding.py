@@ -52,14 +52,24 @@ def decode(file: BinaryIO, mode: str, max_pixels: int = Data.max_pixels) -> Imag
             width, height = image.size
             if width * height > max_pixels:
                 raise ValueError(f"{width} x {height} pixels are more than data.max_pixels={max_pixels}")
-            image.load()
-            turn = _TURNS.get(_orientation(image))
-            picture = _eight_bits(image)
-            # Pillow warns when a palette with transparency loses it in one step.
-            if picture.mode == "P" and "transparency" in picture.info:
-                picture = picture.convert("RGBA")
-            picture = picture.convert(mode)
-            return picture if turn is None else picture.transpose(turn)
+            return picture_of(image, mode)
+
+
+def picture_of(image: Image.Image, mode: str) -> Image.Image:
+    """Return an opened image upright, with 8 bits a channel, in Pillow's ``mode`` L or RGB.
+
+    Raises:
+        ValueError: its pixels mean nothing in 8 bits.
+        Exception: a damaged file makes decoders raise nearly anything.
+    """
+    image.load()
+    turn = _TURNS.get(_orientation(image))
+    picture = _eight_bits(image)
+    # Pillow warns when a palette with transparency loses it in one step.
+    if picture.mode == "P" and "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+    picture = picture.convert(mode)
+    return picture if turn is None else picture.transpose(turn)
 
 
 def check_bytes(size: int, max_pixels: int) -> None:
