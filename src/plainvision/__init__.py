@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from plainvision.models.loading import load_checkpoint
     from plainvision.models.registry import create_model, list_models
     from plainvision.surgery.fusing import fuse
+    from plainvision.training.prediction import predict
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ __all__ = [
     "list_models",
     "load_checkpoint",
     "models",
+    "predict",
     "recipes",
     "search",
     "set_slope",
@@ -48,6 +50,7 @@ _WHERE = {
     "fuse": "plainvision.surgery.fusing",
     "list_models": "plainvision.models.registry",
     "load_checkpoint": "plainvision.models.loading",
+    "predict": "plainvision.training.prediction",
     "set_slope": "plainvision.layers.linear_pair",
 }
 _ROOMS = (
