@@ -22,6 +22,7 @@ PAGES = {page.relative_to(ROOT).as_posix(): page for page in [*ROOT.glob("*.md")
 CHEAPER = {
     "train": "--epochs 1 --warmup-epochs 0 --techniques.0.epochs 0",
     "bench": "--runs 3",
+    "tune": "--seconds 3 --threads 1 --precisions fp32 --data.workers 0",
 }
 
 
@@ -163,7 +164,7 @@ def test_the_commands_of_the_readme_run_in_their_order(tmp_path, monkeypatch, ca
     for words in commands(PAGES["README.md"]):
         main([*words, *shlex.split(CHEAPER.get(words[0], ""))])
         ran.append(words[0])
-    assert ran == ["models", "train", "evaluate", "fuse", "bench"]
+    assert ran == ["models", "train", "evaluate", "fuse", "bench", "tune"]
     said = capsys.readouterr().out
     assert "both forms name the same class for 360 of 360 images" in said
     assert "deployed form in runs/digits/deployed.safetensors" in said
