@@ -22,8 +22,9 @@ class Arguments:
     """Which network, and whose weights."""
     out: Path
     """The folder to write: the model's file, deploy.json and predict.py."""
-    to: Literal["onnx", "openvino", "torch", "compiled"] = "onnx"
-    """The kind of file: for ONNX Runtime, for OpenVINO, a program of torch.export, or one compiled by AOTInductor."""
+    to: Literal["onnx", "openvino", "torch", "compiled", "executorch"] = "onnx"
+    """The kind of file: for ONNX Runtime, for OpenVINO, a program of torch.export, one compiled by AOTInductor, or one
+    for phones, by ExecuTorch."""
     precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
     """What it computes in; below fp32 it has to pass the gate of --allow-loss."""
     examination: Annotated[ExaminationOptions, tyro.conf.arg(name="")] = field(default_factory=ExaminationOptions)
@@ -32,6 +33,8 @@ class Arguments:
     """What the file takes: normalised images (B, C, H, W), or bytes (B, H, W, C) that it normalises itself."""
     any_size: bool = False
     """Leave height and width of the images open, as the number of images always is."""
+    least_delegated: float = 0.95
+    """Of executorch, the least share of the operations that XNNPACK has to compute."""
 
 
 def main(words: list[str]) -> None:
@@ -54,5 +57,6 @@ def main(words: list[str]) -> None:
         input=arguments.input,
         any_size=arguments.any_size,
         examination=examination,
+        least_delegated=arguments.least_delegated,
     )
     say(str(report))

@@ -10,6 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from plainvision.deploy.blame import Culprit, layers_that_lose
+from plainvision.deploy.delegation import LEAST_DELEGATED
 from plainvision.deploy.examination import Examination
 from plainvision.deploy.formats import Precision, format_called
 from plainvision.deploy.forms import Form
@@ -45,12 +46,14 @@ def export(
     input: Literal["float32", "uint8"] = "float32",
     any_size: bool = False,
     examination: Examination | None = None,
+    least_delegated: float = LEAST_DELEGATED,
 ) -> ExportReport:
     """Write ``model`` into ``folder`` for a runtime, with a description beside it, and return the proof.
 
-    The network is fused where it can be. The file takes any number of images. It is loaded and run, at two numbers of
-    images, before the folder gets its name: a folder of before stays as it was until then. A form of lower precision
-    has to pass the gate of ``examination``; one that does not leaves ``FOLDER.refused.json`` instead.
+    The network is fused where it can be. The file takes any number of images; executorch's takes 8 at once, and `load`
+    runs more in parts. It is loaded and run, at two numbers of images, before the folder gets its name: a folder of
+    before stays as it was until then. A form of lower precision has to pass the gate of ``examination``; one that does
+    not leaves ``FOLDER.refused.json`` instead.
 
     Args:
         model: images (B, C, H, W) -> logits (B, K); it stays as it is.
@@ -63,14 +66,16 @@ def export(
         input: "uint8" lets the file take bytes (B, H, W, C) and normalise them itself.
         any_size: leave height and width of the images open too.
         examination: images that calibrate int8, and others that judge.
+        least_delegated: of executorch, the least share of the operations, from 0 to 1, that XNNPACK has to compute.
 
     Raises:
         GateError: a form of lower precision loses more than is allowed, or too few images can tell.
-        ValueError: the network cannot be exported so, or the file answers differently.
+        ValueError: the network cannot be exported so, too little of it is delegated, or the file answers differently.
         ImportError: a package that the format needs is not installed.
         OSError: the folder cannot be written.
     """
-    form, folder = Form(format, precision, input=input, any_size=any_size), Path(folder)
+    form = Form(format, precision, input=input, any_size=any_size, least_delegated=least_delegated)
+    folder = Path(folder)
     format_called(format, precision)
     check_free(folder)
     source = Source.of(model, preprocessing, classes, examination)

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from plainvision.data.decoding import decode
+from plainvision.deploy.delegation import Delegation
 from plainvision.deploy.formats import FORMATS, Run, Running, format_called
 from plainvision.deploy.preprocessing import Preprocessing
 from plainvision.deploy.process_memory import process_growth_mb
@@ -42,6 +43,7 @@ class Description:
     macs: int = 0
     source: str = ""
     gate: dict[str, int | float | str | None] | None = None
+    delegation: Delegation | None = None
     tuned: dict[str, int | float | str | None] | None = None
 
 

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from plainvision.deploy.delegation import Delegation
+
 Run = Callable[[np.ndarray], list[np.ndarray]]
 """A loaded file: images -> its outputs."""
 
@@ -50,12 +52,14 @@ class Format:
     """What writing it needs beside torch."""
     precisions: tuple[Precision, ...]
     """What it can compute in."""
-    write: Callable[[nn.Module, Tensor, Path, bool], None]
+    write: Callable[[nn.Module, Tensor, Path, bool], Delegation | None]
     """Writes a network; images (2, ...) show what it takes; True leaves their height and width open."""
     open: Callable[[Path, Running], Run]
     """Loads a file."""
     extra: str = "deploy"
     """The extra that brings the packages."""
+    any_size: bool = True
+    """Whether it can leave height and width open."""
 
 
 def format_called(name: str, precision: Precision = "fp32") -> Format:
@@ -202,6 +206,18 @@ def _open_openvino(path: Path, running: Running) -> Run:
     return lambda images: [np.array(one) for one in compiled(images).values()]
 
 
+def _write_executorch(network: nn.Module, images: Tensor, path: Path, any_size: bool) -> Delegation:
+    from plainvision.deploy import executorch_format
+
+    return executorch_format.write(network, images, path)
+
+
+def _open_executorch(path: Path, running: Running) -> Run:
+    from plainvision.deploy import executorch_format
+
+    return executorch_format.open_file(path, running)
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep exporters from telling of their own deprecations."""
@@ -229,4 +245,14 @@ FORMATS = {
     ),
     "torch": Format("torch", "model.pt2", (), ("fp32", "bf16", "fp16"), _write_program, _open_program),
     "compiled": Format("compiled", "model.pt2", (), ("fp32", "bf16", "fp16"), _write_compiled, _open_compiled),
+    "executorch": Format(
+        "executorch",
+        "model.pte",
+        ("executorch",),
+        ("fp32",),
+        _write_executorch,
+        _open_executorch,
+        extra="mobile",
+        any_size=False,
+    ),
 }

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from plainvision.deploy.delegation import LEAST_DELEGATED
 from plainvision.deploy.formats import Precision
 from plainvision.deploy.preprocessing import Preprocessing
 
@@ -28,6 +29,8 @@ class Form:
     """What the file takes: normalised images (B, C, H, W), or bytes (B, H, W, C)."""
     any_size: bool = False
     """Whether height and width of the images are open."""
+    least_delegated: float = LEAST_DELEGATED
+    """Of executorch, the least share of the operations that XNNPACK has to compute."""
 
     def __str__(self) -> str:
         words = [self.format, self.precision]

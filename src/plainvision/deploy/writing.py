@@ -16,7 +16,8 @@ from torch import Tensor, nn
 import plainvision
 from plainvision.deploy.blame import failing_module
 from plainvision.deploy.comparing import compare, example, images_to_compare, short
-from plainvision.deploy.formats import Format, Precision, Run, Running, format_called
+from plainvision.deploy.delegation import Delegation
+from plainvision.deploy.formats import FORMATS, Format, Precision, Run, Running, format_called
 from plainvision.deploy.forms import DTYPES, ByteImages, ChannelsLast, Form, LowerPrecision
 from plainvision.deploy.gate import Gate
 from plainvision.deploy.quantizing import SCHEMES, Calibration, quantize
@@ -54,6 +55,8 @@ class ExportReport:
     """Of int8, how it was quantized."""
     gate: Gate | None = None
     """How its classes compare with the network's; None where no images were given to judge by."""
+    delegation: Delegation | None = None
+    """Of executorch, what XNNPACK computes."""
 
     def __str__(self) -> str:
         form = f"{self.format} {self.precision}" + (f" ({self.scheme})" if self.scheme else "")
@@ -62,6 +65,8 @@ class ExportReport:
             f"{self.largest_absolute_error:.2e} ({self.largest_relative_error:.2e} of the largest output), same class "
             f"for {self.argmax_agreement:.0%}"
         )
+        if self.delegation is not None:
+            told += f"\n{self.delegation}; the file takes {self.delegation.most_images} images at once"
         return told if self.gate is None else f"{told}\n{self.gate}"
 
 
@@ -80,21 +85,30 @@ def write_form(source: Source, form: Form, made: Path, *, sample: Tensor | None 
             "int8 needs images to calibrate on, and none were given. Give a folder of them: --calibrate FOLDER, or an "
             "`Examination`."
         )
+    if form.any_size and not kind.any_size:
+        others = ", ".join(name for name, one in FORMATS.items() if one.any_size)
+        raise ValueError(
+            f"{kind.name} plans memory for images of one size. Leave any_size out, or export to one of {others}."
+        )
     truth = ByteImages(source.deployed, source.preprocessing).eval() if form.input == "uint8" else source.deployed
     images = images_to_compare(form, source.preprocessing, sample)
     made.mkdir(parents=True)
     network = _as_asked(source, form)
-    scheme = form.scheme
+    scheme, delegation = form.scheme, None
     if form.precision == "int8":
         with tempfile.TemporaryDirectory(prefix="fp32.", dir=made.parent) as beside:
             exact = Path(beside) / kind.file
             _write(source, form, kind, network, images, exact)
             scheme = _quantize(source, form, kind, exact, made)
     else:
-        _write(source, form, kind, network, images, made / kind.file)
+        delegation = _write(source, form, kind, network, images, made / kind.file)
+    if delegation is not None:
+        delegation.check(form.least_delegated)
     figures, run = compare(truth, kind, form, made, images)
     gate = None if source.reference is None else source.reference.gate(taking_normalised(run, form, source))
-    report = ExportReport(made, kind.name, precision=form.precision, scheme=scheme, gate=gate, **figures)
+    report = ExportReport(
+        made, kind.name, precision=form.precision, scheme=scheme, gate=gate, delegation=delegation, **figures
+    )
     write_text(made / "predict.py", prediction_script(form.format))
     write_json(made / DESCRIPTION, _description(source, form, kind, made, report))
     return report
@@ -129,9 +143,11 @@ def _as_asked(source: Source, form: Form) -> nn.Module:
     return network.eval()
 
 
-def _write(source: Source, form: Form, kind: Format, network: nn.Module, images: Tensor, path: Path) -> None:
+def _write(
+    source: Source, form: Form, kind: Format, network: nn.Module, images: Tensor, path: Path
+) -> Delegation | None:
     try:
-        kind.write(network, example(images), path, form.any_size)
+        return kind.write(network, example(images), path, form.any_size)
     except OSError:
         raise
     except Exception as error:  # exporters raise nearly anything
@@ -204,5 +220,6 @@ def _description(source: Source, form: Form, kind: Format, made: Path, report: E
         "files": file_hashes(made),
         "proof": {name: getattr(report, name) for name in figures},
         "gate": None if report.gate is None else report.gate.to_dict(),
+        "delegation": None if report.delegation is None else asdict(report.delegation),
         "versions": {"plainvision": plainvision.__version__} | {p: importlib.metadata.version(p) for p in packages},
     }
