@@ -47,7 +47,7 @@ def test_every_name_resolves_in_any_order(order):
 @pytest.mark.parametrize(
     "name",
     [
-        *("list_models", "create_model", "card", "load_checkpoint", "set_slope", "fuse", "attention_maps"),
+        *("list_models", "create_model", "card", "load_checkpoint", "set_slope", "fuse", "attention_maps", "predict"),
         *("surgery.linear_pairs", "surgery.series_activation", "surgery.spatial_op"),
         *("training.Recipe", "training.train", "training.evaluate"),
         "bench.measure",

@@ -25,6 +25,7 @@ SHORTER = {
     "train": "--epochs 2 --warmup-epochs 0 --techniques.0.epochs 1 --batch-size 4 --model-options.width 0.0625 "
     f"--data.image-size {SIDE} --data.workers 0 --machine.threads 1",
     "evaluate": f"--data.image-size {SIDE} --data.workers 0",
+    "predict": f"--data.image-size {SIDE}",
     "explain": f"--data.image-size {SIDE}",
     "deploy": f"--data.image-size {SIDE} --data.workers 0 --allow-loss 100",
     "tune": f"--data.image-size {SIDE} --data.workers 0 --seconds 15 --threads 1",

@@ -36,7 +36,7 @@ def test_rare_options_are_left_to_another_word_and_all_of_them_work(monkeypatch)
 
 
 def test_the_same_words_mean_the_same_after_every_verb_that_takes_a_network():
-    for words in (["evaluate"], ["fuse"], ["bench"], ["explain"], ["dynamic", "evaluate"]):
+    for words in (["evaluate"], ["predict"], ["fuse"], ["bench"], ["explain"], ["dynamic", "evaluate"]):
         whole = plainvision(*words, "--help-all").out
         assert [
             option

@@ -27,6 +27,7 @@ VERBS = {
     "data": "look at images before training: classes, sizes, damage, images that are there twice",
     "train": "train a network by a recipe, or continue a run",
     "evaluate": "score a trained network, in training and deployed form",
+    "predict": "name the likeliest classes of photographs",
     "fuse": "write the deployed form of a trained network, with proof",
     "deploy": "export a trained network to a file that a runtime loads, with proof",
     "tune": "find the fastest form of a network that passes its gate",

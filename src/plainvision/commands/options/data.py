@@ -49,6 +49,13 @@ class PreparationOptions(TypedDict, total=False):
     """An image of more pixels counts as one that cannot be read."""
 
 
+class PhotographOptions(PreparationOptions, total=False):
+    """How images without labels are read."""
+
+    workers: int
+    """Processes that read images."""
+
+
 class TrainingDataOptions(TypedDict, total=False):
     """Fields of the data to change when a network is trained, too."""
 
