@@ -42,6 +42,7 @@ class Description:
     parameters: int = 0
     macs: int = 0
     source: str = ""
+    unfused: str | None = None
     gate: dict[str, int | float | str | None] | None = None
     delegation: Delegation | None = None
     tuned: dict[str, int | float | str | None] | None = None

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -37,6 +38,10 @@ class Form:
         words += [self.scheme] if self.scheme else []
         words += ["channels last"] if self.channels_last else []
         return " ".join(words)
+
+    def takes(self, images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+        """Return images (B, C, H, W), normalised, as the file takes them."""
+        return preprocessing.bytes_of(images) if self.input == "uint8" else images
 
 
 class ByteImages(nn.Module):

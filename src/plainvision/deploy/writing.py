@@ -5,7 +5,6 @@ import hashlib
 import importlib.metadata
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import plainvision
 from plainvision.deploy.blame import failing_module
 from plainvision.deploy.comparing import compare, example, images_to_compare, short
 from plainvision.deploy.delegation import Delegation
-from plainvision.deploy.formats import FORMATS, Format, Precision, Run, Running, format_called
+from plainvision.deploy.formats import FORMATS, Format, Precision, Running, format_called
 from plainvision.deploy.forms import DTYPES, ByteImages, ChannelsLast, Form, LowerPrecision
 from plainvision.deploy.gate import Gate
 from plainvision.deploy.quantizing import SCHEMES, Calibration, quantize
@@ -55,6 +54,8 @@ class ExportReport:
     """Of int8, how it was quantized."""
     gate: Gate | None = None
     """How its classes compare with the network's; None where no images were given to judge by."""
+    unfused: str | None = None
+    """Why nothing was folded before; None where it was."""
     delegation: Delegation | None = None
     """Of executorch, what XNNPACK computes."""
 
@@ -65,6 +66,8 @@ class ExportReport:
             f"{self.largest_absolute_error:.2e} ({self.largest_relative_error:.2e} of the largest output), same class "
             f"for {self.argmax_agreement:.0%}"
         )
+        if self.unfused is not None:
+            told += f"\nit is written as it was: {self.unfused.rstrip('.')}"
         if self.delegation is not None:
             told += f"\n{self.delegation}; the file takes {self.delegation.most_images} images at once"
         return told if self.gate is None else f"{told}\n{self.gate}"
@@ -105,20 +108,22 @@ def write_form(source: Source, form: Form, made: Path, *, sample: Tensor | None 
     if delegation is not None:
         delegation.check(form.least_delegated)
     figures, run = compare(truth, kind, form, made, images)
-    gate = None if source.reference is None else source.reference.gate(taking_normalised(run, form, source))
+    gate = None
+    if source.reference is not None:
+        gate = source.reference.gate(lambda images: run(form.takes(images, source.preprocessing))[0])
     report = ExportReport(
-        made, kind.name, precision=form.precision, scheme=scheme, gate=gate, delegation=delegation, **figures
+        made,
+        kind.name,
+        precision=form.precision,
+        scheme=scheme,
+        gate=gate,
+        unfused=source.unfused,
+        delegation=delegation,
+        **figures,
     )
     write_text(made / "predict.py", prediction_script(form.format))
     write_json(made / DESCRIPTION, _description(source, form, kind, made, report))
     return report
-
-
-def taking_normalised(run: Run, form: Form, source: Source) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a form as a function of normalised images, whatever its file takes."""
-    if form.input == "uint8":
-        return lambda images: run(source.preprocessing.bytes_of(images))[0]
-    return lambda images: run(images)[0]
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
@@ -169,7 +174,7 @@ def _quantize(source: Source, form: Form, kind: Format, exact: Path, made: Path)
     """Quantize the file ``exact`` into ``made``, and return by which scheme: the one that keeps calibration images."""
     assert source.examination is not None
     given = source.examination
-    images = [_taken(one, form, source) for one in given.calibration]
+    images = [form.takes(one, source.preprocessing) for one in given.calibration]
     calibration = Calibration(images, given.calibration_labels, given.allow_loss or 100)
     schemes = (form.scheme,) if form.scheme else SCHEMES[kind.name]
     best: tuple[tuple[int, float], str] | None = None
@@ -196,10 +201,6 @@ def _quantize(source: Source, form: Form, kind: Format, exact: Path, made: Path)
     return best[1]
 
 
-def _taken(images: np.ndarray, form: Form, source: Source) -> np.ndarray:
-    return source.preprocessing.bytes_of(images) if form.input == "uint8" else images
-
-
 def _description(source: Source, form: Form, kind: Format, made: Path, report: ExportReport) -> dict[str, Any]:
     side, channels = source.preprocessing.image_size, source.preprocessing.channels
     packages = ("torch", *kind.packages)
@@ -216,6 +217,7 @@ def _description(source: Source, form: Form, kind: Format, made: Path, report: E
         "network": type(source.model).__name__,
         "parameters": count_parameters(source.deployed),
         "macs": count_macs(source.deployed, (side, side), channels),
+        "unfused": source.unfused,
         "source": source.fingerprint(),
         "files": file_hashes(made),
         "proof": {name: getattr(report, name) for name in figures},

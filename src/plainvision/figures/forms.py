@@ -43,14 +43,21 @@ def forms_figure(rows: Sequence[Mapping[str, Any]], *, least: float | None, batc
         axes.plot([at, at], [row["lowest_accuracy"], row["accuracy"]], color=colour, linewidth=0.9)
         face = colour if row["verdict"] == "passes" else "white"
         axes.plot(at, row["accuracy"], color=colour, marker=_MARKERS[precision], markersize=6, markerfacecolor=face)
-    handles = {name: Line2D([], [], color=COLOURS[i], linewidth=3) for i, name in enumerate(formats)}
+    handles: dict[str, Line2D] = {name: Line2D([], [], color=COLOURS[i], linewidth=3) for i, name in enumerate(formats)}
     handles |= {one: Line2D([], [], color=GREY, marker=_MARKERS[one], linestyle="") for one in precisions}
     if any(row["verdict"] != "passes" for row in judged):
         handles["does not pass"] = Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="")
     winner = next((row for row in judged if row["verdict"] == "passes"), None)
     if winner is not None:
-        ring = {"marker": "o", "markersize": 11, "markerfacecolor": "none", "color": INK, "linestyle": ""}
-        (handles["fastest that passes"],) = axes.plot(winner["p50_ms"], winner["accuracy"], **ring)
+        (handles["fastest that passes"],) = axes.plot(
+            winner["p50_ms"],
+            winner["accuracy"],
+            color=INK,
+            marker="o",
+            markersize=11,
+            markerfacecolor="none",
+            linestyle="",
+        )
     if least is not None:
         handles["bounds above pass"] = axes.axhline(least, color=GREY, linewidth=0.9, linestyle="--")
     if "eager" in best:
