@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from plainvision.data.decoding import decode
-from plainvision.deploy.delegation import Delegation
 from plainvision.deploy.comparing import short
+from plainvision.deploy.delegation import Delegation
 from plainvision.deploy.formats import FORMATS, Run, Running, format_called
 from plainvision.deploy.preprocessing import Preprocessing
 from plainvision.deploy.process_memory import process_growth_mb
@@ -167,7 +167,7 @@ def load(folder: str | Path, *, threads: int | None = None) -> Deployed:
         run = kind.open(folder / kind.file, Running(description.precision, threads))
     except Exception as error:
         raise ValueError(
-            f"{folder / kind.file} cannot be loaded here: {short(error).rstrip('.')}. Where the file itself is damaged, "
-            "copy it again."
+            f"{folder / kind.file} cannot be loaded here: {short(error).rstrip('.')}. Where the file itself is "
+            "damaged, copy it again."
         ) from error
     return Deployed(description, run, folder, threads)
