@@ -27,6 +27,12 @@ class Arguments:
     """Name of the training split."""
     validation_split: str = "validation"
     """Name of the validation split."""
+    validation_share: float | None = None
+    """Without a validation split: survey the one that training would draw with this share of each class."""
+    split_seed: int = 0
+    """Decides which images that share draws."""
+    labels: str | None = None
+    """A .csv with the columns image,label or image,label,split, for images in no class folders."""
     image_size: int = 224
     """Mean and std are of images of this side, in pixels."""
     max_pixels: int = 89_478_485
@@ -51,6 +57,9 @@ def main(words: list[str]) -> None:
         validation_root=arguments.validation_root,
         train_split=arguments.train_split,
         validation_split=arguments.validation_split,
+        validation_share=arguments.validation_share,
+        split_seed=arguments.split_seed,
+        labels=arguments.labels,
         image_size=arguments.image_size,
         max_pixels=arguments.max_pixels,
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch.utils.data import Dataset, Subset
 
+from plainvision.data.drawn_split import DrawnSplit
 from plainvision.data.epochs import Epochs, all_unreadable
 from plainvision.data.images import class_lookup, location, open_images, place
 from plainvision.data.rows import Batch, Failure, Reader, Sample, collate, evaluation_transform, read_batches
@@ -38,6 +39,7 @@ class TrainingBatches:
             dropped.
         steps_per_epoch: how many whole batches that makes.
         labels: (N,) of all images, indices into `classes`; None for a stream, which does not know.
+        drawn: the split by names, where validation images were drawn from those of training.
         fingerprint: hash of the images' names and labels, the same on every process; of a stream, of its shards'
             names and lengths.
 
@@ -51,11 +53,17 @@ class TrainingBatches:
         data, augment, share = recipe.data, recipe.augment, (rank, processes)
         self._epochs: TrainingStream | Epochs
         self.labels: np.ndarray | None
+        self.drawn: DrawnSplit | None = None
+        if data.validation_share is not None and data.validation_split == data.train_split:
+            raise ValueError(
+                f"data.validation_split={data.validation_split!r} is the training split, so that training would "
+                "validate on what it has seen. Leave data.validation_split out."
+            )
         if is_stream(data.root):
             self._epochs, self.labels = TrainingStream(recipe, *share), None
         else:
             images, key = open_images(data, "train"), (recipe.seed,)
-            self.labels = images.labels
+            self.labels, self.drawn = images.labels, images.drawn
             self._epochs = Epochs(images, data, augment, batch_size=recipe.batch_size, key=key, share=share)
         self.classes = self._epochs.classes
         self.images_per_epoch = self._epochs.images_per_epoch

@@ -147,6 +147,12 @@ def has_folder(listing: Listing, name: str) -> bool:
     return any(_is_called(folder, name) for folder in {*listing.folders, *listing.links})
 
 
+def has_split_beside(listing: Listing, name: str, found: ClassFolders) -> bool:
+    """Return whether a folder of this name lies outside of the split that was ``found``."""
+    folders = {*listing.folders, *listing.links}
+    return any(_is_called(folder, name) and not (found.is_split and _holds(found.base, folder)) for folder in folders)
+
+
 def _is_called(folder: str, name: str) -> bool:
     folder, name = (unicodedata.normalize("NFC", text).strip("/") for text in (folder, name))
     return folder == name or folder.endswith(f"/{name}")
@@ -186,6 +192,10 @@ def _missing_split(listing: Listing, split: str, where: str, option: str, *, loo
     folders = sorted(listing.folders - {""}, key=lambda folder: (folder.count("/"), folder))
     there = f"the folders there are {names_of(folders)}" if folders else "there are no folders in it"
     text = f"{where} has no folder called {split!r}; {there}. Name the right one in {option}"
+    share = "draw the validation images from the training images with data.validation_share=0.15"
     if looks_plain:
-        return f"{text}; to take these for classes, say in data.validation_root where the validation images are."
+        where_else = "say in data.validation_root where the validation images are"
+        return f"{text}; to take these for classes, {where_else}, or {share}."
+    if option == "data.validation_split":
+        return f"{text}, put the images in {split}/CLASS/, or {share}."
     return f"{text}, or put the images in {split}/CLASS/."

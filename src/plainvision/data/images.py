@@ -1,6 +1,7 @@
 """Images that can be read in any order: class folders, Hugging Face data sets, the digits."""
 
 import abc
+import contextlib
 import hashlib
 import importlib
 import os
@@ -18,8 +19,10 @@ import numpy as np
 from PIL import Image
 
 from plainvision.data.archives import Listing, names_of, open_store
-from plainvision.data.class_folders import MissingSplit, find_classes, has_folder, in_order, told
-from plainvision.data.decoding import decode
+from plainvision.data.class_folders import MissingSplit, find_classes, has_folder, has_split_beside, in_order, told
+from plainvision.data.decoding import EXTENSIONS, decode, is_image
+from plainvision.data.drawn_split import DrawnSplit, draw
+from plainvision.data.labels import read_labels
 from plainvision.data.rows import Row
 from plainvision.data.settings import RECORDED, Data
 
@@ -40,6 +43,8 @@ class Images(abc.ABC):
     """A `NAME (why)` for what looks like an image and is not among them."""
     others: Mapping[str, int] = MappingProxyType({})
     """How many files beside them do not look like images, by the ending of their names."""
+    drawn: DrawnSplit | None = None
+    """The split that these are a part of, where it was drawn."""
     beside: int = 0
     """How many images lie beside the class folders, and so in no class."""
 
@@ -50,6 +55,10 @@ class Images(abc.ABC):
     @abc.abstractmethod
     def read(self, index: int, mode: str) -> Image.Image:
         """Return the decoded image, in Pillow's ``mode``; a damaged one may raise anything."""
+
+    def key(self, index: int) -> str:
+        """Return what the image is called among those of its class, wherever its root lies."""
+        return self.name(index)
 
     def content(self, index: int) -> bytes | None:
         """Return the bytes of the image's file; None where it has none of its own, or more than memory should hold."""
@@ -78,16 +87,62 @@ def open_images(data: Data, role: Role) -> Images:
     Raises:
         FileNotFoundError: there is nothing at the root.
         ValueError: the root does not hold that split, or not in class folders.
+            A share that is given beside a validation split, or draws another split than ``data`` records.
         ImportError: the package that reads such a root is not installed.
     """
-    root, _ = location(data, role)
-    kind = _Digits if root == "digits" else _HuggingFace if root.startswith("hfds/") else _Files
-    images: Images = kind(data, role)
+    images = _opened(data, role) if data.validation_share is None else _drawn(data, role)
     most = data.train_per_class if role == "train" else data.validation_per_class
     if most is None:
         return images
     places = [np.flatnonzero(images.labels == label)[:most] for label in range(len(images.classes))]
     return Chosen(images, np.sort(np.concatenate(places)))
+
+
+def _opened(data: Data, role: Role) -> Images:
+    root, _ = location(data, role)
+    if data.labels is not None:
+        return _Labelled(data, role)
+    kind = _Digits if root == "digits" else _HuggingFace if root.startswith("hfds/") else _Files
+    return kind(data, role)
+
+
+def _drawn(data: Data, role: Role) -> Images:
+    """Return the training or the validation part of the training images.
+
+    Whoever names the training split as that of validation gets the training part.
+    """
+    if data.validation_root is not None:
+        raise ValueError(_two_answers(data, f"data.validation_root={data.validation_root!r}", "data.validation_root"))
+    images = _opened(data, "train")
+    names = [f"{images.classes[label]}/{images.key(index)}" for index, label in enumerate(images.labels)]
+    validates = draw(names, images.labels, data.validation_share or 0.0, data.split_seed)
+    if not validates.any():
+        raise ValueError(
+            f"data.validation_share={data.validation_share} draws no image of {place(data, 'train')}: each class has a "
+            "single one. Add images."
+        )
+    split = DrawnSplit(*(tuple(sorted(np.array(names, object)[part])) for part in (~validates, validates)))
+    if data.split_fingerprint not in (None, split.fingerprint):
+        raise ValueError(
+            f"the images of {place(data, 'train')}, are not those that the run drew its validation images from, or "
+            "data.split_seed is another: of what would be scored, the network may have seen some in training. Give the "
+            "images of the run; to score on other images, name their split in data.validation_split or their folder in "
+            "data.validation_root, and set data.validation_share=None."
+        )
+    trains = role == "train" or data.validation_split == data.train_split
+    chosen = Chosen(images, np.flatnonzero(~validates if trains else validates))
+    chosen.drawn = split
+    if not trains:  # the training part has told them
+        chosen.left_out, chosen.others, chosen.beside = (), {}, 0
+    chosen.split = images.split or data.train_split if trains else data.validation_split
+    return chosen
+
+
+def _two_answers(data: Data, given: str, option: str) -> str:
+    return (
+        f"data.validation_share={data.validation_share} draws the validation images from the training images, and "
+        f"{given} has validation images already. Drop one of them: data.validation_share, or {option}."
+    )
 
 
 def location(data: Data, role: Role) -> tuple[str, str]:
@@ -102,8 +157,10 @@ def location(data: Data, role: Role) -> tuple[str, str]:
             f"data.{role}_split is empty. Give the name of a folder or a split; class folders that lie in no such "
             "folder are found under any name."
         )
+    if data.validation_share is not None:
+        split = data.train_split
     root = data.root if role == "train" else data.validation_root or data.root
-    for option, word in (("root", root), (f"{role}_split", split)):
+    for option, word in (("root", root), (f"{role}_split", split), ("labels", data.labels or "")):
         if word.startswith(RECORDED):
             raise ValueError(
                 f"the file of the network records data.{option} as {word.removeprefix(RECORDED)!r}, and a file opens "
@@ -121,7 +178,8 @@ def place(data: Data, role: Role) -> str:
 def absolute(data: Data) -> Data:
     """Return the data with full paths of folders and archives."""
     validation = data.validation_root and _absolute(data.validation_root)
-    return replace(data, root=_absolute(data.root), validation_root=validation)
+    labels = data.labels and _absolute(data.labels)
+    return replace(data, root=_absolute(data.root), validation_root=validation, labels=labels)
 
 
 def _absolute(root: str) -> str:
@@ -170,10 +228,13 @@ class Chosen(Images):
         self._images, self._chosen = images, chosen
         self.classes, self.labels = images.classes, images.labels[chosen]
         self.split, self.left_out, self.others = images.split, images.left_out, images.others
-        self.beside = images.beside
+        self.beside, self.drawn = images.beside, images.drawn
 
     def name(self, index: int) -> str:
         return self._images.name(int(self._chosen[index]))
+
+    def key(self, index: int) -> str:
+        return self._images.key(int(self._chosen[index]))
 
     def content(self, index: int) -> bytes | None:
         return self._images.content(int(self._chosen[index]))
@@ -185,12 +246,17 @@ class Chosen(Images):
 class _Files(Images):
     def __init__(self, data: Data, role: Role) -> None:
         root, split = location(data, role)
-        self._store = open_store(root, split)
+        draws = data.validation_share is not None
+        self._store = open_store(root, "" if draws else split)
         listing, self._store.listing = self._store.listing, Listing()  # it need not go to each process that reads
         # Class folders without a split are taken only where training and validation stay apart.
-        plain = data.validation_root is not None or (role == "validation" and not has_folder(listing, data.train_split))
+        plain = draws or data.validation_root is not None
+        plain = plain or (role == "validation" and not has_folder(listing, data.train_split))
         where, option = repr(root), f"data.{role}_split"
         found = find_classes(listing, split, where=where, option=option, plain=plain)
+        other = data.validation_split
+        if draws and other != data.train_split and has_split_beside(listing, other, found):
+            raise ValueError(_two_answers(data, f"{root!r}, in its folder {other!r},", "that folder"))
         if found.left_out:
             text = told(found.left_out, where, split)
             if data.corrupt == "stop":
@@ -202,10 +268,14 @@ class _Files(Images):
         self.split, self.beside, self.others = split if found.is_split else "", found.beside, found.others
         self.left_out = tuple(found.left_out)
         self._paths = [path for paths in classes.values() for path in paths]
-        self._max_pixels = data.max_pixels
+        self._max_pixels, self._base = data.max_pixels, found.base
 
     def name(self, index: int) -> str:
         return self._store.name(self._paths[index])
+
+    def key(self, index: int) -> str:
+        below = self._paths[index].removeprefix(f"{self._base}/" if self._base else "")
+        return unicodedata.normalize("NFC", below.partition("/")[2])
 
     def read(self, index: int, mode: str) -> Image.Image:
         return decode(self._open(index), mode, self._max_pixels)
@@ -221,12 +291,73 @@ class _Files(Images):
         return self._store.open(self._stored.get(path, path), self._max_pixels)
 
 
+class _Labelled(_Files):
+    """Images with their classes in a .csv, in its order."""
+
+    def __init__(self, data: Data, role: Role) -> None:
+        root, split = location(data, role)
+        path = str(data.labels)
+        if root == "digits" or root.startswith("hfds/"):
+            raise ValueError(f"data.labels={path!r} and {root!r}, which has labels of its own. Drop data.labels.")
+        if data.validation_root is not None:
+            raise ValueError(
+                f"data.labels={path!r} names images below one root, and data.validation_root is a second one. Drop "
+                "data.validation_root, and write into a column split which images validate."
+            )
+        labels, has_splits = read_labels(path)
+        splits = {row.split for row in labels}
+        if not has_splits and role == "train" and data.validation_share is None:
+            raise MissingSplit(
+                f"{path} does not say which images validate. Add a column split with {data.train_split!r} and "
+                f"{data.validation_split!r}, or draw them with data.validation_share=0.15."
+            )
+        if data.validation_share is not None and data.validation_split in splits - {data.train_split}:
+            raise ValueError(_two_answers(data, f"{path}, as split {data.validation_split!r},", "the column split"))
+        if has_splits and split not in splits:
+            raise MissingSplit(
+                f"{path} has no line of the split {split!r}; there are {names_of(sorted(splits))}. Name the right one "
+                f"in data.{role}_split."
+            )
+        self._store = open_store(root, "")
+        listing, self._store.listing = self._store.listing, Listing()
+        files = {unicodedata.normalize("NFC", file): file for file in listing.files}
+        for link, target in listing.links.items():
+            if target in listing.files:
+                files[unicodedata.normalize("NFC", link)] = target
+        own = [row for row in labels if row.split == split or not has_splits]
+        for row in own:
+            if row.image not in files or not is_image(row.image):
+                raise ValueError(_no_such_image(f"{path}, line {row.line}", root, row.image, files))
+        self.classes = tuple(in_order({row.label for row in own}))
+        index = {name: number for number, name in enumerate(self.classes)}
+        self.labels = np.array([index[row.label] for row in own], dtype=np.int64)
+        self._paths, self._stored = [files[row.image] for row in own], {}
+        self._keys = [row.image for row in own]
+        self.split = split if has_splits else ""
+        self._max_pixels = data.max_pixels
+
+    def key(self, index: int) -> str:
+        return self._keys[index]
+
+
+def _no_such_image(where: str, root: str, image: str, files: Mapping[str, str]) -> str:
+    if image in files:
+        return f"{where}: {image!r} is of a kind that is not read. Convert it to one of {', '.join(EXTENSIONS)}."
+    endings = [image + ending for ending in EXTENSIONS if image + ending in files]
+    hint = f" Did you mean {endings[0]!r}?" if endings else " Correct the path, or remove the line."
+    return f"{where}: there is no image {image!r} below {root!r}.{hint}"
+
+
 class _HuggingFace(Images):
     """A split in the data set's own order, with its own order of classes, which published networks follow."""
 
     def __init__(self, data: Data, role: Role) -> None:
         root, self._split = location(data, role)
         datasets = need("datasets", root)
+        if data.validation_share is not None and data.validation_split != data.train_split:
+            with contextlib.suppress(MissingSplit):
+                _HuggingFace(replace(data, validation_share=None), "validation")
+                raise ValueError(_two_answers(data, f"{root!r}, as split {data.validation_split!r},", "that split"))
         self._source = local_or_remote(root)
         self._max_pixels = data.max_pixels
         try:
@@ -271,6 +402,8 @@ class _Digits(Images):
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 
+        if data.validation_share is not None:
+            raise ValueError(_two_answers(data, "'digits'", "data.root"))
         digits = load_digits()
         every = np.arange(len(digits.target))
         train, validation = train_test_split(every, test_size=360, random_state=0, stratify=digits.target)

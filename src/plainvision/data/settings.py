@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from plainvision.fields import ABOVE_ZERO, check_ranges, ranges_of
+from plainvision.fields import ABOVE_ZERO, BELOW_ONE, check_ranges, ranges_of
 
 # Prefix of a recorded path or address: it is kept as text, and nothing opens it.
 RECORDED = "recorded:"
@@ -22,6 +22,14 @@ class Data:
     """Name of the training split: a folder under the root, or the split of a Hugging Face data set."""
     validation_split: str = "validation"
     """Name of the validation split."""
+    validation_share: Annotated[float | None, ABOVE_ZERO, BELOW_ONE] = None
+    """Without a validation split: validate on this share of each class of the training images, which leave training."""
+    split_seed: Annotated[int, 0, 2**63 - 1] = 0
+    """Decides which images `validation_share` draws, with their names."""
+    split_fingerprint: str | None = None
+    """Hash of the split that a run drew, which its weights record: other images are refused."""
+    labels: str | None = None
+    """A .csv with the columns image,label or image,label,split, for images below the root in no class folders."""
     train_per_class: Annotated[int | None, 1, 10**9] = None
     """Train on the first so many images of each class, in the order that they are found in; None takes all."""
     validation_per_class: Annotated[int | None, 1, 10**9] = None
@@ -55,6 +63,8 @@ class Data:
             place = os.path.abspath(os.path.expanduser(given or "digits"))
             if place == os.path.dirname(place):
                 raise ValueError(f"data.{name} is {place}, all of this machine's files. Give the folder of the images.")
+        if self.labels == "":
+            raise ValueError("data.labels is empty. Give a .csv file, or leave it out.")
         if len(self.mean) != self.channels or len(self.std) != self.channels:
             raise ValueError(
                 f"data.mean has {len(self.mean)} values and data.std {len(self.std)}, for data.channels="

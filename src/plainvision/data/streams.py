@@ -206,6 +206,12 @@ def _open(data: Data, role: Role, seed: tuple[int, ...] | None) -> Shards | _Hub
             f"data.{role}_per_class={count} picks images of each class, and {root!r} is a stream, whose classes are "
             "known only when it has been read. Leave it out, or read the images with hfds/ or from a folder."
         )
+    for name, given in (("validation_share", data.validation_share), ("labels", data.labels)):
+        if given is not None:
+            raise ValueError(
+                f"data.{name}={given!r} goes by the names of all images, and {root!r} is a stream, which is read front "
+                "to back. Leave it out, or read the images with hfds/ or from a folder."
+            )
     return (Shards if root.startswith("wds/") else _Hub)(data, role, seed)
 
 

@@ -215,9 +215,10 @@ def joined(parts: Sequence[Outcomes]) -> Outcomes:
 
 
 def _plain(data: Data) -> dict[str, Any]:
-    """Return what decides the images."""
+    """Return what decides the images, less what their fingerprint says and an older folder lacks."""
     plain = dataclasses.asdict(data)
-    del plain["workers"], plain["allow_pipes"]
+    for name in ("workers", "allow_pipes", "validation_share", "split_seed", "split_fingerprint", "labels"):
+        del plain[name]
     return json.loads(json.dumps(plain))
 
 

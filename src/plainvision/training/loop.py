@@ -107,7 +107,7 @@ class _Run:
         self.accelerator = _accelerator(recipe)
         share = {"rank": self.accelerator.process_index, "processes": self.accelerator.num_processes}
         self.batches = TrainingBatches(recipe, **share)
-        self.classes = self.batches.classes
+        self.classes, self.folder.drawn = self.batches.classes, self.batches.drawn
         size = max(1, recipe.batch_size // share["processes"])
         self.validation = EvaluationBatches(recipe.data, batch_size=size, classes=self.classes, **share)
         check_data(recipe, self.classes, share["processes"])
@@ -137,6 +137,7 @@ class _Run:
                     raise ValueError(f"step is {saved['step']}, of {self.steps}")
                 restore(saved, self.state, self.optimization)
         if self.accelerator.is_main_process:
+            self.folder.save_split()
             self.folder.rewind_metrics(self.state.step)
         self.saved = self.state.step
         self.losses = Losses(self.folder, self.accelerator, recipe.machine.log_steps)

@@ -11,6 +11,9 @@ import torch
 
 from plainvision.files import is_unfinished, locked, plain_object, read_object, write_json, write_text, write_whole
 
+# Fields that folders of earlier versions lack, and what was done in their place.
+_LATER = {"data.split_seed": 0}
+
 
 class ResumableFolder:
     """The files of one piece of work; ``asked`` is everything that decides its result, as plain values.
@@ -104,7 +107,7 @@ class ResumableFolder:
                 f"{self.state_file} is damaged, or no state of ours ({_short(error)}). Copy it again, or remove "
                 "it: then --resume begins anew."
             ) from error
-        changed = differences(asked, self._fixed(self._asked))
+        changed = differences({**_LATER, **asked}, self._fixed(self._asked))
         if changed:
             raise ValueError(
                 f"{self.state_file} belongs to another {self.noun}: it differs in {changed}. Copy the right one, or "
@@ -158,7 +161,8 @@ class ResumableFolder:
             )
 
     def _fixed(self, plain: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in dotted_fields(plain).items() if not name.startswith(self.free)}
+        whole = {**_LATER, **dotted_fields(plain)}
+        return {name: value for name, value in whole.items() if not name.startswith(self.free)}
 
 
 def read_asked(file: Path) -> dict[str, Any]:

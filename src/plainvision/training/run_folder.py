@@ -1,6 +1,7 @@
 """A run's folder: its recipe, metrics, weights and full state.
 
     recipe.json          what was asked for
+    split.json           which images train and which validate, where the run drew that
     metrics.jsonl        one line per look at the loss and one per epoch
     best.safetensors     the best network so far by validation top-1, the average where the recipe keeps one; once
                          deep training has ended, the best that fuses
@@ -16,6 +17,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from plainvision.data.drawn_split import DrawnSplit
+from plainvision.files import write_json
 from plainvision.models.described import check_description
 from plainvision.training.recipe import Recipe, as_recorded
 from plainvision.training.resumable import ResumableFolder, read_asked
@@ -37,12 +40,29 @@ class RunFolder(ResumableFolder):
 
     def __init__(self, path: str | Path, recipe: Recipe, *, resume: bool) -> None:
         self.recipe = recipe
+        self.drawn: DrawnSplit | None = None
         self.this = f"a run of the recipe {recipe.name!r}"
         super().__init__(path, recipe.to_dict(), resume=resume)
 
     def save_weights(self, kind: str, weights: dict[str, Tensor], classes: tuple[str, ...], epoch: int) -> None:
         """Write the weights of the network as it is in ``epoch``; ``kind`` is "best" or "last"."""
-        save_network(self.path / f"{kind}.safetensors", weights, Origin(self.recipe, classes, epoch))
+        recipe = self.recipe
+        if self.drawn is not None:  # whoever scores the network has to score it on the same images
+            recipe = replace(recipe, data=replace(recipe.data, split_fingerprint=self.drawn.fingerprint))
+        save_network(self.path / f"{kind}.safetensors", weights, Origin(recipe, classes, epoch))
+
+    def save_split(self) -> None:
+        """Write which images train and which validate, where the run drew that."""
+        if self.drawn is not None:
+            data, drawn = self.recipe.data, self.drawn
+            split = {
+                "validation_share": data.validation_share,
+                "split_seed": data.split_seed,
+                "fingerprint": drawn.fingerprint,
+                "validation": drawn.validation,
+                "train": drawn.train,
+            }
+            write_json(self.path / "split.json", split)
 
 
 def recorded_recipe(folder: Path, given: Recipe) -> Recipe:

@@ -22,6 +22,12 @@ class DataOptions(TypedDict, total=False):
     """Name of the training split."""
     validation_split: str
     """Name of the split to read."""
+    validation_share: float | None
+    """Read this share of each class of the training images, as training drew it; None reads a validation split."""
+    split_seed: int
+    """Decides which images that share draws."""
+    labels: str | None
+    """A .csv with the columns image,label or image,label,split, for images in no class folders."""
     validation_per_class: int | None
     """Read the first so many images of each class; None reads all, also where training scored few."""
     corrupt: Literal["skip", "stop"]
@@ -64,9 +70,15 @@ class TrainingDataOptions(TypedDict, total=False):
 
 
 def changed_data(data: "Data", *options: DataOptions | PreparationOptions | TrainingDataOptions) -> "Data":
-    """Return ``data`` with the changes of ``options``; a value that cannot be is a `ValueError`."""
+    """Return ``data`` with the changes of ``options``; a value that cannot be is a `ValueError`.
+
+    Who names validation images does not want those that training drew.
+    """
     for changes in options:
-        data = replace(data, **cast(dict, changes))
+        given = cast(dict, changes)
+        if {"validation_root", "validation_split"} & given.keys():
+            given = {"validation_share": None, **given}
+        data = replace(data, **given)
     return data
 
 
