@@ -140,7 +140,7 @@ class Written:
                 "classes": answer.classes,
                 "confidences": [round(one, 6) for one in answer.confidences],
             }
-            print(json.dumps(row), file=self._made.get("jsonl", sys.stdout))
+            print(json.dumps(row), file=self._made.get("jsonl", sys.stdout), flush=self._options.is_piped)
         if not (self._made or self._options.is_piped):
             self._add_to_table(answer, predicted)
         if self._copies is not None:
