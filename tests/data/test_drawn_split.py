@@ -230,3 +230,14 @@ def test_forms_of_lower_precision_are_calibrated_and_judged_by_different_images(
     assert (len(examination.calibration), examination.judged.images) == (20, 6)
     judged = torch.cat([batch.images for batch in examination.judged])
     assert not any(torch.equal(torch.from_numpy(one)[0], image) for one in examination.calibration for image in judged)
+
+
+def test_a_hugging_face_data_set_gives_a_share_where_it_has_no_validation_split(folder, hub):
+    (folder / "train" / "contact_sheet.png").unlink()  # else its loader finds no classes
+    with pytest.raises(ValueError, match=r"as split 'validation', has validation images already"):
+        parts(f"hfds/{folder}")
+    shutil.rmtree(folder / "validation")
+    train, validation = parts(f"hfds/{folder}")
+    assert (len(train), len(validation), train & validation) == (9, 3, set())
+    found = survey_images(Data(root=f"hfds/{folder}", image_size=8, validation_share=0.2))
+    assert [one.images for one in found.splits] == [9, 3]
