@@ -76,6 +76,7 @@ class Deployed:
         how = self.description.preprocessing
 
         def run(images: Tensor) -> Tensor:
+            self._check_size(*images.shape[2:])
             given = images.numpy()
             return torch.from_numpy(self.run(how.bytes_of(given) if self.description.input == "uint8" else given)[0])
 
@@ -92,14 +93,17 @@ class Deployed:
         Raises:
             ValueError: the file takes images of another size.
         """
-        side = self.description.preprocessing.image_size
-        if not self.description.any_size and pixels.shape[1:3] != (side, side):
-            raise ValueError(
-                f"images of {pixels.shape[1]} x {pixels.shape[2]} pixels do not fit: the file takes {side} x {side}. "
-                "Prepare them with `Preprocessing.pixels`, or export with any_size."
-            )
+        self._check_size(*pixels.shape[1:3])
         given = pixels if self.description.input == "uint8" else self.description.preprocessing.normalised(pixels)
         return self.run(given)[0]
+
+    def _check_size(self, height: int, width: int) -> None:
+        side = self.description.preprocessing.image_size
+        if not self.description.any_size and (height, width) != (side, side):
+            raise ValueError(
+                f"images of {height} x {width} pixels do not fit: the file takes {side} x {side}. Prepare them with "
+                "`Preprocessing.pixels`, or export with any_size."
+            )
 
     def predict(self, images: Iterable[str | Path | Image.Image], *, top: int = 5) -> Iterator[Answer]:
         """Yield the ``top`` classes of each image.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from plainvision.data.batches import Batch, EvaluationBatches
 from plainvision.inspection.eval_mode import eval_mode
+from plainvision.inspection.foreign import Foreign
 from plainvision.training.recipe import Data
 
 
@@ -76,7 +77,8 @@ def evaluate(
     if names is None:
         raise ValueError("batches without `classes` do not say what the logits mean: give `classes` too.")
     home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    device = torch.device(device) if device is not None else home
+    foreign = isinstance(model, Foreign)  # whose runtime takes images on the CPU
+    device = torch.device(device) if device is not None and not foreign else home
     exact = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
     # Rows: right at first, right among five, seen; one column per class. The loss is one more number.
     counts = torch.zeros(3, len(names), dtype=exact, device=device)
