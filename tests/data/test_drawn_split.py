@@ -10,7 +10,7 @@ import torch
 from commands.running import plainvision, said
 from data.pictures_for_tests import CLASSES, encoded, names, recipe, tarred, zipped
 
-from plainvision.data import images as images_module
+from plainvision.data import image_kinds as images_module
 from plainvision.data.batches import EvaluationBatches, TrainingBatches
 from plainvision.data.drawn_split import DrawnSplit, draw
 from plainvision.data.images import open_images

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from plainvision.data.batches import EvaluationBatches, TrainingBatches
-from plainvision.data.images import fingerprint
+from plainvision.data.image_kinds import fingerprint
 from plainvision.training.recipe import Data, Recipe
 
 

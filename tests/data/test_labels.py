@@ -7,7 +7,8 @@ from data.pictures_for_tests import encoded, evaluation, names, recipe, tarred, 
 
 from plainvision.data import labels as labels_module
 from plainvision.data.batches import TrainingBatches
-from plainvision.data.images import absolute, open_images
+from plainvision.data.images import open_images
+from plainvision.data.locations import absolute
 from plainvision.data.settings import RECORDED, Data
 from plainvision.data.survey import survey_images
 from plainvision.training.recipe import as_recorded

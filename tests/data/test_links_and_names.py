@@ -14,7 +14,8 @@ import pytest
 from data.pictures_for_tests import add, encoded, evaluation, names, picture, recipe, tarred, zipped
 
 from plainvision.data.batches import EvaluationBatches, TrainingBatches
-from plainvision.data.images import absolute, open_images
+from plainvision.data.images import open_images
+from plainvision.data.locations import absolute
 from plainvision.training.recipe import Data
 
 

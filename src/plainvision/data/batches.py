@@ -14,7 +14,8 @@ from torch.utils.data import Dataset, Subset
 
 from plainvision.data.drawn_split import DrawnSplit
 from plainvision.data.epochs import Epochs, all_unreadable
-from plainvision.data.images import class_lookup, location, open_images, place
+from plainvision.data.images import open_images
+from plainvision.data.locations import class_lookup, location, place
 from plainvision.data.rows import Batch, Failure, Reader, Sample, collate, evaluation_transform, read_batches
 from plainvision.data.settings import Data
 from plainvision.data.streams import EvaluationStream, TrainingStream, is_stream

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 from torch.utils.data import Dataset
 
-from plainvision.data.images import Images, place
+from plainvision.data.image_kinds import Images
+from plainvision.data.locations import place
 from plainvision.data.rows import Batch, Failure, Reader, Sample, collate, read_batches, training_transform
 from plainvision.data.settings import Augment, Data
 from plainvision.processes import Loader

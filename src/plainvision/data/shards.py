@@ -23,7 +23,7 @@ from PIL import Image
 
 from plainvision.data.archives import StrictTarInfo
 from plainvision.data.decoding import check_bytes, decode, looks_like_image, reason
-from plainvision.data.images import Role, location, need
+from plainvision.data.locations import Role, location, need
 from plainvision.data.rows import Row
 from plainvision.data.settings import Data
 from plainvision.fields import from_plain

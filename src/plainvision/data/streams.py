@@ -16,7 +16,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from plainvision.data.decoding import reason
 from plainvision.data.epochs import MOST_IN_A_ROW
-from plainvision.data.images import Role, class_lookup, fingerprint, local_or_remote, location, need, place, read_row
+from plainvision.data.image_kinds import fingerprint, read_row
+from plainvision.data.locations import Role, class_lookup, local_or_remote, location, need, place
 from plainvision.data.rows import (
     Batch,
     Failure,

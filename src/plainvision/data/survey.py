@@ -14,7 +14,9 @@ from PIL import Image
 
 from plainvision.data.class_folders import MissingSplit
 from plainvision.data.decoding import decode, reason
-from plainvision.data.images import Images, Role, open_images
+from plainvision.data.image_kinds import Images
+from plainvision.data.images import open_images
+from plainvision.data.locations import Role
 from plainvision.data.rows import evaluation_transform
 from plainvision.data.settings import Data
 from plainvision.data.streams import is_stream

@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 
 from plainvision.data.epochs import Epochs
-from plainvision.data.images import Chosen, open_images
+from plainvision.data.image_kinds import Chosen
+from plainvision.data.images import open_images
 from plainvision.data.rows import Batch
 from plainvision.data.streams import is_stream
 from plainvision.search.settings import CellSearch

@@ -20,7 +20,7 @@ from timm.utils import distribute_bn
 from torch import nn
 
 from plainvision.data.batches import EvaluationBatches, TrainingBatches
-from plainvision.data.images import absolute
+from plainvision.data.locations import absolute
 from plainvision.data.rows import Batch
 from plainvision.data.survey import first_line
 from plainvision.models.loading import load_backbone, load_checkpoint
