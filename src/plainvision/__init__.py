@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from plainvision.models.loading import load_checkpoint
     from plainvision.models.registry import create_model, list_models
     from plainvision.surgery.fusing import fuse
+    from plainvision.training.loaded import load
     from plainvision.training.prediction import predict
 
 __version__ = "0.1.0"
@@ -31,6 +32,7 @@ __all__ = [
     "fuse",
     "layers",
     "list_models",
+    "load",
     "load_checkpoint",
     "models",
     "predict",
@@ -49,6 +51,7 @@ _WHERE = {
     "create_model": "plainvision.models.registry",
     "fuse": "plainvision.surgery.fusing",
     "list_models": "plainvision.models.registry",
+    "load": "plainvision.training.loaded",
     "load_checkpoint": "plainvision.models.loading",
     "predict": "plainvision.training.prediction",
     "set_slope": "plainvision.layers.linear_pair",

@@ -105,3 +105,19 @@ def test_evaluate_does_not_know_a_class_that_training_had_not(run, two_digits):
     (two_digits / "test" / "7").rename(two_digits / "test" / "seven")
     place = ("--data.validation-root", two_digits, "--data.validation-split", "test")
     assert said(plainvision("evaluate", run.folder, *place), "has the class 'seven', which training does not have")
+
+
+def test_scores_per_class_and_the_most_confused_pairs(run):
+    ended = plainvision("evaluate", run.folder, "--scores")
+    assert ended.status == 0
+    assert "calibration error" in ended.out
+    assert "precision %" in ended.out
+    assert "most confused: " in ended.out
+
+
+def test_two_networks_are_compared_on_the_same_images(run):
+    ended = plainvision("evaluate", run.folder, "--against", run.folder)
+    assert ended.status == 0
+    assert "the two cannot be told apart: the second differs by +0.0 points, 95 % interval" in ended.out
+    assert "0 images only the second names rightly, 0 only the first, of 360" in ended.out
+    assert said(plainvision("evaluate", run.folder, "--against", "nowhere/run"), "nowhere/run")

@@ -119,3 +119,21 @@ def test_a_stopped_run_says_how_to_go_on_and_goes_on(run):
     assert "epoch 2/2  top-1" in run.finished.out
     assert "epoch 1/2" not in run.finished.out
     assert run.finished.out.rstrip().endswith(f"Next: plainvision fuse {run.folder}")
+
+
+def test_a_run_is_resumed_by_its_folder_alone(tmp_path):
+    words = ["train", "vanillanet_digits", "--epochs", "2", "--warmup-epochs", "0", "--data.workers", "0"]
+    first = plainvision(*words, "--techniques.0.epochs", "1", "--out", tmp_path / "run")
+    assert first.status == 0, first.err
+    again = plainvision("train", "--resume", tmp_path / "run")
+    assert again.status == 0, again.err
+    assert "weights in" in again.out
+
+
+def test_a_folder_without_a_run_is_no_run_to_resume(tmp_path):
+    ended = plainvision("train", "--resume", tmp_path)
+    assert ended.status == 2
+    assert f"no run to resume in {tmp_path}: it holds no recipe.json" in ended.err
+    (tmp_path / "recipe.json").write_text('{"name": "mine"}')
+    ended = plainvision("train", "--resume", tmp_path)
+    assert "was by 'mine', and no recipe is called so here" in ended.err

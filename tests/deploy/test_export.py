@@ -252,6 +252,11 @@ def test_a_half_written_folder_is_refused(folder):
         ("classes", 3, r"deploy\.json\.classes is 3"),
         ("preprocessing", {"image_size": 10**9}, r"image_size=1000000000 must"),
         ("input", "text", r"deploy\.json\.input is 'text'"),
+        (
+            "tuned",
+            {"threads": 10**9},
+            r"deploy\.json\.tuned\.threads is 1000000000, and must be a number from 1 to 1024",
+        ),
     ],
 )
 def test_an_edited_description_names_the_field(folder, field, value, said):

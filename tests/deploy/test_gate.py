@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from plainvision.deploy.gate import Gate, compare_classes, loss_bound
+from plainvision.deploy.gate import Gate, compare_classes
+from plainvision.intervals import paired_bound
 
 
 def test_few_lost_of_many_images_passes():
@@ -44,13 +45,13 @@ def test_no_difference_on_few_images_proves_little(images, verdict):
 
 
 def test_the_bound_of_no_loss_is_the_score_bound():
-    assert loss_bound(0, 0, 372) == pytest.approx(2.7055 / (372 + 2.7055), rel=1e-4)
+    assert paired_bound(0, 0, 372) == pytest.approx(2.7055 / (372 + 2.7055), rel=1e-4)
 
 
 def test_the_bound_is_monotone():
-    assert loss_bound(5, 5, 500) < loss_bound(6, 5, 500) < loss_bound(7, 5, 500)
-    assert loss_bound(5, 6, 500) < loss_bound(5, 5, 500)
-    assert loss_bound(50, 50, 5000) < loss_bound(5, 5, 500)
+    assert paired_bound(5, 5, 500) < paired_bound(6, 5, 500) < paired_bound(7, 5, 500)
+    assert paired_bound(5, 6, 500) < paired_bound(5, 5, 500)
+    assert paired_bound(50, 50, 5000) < paired_bound(5, 5, 500)
 
 
 @pytest.mark.parametrize("lost", [0.01, 0.05, 0.2])
@@ -61,7 +62,7 @@ def test_the_bound_holds_in_95_of_100_draws(images, lost, gained):
     leave open."""
     draws = np.random.default_rng(0).multinomial(images, [lost, gained, 1 - lost - gained], size=4000)[:, :2]
     counts, which = np.unique(draws, axis=0, return_inverse=True)
-    bounds = np.array([loss_bound(int(b), int(c), images) for b, c in counts])[which.ravel()]
+    bounds = np.array([paired_bound(int(b), int(c), images) for b, c in counts])[which.ravel()]
     assert (bounds >= lost - gained).mean() > 0.93
 
 

@@ -25,6 +25,7 @@ _Arguments = TypeVar("_Arguments")
 VERBS = {
     "models": "list the networks and what they cost",
     "data": "look at images before training: classes, sizes, damage, images that are there twice",
+    "recipes": "list the recipes and what each trains",
     "train": "train a network by a recipe, or continue a run",
     "evaluate": "score a trained network, in training and deployed form",
     "predict": "name the likeliest classes of photographs",

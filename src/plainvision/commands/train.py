@@ -28,10 +28,14 @@ class Arguments:
     """The run's folder."""
     resume: bool = False
     """Continue the run in that folder, as if it had never stopped."""
+    show_recipe: bool = False
+    """Print every field of the recipe first, not only those that differ from the defaults."""
 
 
 def main(words: list[str]) -> None:
     """Train, and print what came out."""
+    if words[:1] == ["--resume"] and len(words) > 1:
+        words = [_recorded_name(Path(words[1])), "--out", words[1], "--resume", *words[2:]]
     if not words or words[0].startswith("-"):
         print(_help())
         if not words or words[0] not in ("-h", "--help", "--help-all"):
@@ -45,6 +49,7 @@ def main(words: list[str]) -> None:
     arguments = parsed(Arguments, words[1:], f"train {words[0]}", __doc__, default=given)
 
     from rich.console import Console
+    from rich.pretty import pretty_repr
 
     from plainvision.layers.linear_pair import LinearPair
     from plainvision.processes import process_group
@@ -52,6 +57,8 @@ def main(words: list[str]) -> None:
 
     if not arguments.resume and os.environ.get("RANK", "0") == "0":
         _say_what_was_scaled(base, default, arguments.recipe)
+    if arguments.show_recipe:
+        say(pretty_repr(arguments.recipe))
     with resumable("train", words):
         result = train(arguments.recipe, arguments.out, resume=arguments.resume, console=Console())
     if not process_group().is_main_process:
@@ -82,6 +89,22 @@ def _default(base: Recipe, words: list[str]) -> Recipe:
     return for_epochs(base, epochs) if 0 < epochs != base.epochs else base
 
 
+def _recorded_name(folder: Path) -> str:
+    """Return the name of the recipe of the run in ``folder``."""
+    from plainvision.files import read_object
+
+    file = folder / "recipe.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"no run to resume in {folder}: it holds no recipe.json. Give the folder of a run.")
+    name = read_object(file).get("name")
+    if name not in list_recipes():
+        raise ValueError(
+            f"the run in {folder} was by {name!r}, and no recipe is called so here. Resume it in the program that has "
+            "the recipe."
+        )
+    return str(name)
+
+
 def _say_what_was_scaled(base: Recipe, default: Recipe, recipe: Recipe) -> None:
     from plainvision.training.resumable import dotted_fields
 
@@ -100,5 +123,6 @@ def _help() -> str:
     what, example = (__doc__ or "").strip().split("\n\n")
     return (
         f"{example}\n\n{what}\n\nusage: plainvision train RECIPE --out DIR [options]\n\nrecipes:\n{names}\n\n"
-        "`plainvision train RECIPE --help` lists the common fields of a recipe, --help-all every field."
+        "`plainvision recipes` says what each is. `plainvision train RECIPE --help` lists the common fields of a "
+        "recipe, --help-all every field."
     )

@@ -22,6 +22,7 @@ from plainvision.files import read_object
 from plainvision.inspection.foreign import Foreign
 
 _BATCH = 16
+_MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def load(folder: str | Path, *, threads: int | None = None) -> Deployed:
             "the network again, or copy the whole folder again."
         )
     if threads is None and description.tuned:
-        threads = int(description.tuned.get("threads") or 0) or None
+        threads = _tuned_threads(description.tuned.get("threads"), path)
     try:
         run = kind.open(folder / kind.file, Running(description.precision, threads))
     except Exception as error:
@@ -175,3 +176,11 @@ def load(folder: str | Path, *, threads: int | None = None) -> Deployed:
             "damaged, copy it again."
         ) from error
     return Deployed(description, run, folder, threads)
+
+
+def _tuned_threads(said: object, path: Path) -> int | None:
+    if said is None:
+        return None
+    if not isinstance(said, int) or not 1 <= said <= _MOST_THREADS:
+        raise ValueError(f"{path}.tuned.threads is {said!r}, and must be a number from 1 to {_MOST_THREADS}.")
+    return said

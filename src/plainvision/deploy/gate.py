@@ -1,16 +1,16 @@
 """Whether a cheaper form of a network loses accuracy: a paired test over the images that both classify."""
 
 import math
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from plainvision.intervals import paired_bound
+
 Verdict = Literal["passes", "fails", "cannot tell"]
 
-_Z = statistics.NormalDist().inv_cdf(0.95)
 _MOST_IMAGES = 10**7
 
 
@@ -48,7 +48,7 @@ class Gate:
     @property
     def bound(self) -> float:
         """Loss of accuracy that is exceeded with 5 % probability at most, in points."""
-        return 100 * loss_bound(self.lost, self.gained, self.images)
+        return 100 * paired_bound(self.lost, self.gained, self.images)
 
     @property
     def accuracy(self) -> float | None:
@@ -65,7 +65,7 @@ class Gate:
         """It passes where the bound of the loss is below what is allowed, and fails where the loss surely is above."""
         if self.allowed is None or self.bound < self.allowed:
             return "passes"
-        return "fails" if -100 * loss_bound(self.gained, self.lost, self.images) > self.allowed else "cannot tell"
+        return "fails" if -100 * paired_bound(self.gained, self.lost, self.images) > self.allowed else "cannot tell"
 
     @property
     def more_images(self) -> int:
@@ -74,8 +74,8 @@ class Gate:
             return 0
         allowed = self.allowed / 100
         if self.loss < self.allowed:
-            return self._more(lambda k: loss_bound(k * self.lost, k * self.gained, k * self.images) < allowed)
-        return self._more(lambda k: -loss_bound(k * self.gained, k * self.lost, k * self.images) > allowed)
+            return self._more(lambda k: paired_bound(k * self.lost, k * self.gained, k * self.images) < allowed)
+        return self._more(lambda k: -paired_bound(k * self.gained, k * self.lost, k * self.images) > allowed)
 
     def _more(self, decides: Callable[[float], bool]) -> int:
         """Return how many images more it takes until a set so many times as large decides, to two digits."""
@@ -143,27 +143,3 @@ def compare_classes(
     before, after = network == labels, form == labels
     lost, gained = int((before & ~after).sum()), int((after & ~before).sum())
     return Gate(len(network), lost, gained, int(before.sum()), allowed)
-
-
-def loss_bound(lost: float, gained: float, images: float) -> float:
-    """Return the one-sided 95 % upper bound of the lost share, ``(lost - gained) / images`` being its estimate.
-
-    It is the score bound for paired proportions (Tango 1998, Statistics in Medicine 17: 891-908), which holds its level
-    where nothing was lost, too.
-    """
-    low, high = (lost - gained) / images, 1.0
-    while high - low > 1e-9:
-        middle = (low + high) / 2
-        low, high = (middle, high) if _score(lost, gained, images, middle) > -_Z else (low, middle)
-    return high
-
-
-def _score(lost: float, gained: float, images: float, loss: float) -> float:
-    """Return the score statistic of the hypothesis that the lost share is ``loss``."""
-    a = 2 * images
-    b = (2 * images - lost + gained) * loss - lost - gained
-    c = -gained * loss * (1 - loss)
-    share = (math.sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)  # the likeliest share of gained images
-    variance = images * (2 * share + loss * (1 - loss))
-    difference = lost - gained - images * loss
-    return difference / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, difference)

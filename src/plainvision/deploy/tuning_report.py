@@ -37,7 +37,7 @@ def write_report(path: Path, tuning: Tuning, description: dict[str, Any]) -> Non
         else "No labelled images were given, so that accuracy was not measured."
     )
     page.heading("Every form")
-    page.table([_cells(form) for form in tuning.forms if form.p50_ms is not None])
+    page.table([_cells(form) for form in tuning.forms if form.p50_ms is not None], folds=True)
     page.paragraph(
         "Speed is relative to eager mode, with a 95 % interval of its median over the rounds. Memory is the growth of "
         "a fresh process that loads and runs the form, weights included."

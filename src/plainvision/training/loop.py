@@ -15,7 +15,6 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import FullyShardedDataParallelPlugin
 from rich.console import Console
-from rich.pretty import pretty_repr
 from timm.utils import distribute_bn
 from torch import nn
 
@@ -144,7 +143,7 @@ class _Run:
         visible = console if self.accelerator.is_main_process else None
         self.progress = TrainingProgress(self.steps, self.state.step, visible)
         self.progress.say(
-            f"{pretty_repr(recipe)}\n"
+            f"{recipe.brief()}\n"
             f"{len(self.classes)} classes, {self.batches.images_per_epoch} images an epoch, {self.steps} steps"
         )
         for split, labels in (

@@ -7,6 +7,8 @@ import dataclasses
 import json
 import os
 import re
+import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -136,6 +138,13 @@ class Recipe:
                 "the schedule. Give fewer warmup_epochs or more epochs."
             )
 
+    def brief(self) -> str:
+        """Return the recipe's name, its network, and the fields that differ from the defaults, in lines to read."""
+        changed = [f"{name}={value!r}" for name, value in _changed(self) if name not in ("name", "model", "techniques")]
+        changed += [f"{type(one).__name__}({_arguments(one)})" for one in self.techniques]
+        text = f"recipe {self.name}: {self.model}" + "".join(f", {one}" for one in changed)
+        return textwrap.fill(text, 100, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain values that JSON can hold."""
         plain = dataclasses.asdict(self)
@@ -213,3 +222,18 @@ def _technique(plain: Any) -> Technique:
     if not isinstance(name, str) or name not in TECHNIQUES:
         raise ValueError(f"unknown technique {name!r}; this version knows {', '.join(sorted(TECHNIQUES))}.")
     return from_plain(TECHNIQUES[name], fields, name)
+
+
+def _changed(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the fields of a dataclass that are not their default, those of dataclasses in it one by one."""
+    for one in dataclasses.fields(values):
+        value, name = getattr(values, one.name), f"{prefix}{one.name}"
+        default = one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
+        if dataclasses.is_dataclass(value) and type(value) is type(default):
+            yield from _changed(value, f"{name}.")
+        elif value != default:
+            yield name, value
+
+
+def _arguments(technique: Any) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in _changed(technique))
