@@ -53,7 +53,7 @@ def test_every_name_resolves_in_any_order(order):
         "bench.measure",
         *("dynamic.DynamicNetwork", "dynamic.Space", "dynamic.evaluate", "dynamic.Outcomes", "dynamic.Site"),
         "explain.gradcam",
-        *("deploy.export", "deploy.load", "deploy.Preprocessing"),
+        *("deploy.export", "deploy.load", "deploy.tune", "deploy.Preprocessing", "load"),
         *("search.search_cells", "search.compare_with_random", "search.draw_cells", "search.load_genotype"),
         *("study.LayerStudy", "study.run_study", "study.draw_study"),
         *("search.LayerStudy", "search.run_study", "search.draw_study", "search.Space"),  # older names
