@@ -275,7 +275,7 @@ def test_what_cannot_be_is_refused_before_the_work(run, few, onnx, tmp_path):
     assert said(plainvision("predict", "vanillanet_5", few), "no weights for vanillanet_5", "with --checkpoint")
     assert said(plainvision("predict", "runs/none", few), "no weights at runs/none")
     size = plainvision("predict", onnx, few, "--data.image-size", 48)
-    assert said(size, "does not take images of 1 x 48 x 48", "Give the image_size and the channels that it was trained")
+    assert said(size, "images of 48 x 48 pixels do not fit: the file takes 32 x 32", "or export with any_size")
 
 
 def test_a_network_by_name_without_names_of_classes_answers_by_numbers(few, tmp_path):
