@@ -4,10 +4,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from networks_for_tests import trained
 from torch import nn
 
-import plainvision as pv
 from plainvision.deploy import Examination, GateError, Preprocessing, export, load
 from plainvision.deploy.forms import Form
 from plainvision.deploy.quantizing import CONTROL
@@ -63,14 +61,6 @@ def examination(network, images=640, allow_loss=1.0, labelled=True):
         labels = network(draws).argmax(1)
     judged = [Labelled(draws[i : i + 64], labels[i : i + 64] if labelled else None) for i in range(16, images + 16, 64)]
     return Examination([one[None].numpy() for one in draws[:16]], judged, allow_loss)
-
-
-@pytest.fixture(scope="module")
-def network():
-    torch.manual_seed(0)
-    model = trained(pv.create_model("vanillanet_6", width=1 / 64, num_classes=10))
-    pv.set_slope(model, 1)
-    return model.eval()
 
 
 @pytest.mark.parametrize(

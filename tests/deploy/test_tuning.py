@@ -5,7 +5,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from networks_for_tests import trained
 from PIL import Image
 
 import plainvision as pv
@@ -21,14 +20,6 @@ from plainvision.figures.forms import forms_figure
 SMALL = Preprocessing(image_size=32, crop_ratio=1.0)
 CLASSES = tuple(f"class {i}" for i in range(10))
 TORCH = [Form("torch"), Form("torch", "bf16", channels_last=True), Form("onnx"), Form("onnx", "int8")]
-
-
-@pytest.fixture(scope="module")
-def network():
-    torch.manual_seed(0)
-    model = trained(pv.create_model("vanillanet_6", width=1 / 64, num_classes=10))
-    pv.set_slope(model, 1)
-    return model.eval()
 
 
 @pytest.fixture

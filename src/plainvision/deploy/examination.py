@@ -129,14 +129,18 @@ class Reference:
     def gate(self, form: Callable[[np.ndarray], np.ndarray]) -> Gate:
         """Return how the classes of ``form``, images (B, C, H, W) -> logits (B, K), compare with the network's."""
         if self._classes is None:
-            with eval_mode(self._model), torch.inference_mode():
-                # A pass may write into what it is given.
-                self._classes = np.concatenate([self._model(b.images.clone()).argmax(1).numpy() for b in self._batches])
-            labels = [batch.labels for batch in self._batches]
-            known = [one.numpy() for one in labels if one is not None]
-            self._labels = np.concatenate(known) if len(known) == len(labels) else None
+            self._classes, self._labels = self._of_network()
         found = np.concatenate([form(batch.images.numpy()).argmax(1) for batch in self._batches])
         return compare_classes(self._classes, found, self._labels, self._allowed)
+
+    def _of_network(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the network's classes and the labels of the images; None where not every batch has them."""
+        classes, labels = [], []
+        with eval_mode(self._model), torch.inference_mode():
+            for batch in self._batches:
+                classes.append(self._model(batch.images.clone()).argmax(1).numpy())  # a pass may write into its images
+                labels += [] if batch.labels is None else [batch.labels.numpy()]
+        return np.concatenate(classes), np.concatenate(labels) if len(labels) == len(classes) else None
 
 
 def folder_images(folder: str | Path, preprocessing: Preprocessing, most: int) -> list[np.ndarray]:
