@@ -43,7 +43,7 @@ VERBS = {
 # Options that `--help` leaves to `--help-all`: most of those in groups, and the finer ones of training.
 _RARE = re.compile(
     r"  --((?!(data\.(root|validation-split|image-size|workers)|machine\.precision|training\.(epochs|seeds))\b"
-    r"|techniques\.|model-options\.)[\w-]+\."
+    r"|techniques\.\d+\.epochs\b|model-options\.)[\w-]+\."
     r"|(min-lr|momentum|betas|optimizer-eps|layer-decay|schedule|decay-epochs|warmup-lr|clip-grad|loss|label-smoothing|show-recipe"
     r"|bce-threshold|name|num-classes|new-classifier|architecture-\w+|checkpoint-steps|latency-\w+|combine-limit)\b)"
 )

@@ -1,4 +1,4 @@
-"""Epochs of images that can be read in any order: shuffled by seed and epoch, augmented by position."""
+"""Epochs of images that can be read in any order: drawn by seed and epoch, augmented by position."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -70,6 +70,7 @@ class _Positions(Dataset[Sample | Failure]):
 
     def __init__(self, images: Images, data: Data, augment: Augment, key: tuple[int, ...]) -> None:
         self._images, self._repeats, self._key = images, augment.repeats, key
+        self._balanced = data.sampling == "balanced"
         self._where = place(data, "train")
         self._reader = Reader(data, training_transform(data, augment))
         self._order: tuple[int, np.ndarray] | None = None
@@ -79,7 +80,7 @@ class _Positions(Dataset[Sample | Failure]):
         order = self._order_of(epoch)
         unreadable: dict[int, str] = {}
         for index in (int(order[i % len(order)]) for i in range(position, position + len(order))):
-            if index in unreadable:  # another of its repeats
+            if index in unreadable:  # it is in the order more than once
                 continue
             row = self._reader(self._images.row(index), derived_seed(*self._key, epoch, position))
             if isinstance(row, Failure):
@@ -93,10 +94,29 @@ class _Positions(Dataset[Sample | Failure]):
 
     def _order_of(self, epoch: int) -> np.ndarray:
         if self._order is None or self._order[0] != epoch:
-            shuffled = np.random.default_rng(derived_seed(*self._key, epoch)).permutation(len(self._images.labels))
+            random = np.random.default_rng(derived_seed(*self._key, epoch))
+            labels = self._images.labels
+            drawn = balanced_order(labels, random) if self._balanced else random.permutation(len(labels))
             # An image's repeats are neighbours, so that they meet in one batch: that is the technique.
-            self._order = epoch, np.repeat(shuffled, self._repeats)
+            self._order = epoch, np.repeat(drawn, self._repeats)
         return self._order[1]
+
+
+def balanced_order(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return as many indices as ``labels``, (N,), in random order: as many of each class, one more or less.
+
+    An image of a class with fewer images comes several times, one more or less than the others of its class; of a
+    class with more images, some are left out, others in another epoch.
+    """
+    _, counts = np.unique(labels, return_counts=True)
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    share, over = divmod(len(labels), len(by_class))
+    wanted = share + (random.permutation(len(by_class)) < over)
+    drawn = [
+        np.concatenate([np.repeat(own, number // len(own)), random.permutation(own)[: number % len(own)]])
+        for own, number in zip(by_class, wanted, strict=True)
+    ]
+    return random.permutation(np.concatenate(drawn))
 
 
 def all_unreadable(unreadable: tuple[str, ...], where: str) -> str:

@@ -30,6 +30,8 @@ class Data:
     """Hash of the split that a run drew, which its weights record: other images are refused."""
     labels: str | None = None
     """A .csv with the columns image,label or image,label,split, for images below the root in no class folders."""
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
+    """Training: an epoch has each image once, or as many images of each class, whose rare ones repeat."""
     train_per_class: Annotated[int | None, 1, 10**9] = None
     """Train on the first so many images of each class, in the order that they are found in; None takes all."""
     validation_per_class: Annotated[int | None, 1, 10**9] = None

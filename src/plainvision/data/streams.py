@@ -60,6 +60,13 @@ class TrainingStream:
                 f"{recipe.data.root!r} is a stream. Set augment.repeats=1, or read the images with hfds/ or from a "
                 "folder."
             )
+        for name, given in (("class_weights", recipe.class_weights), ("data.sampling", recipe.data.sampling)):
+            if given == "balanced":
+                raise ValueError(
+                    f"{name}='balanced' needs to know how many images each class has, and {recipe.data.root!r} is a "
+                    "stream, which knows when it has been read. Leave it out, or read the images with hfds/ or from a "
+                    "folder."
+                )
         self._recipe, self._rank, self._processes = recipe, rank, processes
         source = _open(recipe.data, "train", (recipe.seed, 0))
         self.images_per_epoch = source.images

@@ -26,6 +26,7 @@ from plainvision.models.loading import load_backbone, load_checkpoint
 from plainvision.processes import TrainingInterrupted, process_group, stop_requested, threads
 from plainvision.seeds import seed_everything
 from plainvision.training.checks import all_finite, check_data, check_network, has_batch_norm
+from plainvision.training.class_weights import balanced_weights, said_of_weights
 from plainvision.training.evaluation import Evaluation, evaluate
 from plainvision.training.losses import Losses
 from plainvision.training.optimization import Optimization
@@ -124,6 +125,9 @@ class _Run:
             load(self.state.model, recipe.start_from)
         per_pass = recipe.batch_size // share["processes"] // recipe.machine.accumulate
         check_network(self.state.model, recipe, len(self.classes), per_pass)
+        self.weights = None
+        if recipe.class_weights is not None and self.batches.labels is not None:  # a stream has refused it
+            self.weights = balanced_weights(self.batches.labels, len(self.classes))
         self.optimization = self._optimization()
         for technique in recipe.techniques:
             technique.start(self.state)
@@ -152,6 +156,8 @@ class _Run:
         ):
             if labels is not None:
                 self.progress.say(first_line(split, self.classes, labels))
+        if self.weights is not None:
+            self.progress.say(said_of_weights(self.weights, self.classes))
         if recipe.machine.accumulate > 1 and has_batch_norm(self.state.model):
             self.progress.say(
                 f"machine.accumulate={recipe.machine.accumulate}: the network has batch norms, whose statistics are "
@@ -292,7 +298,8 @@ class _Run:
         if self.recipe.machine.sync_batch_norm:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.state.model = model
-        return Optimization(self.recipe, model, self.accelerator, len(self.classes), self.batches.steps_per_epoch)
+        steps = self.batches.steps_per_epoch
+        return Optimization(self.recipe, model, self.accelerator, len(self.classes), steps, self.weights)
 
 
 def _accelerator(recipe: Recipe) -> Accelerator:

@@ -12,22 +12,28 @@ from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 
 from plainvision.seeds import seed_everything
+from plainvision.training.class_weights import image_weights
 from plainvision.training.recipe import Recipe
 
 
 class Optimization:
-    """Takes optimizer steps on one network, which has no wrappers; one that changes its form gets a new one."""
+    """Takes optimizer steps on one network, which has no wrappers; one that changes its form gets a new one.
+
+    With ``weights``, (K,), each image counts by that of its class.
+    """
 
     def __init__(
-        self, recipe: Recipe, model: nn.Module, accelerator: Accelerator, classes: int, steps_per_epoch: int
+        self,
+        recipe: Recipe,
+        model: nn.Module,
+        accelerator: Accelerator,
+        classes: int,
+        steps_per_epoch: int,
+        weights: Tensor | None = None,
     ) -> None:
         self.recipe, self.accelerator, self.classes = recipe, accelerator, classes
+        self.weights = None if weights is None else weights.to(accelerator.device)
         self.mixup = _mixup(recipe, classes)
-        self.criterion = (
-            SoftTargetCrossEntropy()
-            if recipe.loss == "cross_entropy"
-            else BinaryCrossEntropy(smoothing=0.0, target_threshold=recipe.bce_threshold)
-        )
         optimizer = _optimizer(recipe, model)
         if recipe.machine.compile:
             model.compile()
@@ -73,6 +79,20 @@ class Optimization:
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss, right
+
+    def criterion(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss over the images, for logits and targets (B, K).
+
+        The mean is over the number of images, not over their weights: each part of a batch, and each process, then has
+        its right share.
+        """
+        weights = None
+        if self.weights is not None:
+            weights = image_weights(targets, self.weights, self.recipe.label_smoothing)[:, None]
+        if self.recipe.loss == "cross_entropy":  # which is linear in the targets
+            return SoftTargetCrossEntropy()(logits, targets if weights is None else targets * weights)
+        threshold = self.recipe.bce_threshold
+        return BinaryCrossEntropy(smoothing=0.0, target_threshold=threshold, weight=weights)(logits, targets)
 
     def _targets(self, labels: Tensor) -> Tensor:
         """Return (B, K) targets with the recipe's label smoothing; Mixup makes its own."""

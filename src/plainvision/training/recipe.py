@@ -112,6 +112,8 @@ class Recipe:
     """Share of the target spread over all classes."""
     bce_threshold: Annotated[float | None, 0.0, 1.0] = None
     """With bce, targets above this count as 1 and all others as 0; None keeps the shares of mixed images."""
+    class_weights: Literal["balanced"] | None = None
+    """Let each image count in the loss by its class: `balanced` gives rare and frequent classes the same weight."""
     techniques: tuple[Technique, ...] = ()
     """What a run does beside plain training, in this order."""
     machine: Machine = field(default_factory=Machine)
@@ -125,6 +127,11 @@ class Recipe:
             raise ValueError(
                 f"recipe {self.name!r}: bce_threshold={self.bce_threshold} with loss={self.loss!r}. It is a share of a "
                 "class in a mixed image, from 0 to below 1, and goes with loss='bce'."
+            )
+        if self.class_weights is not None and self.data.sampling == "balanced":
+            raise ValueError(
+                f"recipe {self.name!r}: class_weights={self.class_weights!r} and data.sampling='balanced' both make up "
+                "for rare classes; together they would favour them. Choose one."
             )
         if self.new_classifier and self.start_from is None:
             raise ValueError(

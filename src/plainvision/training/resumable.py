@@ -12,7 +12,7 @@ import torch
 from plainvision.files import is_unfinished, locked, plain_object, read_object, write_json, write_text, write_whole
 
 # Fields that folders of earlier versions lack, and what was done in their place.
-_LATER = {"data.split_seed": 0}
+_LATER = {"data.split_seed": 0, "data.sampling": "shuffled"}
 
 
 class ResumableFolder:
