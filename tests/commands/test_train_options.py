@@ -96,6 +96,8 @@ def test_a_value_that_cannot_work_is_explained(tmp_path, words, message):
         (["--epochs", "many"], ["Error parsing --epochs", "'many'", "plainvision train vanillanet_digits --help"]),
         (["--epoch", "3"], ["Unrecognized options: --epoch", "--epochs", "plainvision train vanillanet_digits --help"]),
         (["--loss", "hinge"], ["--loss", "'hinge'", "cross_entropy", "bce"]),
+        (["--class-weights", "rare"], ["--class-weights", "'rare'", "balanced"]),
+        (["--data.sampling", "even"], ["--data.sampling", "'even'", "shuffled", "balanced"]),
         (["--techniques.1.epochs", "3"], ["Unrecognized options: --techniques.1.epochs"]),
     ],
 )
