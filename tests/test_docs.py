@@ -13,6 +13,7 @@ import pytest
 import tyro
 
 from plainvision.commands import VERBS, main
+from plainvision.recipes import get_recipe
 from plainvision.training.techniques import TECHNIQUES
 
 ROOT = Path(__file__).parents[1]
@@ -175,10 +176,23 @@ class _Parsed(Exception):
     """The words were understood, and the work would begin."""
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """A folder with the runs that commands of the docs train anew."""
+    folder = tmp_path_factory.mktemp("docs")
+    for name in ("digits",):
+        (folder / "runs" / name).mkdir(parents=True)
+        recipe = get_recipe(f"vanillanet_{name}").to_dict()
+        (folder / "runs" / name / "recipe.json").write_text(json.dumps(recipe))
+    return folder
+
+
 @pytest.mark.parametrize(
     "words", [words for page in PAGES.values() for words in commands(page)], ids=lambda words: " ".join(words)
 )
-def test_every_command_is_understood(words, monkeypatch):
+def test_every_command_is_understood(words, monkeypatch, runs):
+    monkeypatch.chdir(runs)
+
     def begin(*_, **__):
         raise _Parsed
 

@@ -1,5 +1,6 @@
 """A recipe in words: what `plainvision train` overrides, and what it refuses."""
 
+import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -137,5 +138,65 @@ def test_a_folder_without_a_run_is_no_run_to_resume(tmp_path):
     assert ended.status == 2
     assert f"no run to resume in {tmp_path}: it holds no recipe.json" in ended.err
     (tmp_path / "recipe.json").write_text('{"name": "mine"}')
-    ended = plainvision("train", "--resume", tmp_path)
-    assert "was by 'mine', and no recipe is called so here" in ended.err
+    assert said(plainvision("train", "--resume", tmp_path), "recipe.json: recipe is no object that has techniques")
+
+
+FEW = ("--data.train-per-class", "8", "--data.validation-per-class", "2", "--batch-size", "40", "--epochs", "2")
+
+
+def test_a_recorded_recipe_is_trained_anew_and_goes_on_under_any_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert plainvision("train", "vanillanet_digits", *FEW, "--lr", "2e-3", "--out", "first").status == 0
+    recorded = json.loads(Path("first/recipe.json").read_text())
+    Path("mine.json").write_text(json.dumps(recorded | {"name": "mine"}))
+    for number, word in enumerate(("first", "first/recipe.json", "mine.json")):
+        ended = plainvision("train", word, "--out", f"again/{number}", "--seed", number)
+        assert ended.status == 0, ended.err
+        own = {"name": "mine"} if word == "mine.json" else {}
+        assert json.loads(Path(f"again/{number}/recipe.json").read_text()) == recorded | {"seed": number} | own
+    weights = [(Path(folder) / "last.safetensors").read_bytes() for folder in ("first", "again/0", "again/1")]
+    assert weights[0] == weights[1] != weights[2]
+    ended = plainvision("train", "--resume", "again/2")
+    assert (ended.status, "weights in again/2" in ended.out) == (0, True), ended.err
+    ended = plainvision("train", "first", "--epochs", "4", "--out", "longer")
+    assert "for 4 epochs instead of 2: techniques.0.epochs 2 instead of 1" in ended.out, ended.err
+
+
+def test_a_recorded_recipe_opens_nothing_by_itself(tmp_path, asked):
+    plain = replace(get_recipe("vanillanet_digits"), start_from="secret.pth", new_classifier=True).to_dict()
+    plain["data"] |= {"root": "/etc", "allow_pipes": True}
+    (tmp_path / "a.json").write_text(json.dumps(plain))
+    assert said(plainvision("train", tmp_path / "a.json", "--out", "runs/a"), "not now")
+    ((recipe, _, _),) = asked
+    assert (recipe.data.root, recipe.data.allow_pipes) == ("recorded:/etc", False)
+    assert recipe.start_from == "recorded:secret.pth"
+
+
+def test_what_a_recorded_recipe_named_is_to_be_given_again(tmp_path):
+    plain = replace(get_recipe("vanillanet_digits"), start_from="w.pth", new_classifier=True).to_dict()
+    (tmp_path / "a.json").write_text(json.dumps(plain))
+    words = ("train", tmp_path / "a.json", "--out", tmp_path / "run")
+    assert said(plainvision(*words), "its run started from 'w.pth'", "--start-from None --no-new-classifier")
+    (tmp_path / "a.json").write_text(json.dumps(plain | {"data": plain["data"] | {"root": "photos.zip"}}))
+    ended = plainvision(*words, "--start-from", "None", "--no-new-classifier")
+    assert said(ended, "records data.root as 'photos.zip'", "Give the images with --data.root")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is damaged: it is not whole JSON"),
+        ('{"techniques": [], "model_options": {}}', "recipe lacks the field 'name'"),
+        (" " * (2**22 + 1), "has 4,194,305 bytes, and no recipe is so long"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_named(tmp_path, content, message):
+    (tmp_path / "a.json").write_text(content)
+    assert said(plainvision("train", tmp_path / "a.json", "--out", tmp_path / "run"), "a.json", message)
+
+
+def test_a_recipe_that_is_not_there_is_told(tmp_path):
+    ended = plainvision("train", tmp_path / "recpe.json", "--out", tmp_path / "run")
+    assert said(ended, "recpe.json: there is no such file", "Give the folder of a run, its recipe.json")
+    assert said(plainvision("train", tmp_path, "--out", tmp_path / "run"), f"{tmp_path}: it holds no recipe.json")

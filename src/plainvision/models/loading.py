@@ -212,7 +212,7 @@ def _check(name: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor], or
     else:
         advice = (
             "Build the network with the options it was trained with: num_classes, in_chans, width. To learn other "
-            "classes, load_backbone, or new_classifier in a recipe, leaves the classifier out."
+            "classes, load_backbone, or new_classifier in a recipe (--new-classifier), leaves the classifier out."
         )
     raise ValueError(f"{origin} does not fit this {name}; {'; '.join(said)}. {advice}")
 

@@ -22,7 +22,6 @@ from plainvision.data.batches import EvaluationBatches, TrainingBatches
 from plainvision.data.locations import absolute
 from plainvision.data.rows import Batch
 from plainvision.data.survey import first_line
-from plainvision.models.loading import load_backbone, load_checkpoint
 from plainvision.processes import TrainingInterrupted, process_group, stop_requested, threads
 from plainvision.seeds import seed_everything
 from plainvision.training.checks import all_finite, check_data, check_network, has_batch_norm
@@ -34,6 +33,7 @@ from plainvision.training.progress import TrainingProgress
 from plainvision.training.recipe import Recipe
 from plainvision.training.resumable import read_metrics
 from plainvision.training.run_folder import RunFolder
+from plainvision.training.starting import load_start
 from plainvision.training.state import State, restore, saved_state, whole_weights
 from plainvision.training.verdict import doubts
 from plainvision.training.weights_file import build_network
@@ -120,9 +120,8 @@ class _Run:
         # The saved network has the form of the epoch of its last step; `begin_epoch` gives it the next one's.
         epoch = max(0, saved["step"] - 1) // self.batches.steps_per_epoch if saved else 0
         self.state = State(build_network(recipe, len(self.classes), epoch).to(self.accelerator.device))
-        if recipe.start_from is not None and saved is None:  # the saved weights descend from these
-            load = load_backbone if recipe.new_classifier else load_checkpoint
-            load(self.state.model, recipe.start_from)
+        if saved is None:  # the saved weights descend from those of the start
+            load_start(self.state.model, recipe)
         per_pass = recipe.batch_size // share["processes"] // recipe.machine.accumulate
         check_network(self.state.model, recipe, len(self.classes), per_pass)
         self.weights = None

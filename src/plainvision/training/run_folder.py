@@ -18,11 +18,15 @@ from pathlib import Path
 from torch import Tensor
 
 from plainvision.data.drawn_split import DrawnSplit
-from plainvision.files import write_json
+from plainvision.data.settings import RECORDED
+from plainvision.files import nearby, write_json
 from plainvision.models.described import check_description
 from plainvision.training.recipe import Recipe, as_recorded
 from plainvision.training.resumable import ResumableFolder, read_asked
 from plainvision.training.weights_file import Origin, save_network
+
+# Bytes of a recipe; the longest option of a network, a genotype, has 2 ** 20.
+_LARGEST = 2**22
 
 
 class RunFolder(ResumableFolder):
@@ -66,19 +70,46 @@ class RunFolder(ResumableFolder):
 
 
 def recorded_recipe(folder: Path, given: Recipe) -> Recipe:
-    """Return the recipe of the run in ``folder``, as data: what names files is taken from ``given``.
+    """Return the recipe of the run in ``folder``, to resume it: what names files is taken from ``given``.
 
     Raises:
         ValueError: the file is damaged, or describes no network.
     """
-    file = folder / RunFolder.file
-    try:
-        found = Recipe.from_dict(read_asked(file))
-        check_description(found.model, found.model_options)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+    found = _recipe_in(folder / RunFolder.file)
     kept = as_recorded(found)
     changed = (name for name, value in vars(kept.data).items() if value != getattr(found.data, name))
     data = replace(kept.data, **{name: getattr(given.data, name) for name in changed})
     new_classifier = found.new_classifier and given.start_from is not None
     return replace(kept, data=data, start_from=given.start_from, new_classifier=new_classifier)
+
+
+def recipe_of(path: Path) -> Recipe:
+    """Return the recipe in a recipe.json, or in that of a run's folder, to train anew by it.
+
+    It is data: what names files, the weights to start from too, is kept as text behind `RECORDED`, which opens nothing.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or describes no network.
+    """
+    file = path / RunFolder.file if path.is_dir() else path
+    if not file.is_file():
+        what = f"it holds no {RunFolder.file}" if path.is_dir() else "there is no such file"
+        raise FileNotFoundError(
+            f"no recipe in {path}: {what}.{nearby(file)} Give the folder of a run, its recipe.json, or the name of a "
+            "recipe."
+        )
+    found = _recipe_in(file)
+    start_from = found.start_from and RECORDED + found.start_from.removeprefix(RECORDED)
+    return replace(as_recorded(found), start_from=start_from, new_classifier=found.new_classifier)
+
+
+def _recipe_in(file: Path) -> Recipe:
+    if (size := file.stat().st_size) > _LARGEST:
+        raise ValueError(f"{file} has {size:,} bytes, and no recipe is so long. Give the recipe.json of a run.")
+    try:
+        found = Recipe.from_dict(read_asked(file))
+        check_description(found.model, found.model_options)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    return found
