@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from plainvision import bench, deploy, dynamic, explain, layers, models, recipes, search, study, surgery, training
+    from plainvision import bench, deploy, dynamic, explain, layers, models, recipes, search, study, surgery, tasks, training
     from plainvision.cards import Card, card
     from plainvision.explain.attention import attention_maps
     from plainvision.layers.linear_pair import set_slope
@@ -41,6 +41,7 @@ __all__ = [
     "set_slope",
     "study",
     "surgery",
+    "tasks",
     "training",
 ]
 
@@ -67,6 +68,7 @@ _ROOMS = (
     "search",
     "study",
     "surgery",
+    "tasks",
     "training",
 )
 

@@ -1,0 +1,131 @@
+"""Detectors: torchvision's RetinaNet and Mask R-CNN on a feature pyramid over any network.
+
+Papers   Lin et al. 2017, https://arxiv.org/abs/1708.02002; He et al. 2017, https://arxiv.org/abs/1703.06870
+Shapes   B batch, C channels, H height, W width, K kinds of objects
+"""
+
+from collections import OrderedDict
+from typing import Any, Literal, get_args
+
+from torch import Tensor, nn
+from torchvision.models.detection import MaskRCNN, RetinaNet
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool, LastLevelP6P7
+
+from plainvision.inspection.counting import count_macs
+from plainvision.tasks.anchors import RATIOS, AnchorSizes, checked_sizes, default_sizes
+from plainvision.tasks.pyramid import STRIDES, Pyramid
+
+Kind = Literal["retinanet", "mask_rcnn"]
+_STRIDES = {"retinanet": STRIDES[1:], "mask_rcnn": STRIDES}  # the finest feature is too large to search densely
+_WIDTH = 256
+
+
+class PyramidFeatures(nn.Module):
+    """Normalised images (B, C, H, W) -> features (B, 256, H', W') by name, the finest first.
+
+    Args:
+        pyramid: the network and its features.
+        kind: a RetinaNet has two features above the coarsest, made from the network's own; a Mask R-CNN has one, a
+            subsample.
+    """
+
+    out_channels = _WIDTH
+
+    def __init__(self, pyramid: Pyramid, kind: Kind) -> None:
+        super().__init__()
+        self.pyramid = pyramid
+        channels = list(pyramid.channels)
+        above = LastLevelP6P7(channels[-1], _WIDTH) if kind == "retinanet" else LastLevelMaxPool()
+        self.fpn = FeaturePyramidNetwork(channels, _WIDTH, above)
+
+    def forward(self, x: Tensor) -> "OrderedDict[str, Tensor]":
+        return self.fpn(OrderedDict((str(place), feature) for place, feature in enumerate(self.pyramid(x))))
+
+
+def detector(
+    backbone: str | nn.Module,
+    kind: Kind = "retinanet",
+    *,
+    num_classes: int,
+    pretrained: bool = False,
+    freeze_norms: bool | None = None,
+    anchor_sizes: AnchorSizes | None = None,
+    min_size: int = 800,
+    max_size: int = 1333,
+) -> nn.Module:
+    """Return torchvision's detector on ``backbone``: a `RetinaNet` or a `MaskRCNN`, to use as torchvision's are.
+
+    In training, a list of images (C, H, W) in [0, 1] and one of targets -> losses by name; in eval mode, the images ->
+    a dict of boxes, labels, scores, and masks for each. It resizes the images, and normalises them as the network's
+    are. Labels run from 1 to K. Its `anchor_sizes` are those of each level, in pixels of the resized image.
+
+    Args:
+        backbone: a network's name, or a network of ours, of timm's, or with ``features_only``; it stays as it is.
+        kind: "retinanet" for boxes, "mask_rcnn" for boxes and masks.
+        num_classes: K, without the background.
+        pretrained: start a network by name from its published weights.
+        freeze_norms: fix the batch norms of the backbone, as is right for a trained network: a detector's batches are
+            too small for statistics of their own. None is ``pretrained``; say True for a trained network that you give.
+        anchor_sizes: of each of five levels; None takes torchvision's, `fit_anchors` those of your boxes.
+        min_size: the shorter side of an image is resized to this.
+        max_size: unless the longer one would get longer than this.
+
+    Raises:
+        ValueError: an unknown kind, no classes, a backbone without features, or anchors that do not fit.
+    """
+    if kind not in get_args(Kind):
+        raise ValueError(f"unknown kind {kind!r}: a detector is 'retinanet' for boxes or 'mask_rcnn' for masks too.")
+    if num_classes < 1:
+        raise ValueError(
+            f"num_classes={num_classes} leaves nothing to detect. Give how many kinds of objects there are."
+        )
+    frozen = pretrained if freeze_norms is None else freeze_norms
+    pyramid = Pyramid(backbone, _STRIDES[kind], pretrained=pretrained, freeze_norms=frozen)
+    features = PyramidFeatures(pyramid, kind)
+    per_level = 3 if kind == "retinanet" else 1
+    sizes = default_sizes(per_level) if anchor_sizes is None else checked_sizes(anchor_sizes, per_level, kind)
+    anchors = AnchorGenerator(sizes, (RATIOS,) * len(sizes))
+    how: dict[str, Any] = {
+        "min_size": min_size,
+        "max_size": max_size,
+        "image_mean": pyramid.mean,
+        "image_std": pyramid.std,
+    }
+    network: nn.Module
+    if kind == "retinanet":
+        network = RetinaNet(features, num_classes + 1, anchor_generator=anchors, **how)
+    else:
+        network = MaskRCNN(features, num_classes + 1, rpn_anchor_generator=anchors, **how)
+    network.anchor_sizes = sizes  # type: ignore[assignment]
+    return network
+
+
+def detector_macs(
+    network: nn.Module, image_size: tuple[int, int] = (800, 1280), *, proposals: int = 1000, masks: int = 100
+) -> int:
+    """Return the multiply-adds of a `detector` for an image of (H, W) as the backbone sees it, counted as mmdet does.
+
+    A Mask R-CNN looks at ``proposals`` boxes and draws ``masks``, whatever the image shows. A network on the meta
+    device is counted without computing anything.
+    """
+    dense = _Dense(network, proposals, masks)
+    return count_macs(dense, image_size, len(dense.network.transform.image_mean))
+
+
+class _Dense(nn.Module):
+    """The layers of a detector, without what depends on the image."""
+
+    def __init__(self, network: Any, proposals: int, masks: int) -> None:
+        super().__init__()
+        self.network, self._proposals, self._masks = network, proposals, masks
+
+    def forward(self, x: Tensor) -> None:
+        features = list(self.network.backbone(x).values())
+        if isinstance(self.network, RetinaNet):
+            self.network.head(features)
+            return
+        self.network.rpn.head(features)
+        heads = self.network.roi_heads
+        heads.box_predictor(heads.box_head(x.new_zeros(self._proposals, _WIDTH, *heads.box_roi_pool.output_size)))
+        heads.mask_predictor(heads.mask_head(x.new_zeros(self._masks, _WIDTH, *heads.mask_roi_pool.output_size)))

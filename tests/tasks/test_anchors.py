@@ -1,0 +1,36 @@
+import pytest
+import torch
+
+import plainvision as pv
+
+
+def squares(sides: list[float]) -> torch.Tensor:
+    return torch.tensor([[10.0, 20.0, 10 + side, 20 + side] for side in sides])
+
+
+def test_anchors_are_the_quantiles_of_the_sizes():
+    sizes = pv.tasks.fit_anchors(squares([200.0, 300.0, 400.0, 500.0, 600.0]), strides=(4, 8, 16, 32, 64), per_level=1)
+    assert sizes == ((240,), (320,), (400,), (480,), (560,))  # at 0.1, 0.3, ... of the range
+
+
+def test_no_anchor_is_too_small_for_its_grid():
+    sizes = pv.tasks.fit_anchors(squares([20.0] * 100))
+    assert sizes == ((32, 40, 51), (64, 81, 102), (128, 161, 203), (256, 323, 406), (512, 645, 813))
+
+
+def test_fitted_anchors_make_a_detector():
+    backbone = pv.create_model("vanillanet_5", width=1 / 64)
+    boxes = squares(torch.linspace(30, 1000, 50).tolist())
+    sizes = pv.tasks.fit_anchors(boxes)
+    assert pv.tasks.detector(backbone, num_classes=1, anchor_sizes=sizes).anchor_sizes == sizes
+    flat = [size for level in sizes for size in level]
+    assert flat == sorted(flat)
+    assert 50 < flat[0] < 70
+    assert flat[-1] == pytest.approx(968, abs=5)
+
+
+def test_boxes_without_area_are_told():
+    with pytest.raises(ValueError, match=r"boxes are \(0, 4\), not \(N, 4\) with at least one"):
+        pv.tasks.fit_anchors(torch.zeros(0, 4))
+    with pytest.raises(ValueError, match="a box has no area"):
+        pv.tasks.fit_anchors(torch.tensor([[1.0, 1.0, 1.0, 5.0]]))
