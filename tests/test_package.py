@@ -38,7 +38,7 @@ def test_every_name_resolves_in_any_order(order):
         "print(set(pv.__all__) == set(dir(pv)))",
     )
     assert found.splitlines() == [
-        "bench deploy dynamic explain layers models recipes search study surgery training",
+        "bench deploy dynamic explain layers models recipes search study surgery tasks training",
         "True True True True",
         "True",
     ]
@@ -51,6 +51,7 @@ def test_every_name_resolves_in_any_order(order):
         *("surgery.linear_pairs", "surgery.series_activation", "surgery.spatial_op"),
         *("training.Recipe", "training.train", "training.evaluate"),
         "bench.measure",
+        *("tasks.detector", "tasks.segmenter", "tasks.fit_anchors"),
         *("dynamic.DynamicNetwork", "dynamic.Space", "dynamic.evaluate", "dynamic.Outcomes", "dynamic.Site"),
         "explain.gradcam",
         *("deploy.export", "deploy.load", "deploy.tune", "deploy.Preprocessing", "load"),

@@ -7,7 +7,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from plainvision import bench, deploy, dynamic, explain, layers, models, recipes, search, study, surgery, tasks, training
+    from plainvision import (
+        bench,
+        deploy,
+        dynamic,
+        explain,
+        layers,
+        models,
+        recipes,
+        search,
+        study,
+        surgery,
+        tasks,
+        training,
+    )
     from plainvision.cards import Card, card
     from plainvision.explain.attention import attention_maps
     from plainvision.layers.linear_pair import set_slope
