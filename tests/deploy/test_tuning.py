@@ -26,7 +26,7 @@ TORCH = [Form("torch"), Form("torch", "bf16", channels_last=True), Form("onnx"),
 def some_forms(monkeypatch):
     pytest.importorskip("onnxruntime")
 
-    def few(precisions, *, labelled=False):
+    def few(precisions, *, device="cpu", labelled=False):
         missing = Candidate(Form("openvino"), "openvino needs the package `openvino`, which is not installed.")
         return [*(Candidate(form) for form in TORCH if form.precision in precisions), missing]
 
@@ -146,7 +146,7 @@ def test_wrong_arguments_are_said(network, tmp_path, wrong, said):
 
 
 def test_a_machine_without_an_extra_says_how_to_install_it(monkeypatch):
-    def none(name, precision):
+    def none(name, precision, device):
         raise ImportError(f'{name} needs the package. pip install "plainvision[deploy]"')
 
     monkeypatch.setattr(candidates_module, "format_called", none)

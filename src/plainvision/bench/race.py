@@ -18,12 +18,13 @@ def race(
     seconds: float = 60,
     warmup: int = 2,
     drop: bool = True,
+    bases: Set[str] = frozenset(),
 ) -> dict[str, list[float]]:
     """Return the milliseconds of each work, one per round that it took part in.
 
     Each round times every work once, in an order drawn anew, so that none always follows the same other one. A work
     leaves when an interval of its ratio to the leader shows that it is behind; one that may not win leaves after enough
-    rounds for an interval.
+    rounds for an interval. The fastest of the ``bases`` stays, so that a ratio to it has every round.
 
     Args:
         works: what to time, by name.
@@ -32,6 +33,7 @@ def race(
         seconds: stop after the round that uses up this much time; there are always enough rounds for an interval.
         warmup: untimed passes of each work before.
         drop: let works leave; else all take part in each round.
+        bases: the names of those that others are compared with.
 
     Raises:
         ValueError: none may win.
@@ -52,12 +54,13 @@ def race(
             times[name].append(1000 * (time.perf_counter() - start))
         if done < _LEAST_ROUNDS:
             continue
-        leader = min(may_win & set(running), key=lambda name: statistics.median(times[name]))
+        leader = _fastest(times, may_win & set(running))
+        staying = {leader} | ({_fastest(times, bases & set(running))} if bases else set())
         if drop:
             running = [
-                name for name in running if name == leader or (name in may_win and not _behind(times, name, leader))
+                name for name in running if name in staying or (name in may_win and not _behind(times, name, leader))
             ]
-        alone = running == [leader] and done >= 2 * _LEAST_ROUNDS
+        alone = set(running) == staying and done >= 2 * _LEAST_ROUNDS
         if alone or time.perf_counter() - started > seconds:
             break
     return times
@@ -66,6 +69,10 @@ def race(
 def ratios(times: Mapping[str, list[float]], name: str, base: str) -> list[float]:
     """Return how many times as fast as ``base`` a work was, in each round that both took part in."""
     return [a / b for a, b in zip(times[base], times[name], strict=False)]
+
+
+def _fastest(times: Mapping[str, list[float]], names: Set[str]) -> str:
+    return min(sorted(names), key=lambda name: statistics.median(times[name]))
 
 
 def _behind(times: Mapping[str, list[float]], name: str, leader: str) -> bool:

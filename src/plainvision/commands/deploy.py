@@ -25,12 +25,14 @@ class Arguments:
     to: Literal["onnx", "openvino", "torch", "compiled", "executorch"] = "onnx"
     """The kind of file: for ONNX Runtime, for OpenVINO, a program of torch.export, one compiled by AOTInductor, or one
     for phones, by ExecuTorch."""
-    precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16", "int8"] = "fp32"
     """What it computes in; below fp32 it has to pass the gate of --allow-loss."""
     examination: Annotated[ExaminationOptions, tyro.conf.arg(name="")] = field(default_factory=ExaminationOptions)
     """Which images calibrate and judge."""
     input: Literal["float32", "uint8"] = "float32"
     """What the file takes: normalised images (B, C, H, W), or bytes (B, H, W, C) that it normalises itself."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where the file will run."""
     any_size: bool = False
     """Leave height and width of the images open, as the number of images always is."""
     least_delegated: float = 0.95
@@ -46,7 +48,9 @@ def main(words: list[str]) -> None:
     found = arguments.network.load()
     wanted = arguments.examination
     examined = arguments.precision != "fp32" or "root" in wanted.data
-    examination, classes = wanted.load(found) if examined else (None, found.classes or ())
+    examination, classes = (
+        wanted.load(found, calibrating=arguments.precision == "int8") if examined else (None, found.classes or ())
+    )
     report = pv.deploy.export(
         found.model,
         arguments.out,
@@ -56,6 +60,7 @@ def main(words: list[str]) -> None:
         classes=classes,
         input=arguments.input,
         any_size=arguments.any_size,
+        device=arguments.device,
         examination=examination,
         least_delegated=arguments.least_delegated,
     )

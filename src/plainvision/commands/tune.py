@@ -34,8 +34,11 @@ class Arguments:
     """Which images calibrate and judge."""
     batch_size: int = 1
     """Images per pass."""
-    precisions: tuple[Literal["fp32", "bf16", "int8"], ...] = ("fp32", "bf16", "int8")
-    """What forms may compute in; below fp32 they have to pass the gate of --allow-loss."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where the forms run."""
+    precisions: tuple[Literal["fp32", "tf32", "bf16", "fp16", "int8"], ...] = ()
+    """What forms may compute in, by default all that the device can; below fp32 they have to pass the gate of
+    --allow-loss."""
     threads: tuple[int, ...] = ()
     """Numbers of threads to try; by default one, and as many as there are cores."""
     seconds: float = 900
@@ -49,11 +52,13 @@ def main(words: list[str]) -> None:
     arguments = parsed(Arguments, words, "tune", __doc__)
 
     import plainvision as pv
+    from plainvision.deploy.candidates import PRECISIONS
     from plainvision.deploy.tuning_report import figure_of_forms
 
     arguments.output.check()
     found = arguments.network.load()
-    examination, classes = arguments.examination.load(found)
+    precisions = arguments.precisions or PRECISIONS[arguments.device]
+    examination, classes = arguments.examination.load(found, calibrating="int8" in precisions)
     try:
         tuning = pv.deploy.tune(
             found.model,
@@ -62,7 +67,8 @@ def main(words: list[str]) -> None:
             classes=classes,
             examination=examination,
             batch_size=arguments.batch_size,
-            precisions=arguments.precisions,
+            device=arguments.device,
+            precisions=precisions,
             threads=arguments.threads or None,
             seconds=arguments.seconds,
             report=say,

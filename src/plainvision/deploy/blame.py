@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from plainvision.deploy.formats import FORMATS, Format, Running, layer_of
+from plainvision.deploy.formats import FORMATS, Format, layer_of
 from plainvision.deploy.quantizing import SCHEMES, Calibration, quantizable, quantize
+from plainvision.deploy.running import Running
 
 _MOST_TRIES = 64
 _GROUPS, _NAMED, _IMAGES = 16, 5, 32

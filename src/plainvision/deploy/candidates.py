@@ -1,12 +1,19 @@
 """The forms of a network that this machine offers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from plainvision.deploy.formats import Precision, format_called
+from plainvision.deploy.formats import format_called
 from plainvision.deploy.forms import Form
 from plainvision.deploy.quantizing import CONTROL
+from plainvision.deploy.running import Precision
+
+PRECISIONS: dict[str, tuple[Precision, ...]] = {
+    "cpu": ("fp32", "bf16", "int8"),
+    "cuda": ("fp32", "tf32", "bf16", "fp16"),
+}
+"""What forms may compute in, by device. GPUs compute int8 through TensorRT, which reads the ONNX file."""
 
 
 @dataclass(frozen=True)
@@ -23,42 +30,56 @@ class Candidate:
         return str(self.form).replace(" ", "-").replace("/", "-")
 
 
-def candidates(precisions: tuple[Precision, ...], *, labelled: bool = False) -> list[Candidate]:
-    """Return the forms to try on this machine's processor, the likeliest winners first.
+def candidates(precisions: tuple[Precision, ...], *, device: str = "cpu", labelled: bool = False) -> list[Candidate]:
+    """Return the forms to try on this machine, the likeliest winners first.
 
     Args:
         precisions: what they may compute in.
+        device: where they run, cpu or cuda.
         labelled: whether calibration images have labels, which NNCF's accuracy control asks for.
     """
-    kinds: list[tuple[str, Precision, str | None, bool]] = [
-        ("onnx", "fp32", None, False),
-        ("openvino", "fp32", None, False),
-        ("onnx", "int8", None, False),
-        ("openvino", "int8", None, False),
-        ("openvino", "bf16", None, False),
-        ("compiled", "fp32", None, False),
-        ("compiled", "bf16", None, False),
-        ("torch", "fp32", None, False),
-        ("torch", "fp32", None, True),
-        ("torch", "bf16", None, True),
+    forms = _on_cpu(labelled) if device == "cpu" else _on_gpu()
+    return [Candidate(form, _missing(form)) for form in forms if form.precision in precisions]
+
+
+def _on_cpu(labelled: bool) -> list[Form]:
+    forms = [
+        Form("onnx"),
+        Form("openvino"),
+        Form("onnx", "int8"),
+        Form("openvino", "int8"),
+        Form("openvino", "bf16"),
+        Form("compiled"),
+        Form("compiled", "bf16"),
+        Form("torch"),
+        Form("torch", channels_last=True),
+        Form("torch", "bf16", channels_last=True),
     ]
-    if labelled:
-        kinds.append(("openvino", "int8", CONTROL, False))
-    found = []
-    for format, precision, scheme, channels_last in kinds:
-        if precision in precisions:
-            form = Form(format, precision, scheme, channels_last)
-            found.append(Candidate(form, _missing(form)))
-    return found
+    return [*forms, Form("openvino", "int8", CONTROL)] if labelled else forms
+
+
+def _on_gpu() -> list[Form]:
+    """Return the forms for a GPU; one image at a time it is launches that cost, so that graphs come first."""
+    halves: tuple[Precision, ...] = ("fp16", "bf16")
+    forms = [Form("torch"), Form("torch", graph=True), Form("torch", "tf32", graph=True)]
+    forms += [Form("torch", half, channels_last=last, graph=True) for half in halves for last in (False, True)]
+    forms += [Form("compiled", precision, graph=True) for precision in ("fp16", "bf16", "tf32", "fp32")]
+    forms += [Form("compiled", "fp16"), Form("onnx"), Form("onnx", "tf32"), Form("onnx", "fp16")]
+    return [replace(form, device="cuda") for form in forms]
 
 
 def _missing(form: Form) -> str | None:
     try:
-        format_called(form.format, form.precision)
+        format_called(form.format, form.precision, form.device)
     except ImportError as error:
         return str(error)
-    if form.precision == "bf16" and not computes_bf16():
+    if form.device == "cpu" and form.precision == "bf16" and not computes_bf16():
         return "this processor computes no bf16"
+    if form.device != "cpu" and form.format == "onnx":
+        import onnxruntime
+
+        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+            return "this ONNX Runtime has no CUDAExecutionProvider. pip install onnxruntime-gpu"
     return None
 
 

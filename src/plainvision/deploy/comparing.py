@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from plainvision.deploy.formats import Format, Run, Running
+from plainvision.deploy.formats import Format
 from plainvision.deploy.forms import Form
 from plainvision.deploy.preprocessing import Preprocessing
+from plainvision.deploy.running import Run
 
 # Largest difference between two runtimes that rounding explains, relative to the largest output; below 1e-5 measured.
 _TOLERANCE = 1e-4
@@ -48,7 +49,7 @@ def compare(truth: nn.Module, kind: Format, form: Form, made: Path, images: Tens
         ValueError: the file cannot be run, has other outputs, or, in fp32, differs.
     """
     try:
-        run = kind.open(made / kind.file, Running(form.precision))
+        run = kind.open(made / kind.file, form.running)
         pairs = [(_answer(truth, part), run(part.numpy())) for part in _parts(images)]
     except Exception as error:
         raise ValueError(

@@ -65,15 +65,15 @@ class Examination:
             classes: the classes of the network, in the order of its logits.
             calibrate: a folder of images that calibrate instead.
             allow_loss: points of accuracy that may be lost; None allows any.
-            images: how many calibrate, the same number of each class.
+            images: how many calibrate, the same number of each class; 0 reads none.
 
         Raises:
             ValueError, FileNotFoundError: a split or the folder has no images.
         """
-        labels = None
+        labels, calibration = None, list[np.ndarray]()
         if calibrate is not None:
-            calibration: Sequence[np.ndarray] = folder_images(calibrate, Preprocessing.of(data), images)
-        else:
+            calibration = folder_images(calibrate, Preprocessing.of(data), images)
+        elif images:
             per_class = -(-images // len(classes))
             source = replace(
                 data, validation_split=data.train_split, validation_root=None, validation_per_class=per_class

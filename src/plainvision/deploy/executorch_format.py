@@ -13,7 +13,7 @@ from timm.layers import Attention
 from torch import Tensor, nn
 
 from plainvision.deploy.delegation import Delegation
-from plainvision.deploy.formats import Running, quiet
+from plainvision.deploy.running import Running, quiet
 
 MOST_IMAGES = 8
 """Images that a file takes at once. Memory is planned for so many, and torch's convolutions fix 16 as a limit."""

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from plainvision.deploy.blame import Culprit, layers_that_lose
 from plainvision.deploy.delegation import LEAST_DELEGATED
 from plainvision.deploy.examination import Examination
-from plainvision.deploy.formats import Precision, format_called
+from plainvision.deploy.formats import format_called
 from plainvision.deploy.forms import Form
 from plainvision.deploy.gate import Gate
 from plainvision.deploy.preprocessing import Preprocessing
+from plainvision.deploy.running import Precision
 from plainvision.deploy.source import Source
 from plainvision.deploy.writing import DESCRIPTION, ExportReport, write_form
 from plainvision.files import write_json
@@ -45,6 +46,7 @@ def export(
     sample: Tensor | None = None,
     input: Literal["float32", "uint8"] = "float32",
     any_size: bool = False,
+    device: str = "cpu",
     examination: Examination | None = None,
     least_delegated: float = LEAST_DELEGATED,
 ) -> ExportReport:
@@ -60,11 +62,12 @@ def export(
         folder: a new folder, or one that `export` wrote.
         preprocessing: how an image becomes what the network takes.
         format: "onnx", "openvino", "torch" (`torch.export`), "compiled" (AOTInductor) or "executorch".
-        precision: "fp32", "bf16", "fp16" or "int8".
+        precision: "fp32", "bf16", "fp16" or "int8"; on a GPU also "tf32".
         classes: names of the K classes, in the order of the logits; none leaves numbers.
         sample: images (B, C, H, W) to compare on; random ones by default.
         input: "uint8" lets the file take bytes (B, H, W, C) and normalise them itself.
         any_size: leave height and width of the images open too.
+        device: where the file will run, "cpu" or "cuda".
         examination: images that calibrate int8, and others that judge.
         least_delegated: of executorch, the least share of the operations, from 0 to 1, that XNNPACK has to compute.
 
@@ -74,9 +77,9 @@ def export(
         ImportError: a package that the format needs is not installed.
         OSError: the folder cannot be written.
     """
-    form = Form(format, precision, input=input, any_size=any_size, least_delegated=least_delegated)
+    form = Form(format, precision, input=input, any_size=any_size, device=device, least_delegated=least_delegated)
     folder = Path(folder)
-    format_called(format, precision)
+    format_called(format, precision, device)
     check_free(folder)
     source = Source.of(model, preprocessing, classes, examination)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -13,12 +13,14 @@ from torch import Tensor
 from plainvision.data.decoding import decode
 from plainvision.deploy.comparing import short
 from plainvision.deploy.delegation import Delegation
-from plainvision.deploy.formats import FORMATS, Run, Running, format_called
+from plainvision.deploy.formats import FORMATS, format_called
 from plainvision.deploy.preprocessing import Preprocessing
 from plainvision.deploy.process_memory import process_growth_mb
+from plainvision.deploy.running import Precision, Run, Running
 from plainvision.deploy.writing import DESCRIPTION, file_hashes
 from plainvision.fields import from_plain
 from plainvision.files import read_object
+from plainvision.inspection.devices import usable_device
 from plainvision.inspection.foreign import Foreign
 
 _BATCH = 16
@@ -38,9 +40,11 @@ class Description:
     files: dict[str, str]
     proof: dict[str, int | float | str]
     versions: dict[str, str]
-    precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
+    precision: Precision = "fp32"
     scheme: str | None = None
     channels_last: bool = False
+    device: Literal["cpu", "cuda"] = "cpu"
+    graph: bool = False
     parameters: int = 0
     macs: int = 0
     source: str = ""
@@ -160,7 +164,14 @@ def load(folder: str | Path, *, threads: int | None = None) -> Deployed:
     description = from_plain(Description, read_object(path), str(path))
     if description.format not in FORMATS:
         raise ValueError(f"{path}.format is {description.format!r}; this version knows {', '.join(FORMATS)}.")
-    kind = format_called(description.format, description.precision)
+    kind = format_called(description.format, description.precision, description.device)
+    try:
+        usable_device(description.device)
+    except ValueError as error:
+        raise ValueError(
+            f"{folder} was written for {description.device}, which this machine lacks. Export the network for the CPU, "
+            "or load the folder where there is a GPU."
+        ) from error
     if description.files != file_hashes(folder) or kind.file not in description.files:
         raise ValueError(
             f"{path} belongs to other files than those in {folder}: one was changed, is missing, or was added. Export "
@@ -169,7 +180,8 @@ def load(folder: str | Path, *, threads: int | None = None) -> Deployed:
     if threads is None and description.tuned:
         threads = _tuned_threads(description.tuned.get("threads"), path)
     try:
-        run = kind.open(folder / kind.file, Running(description.precision, threads))
+        how = Running(description.precision, threads, description.device, description.graph)
+        run = kind.open(folder / kind.file, how)
     except Exception as error:
         raise ValueError(
             f"{folder / kind.file} cannot be loaded here: {short(error).rstrip('.')}. Where the file itself is "

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from plainvision.deploy.delegation import LEAST_DELEGATED
-from plainvision.deploy.formats import Precision
 from plainvision.deploy.preprocessing import Preprocessing
+from plainvision.deploy.running import Precision, Running
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -30,6 +30,10 @@ class Form:
     """What the file takes: normalised images (B, C, H, W), or bytes (B, H, W, C)."""
     any_size: bool = False
     """Whether height and width of the images are open."""
+    device: str = "cpu"
+    """Where it runs: cpu, or cuda."""
+    graph: bool = False
+    """Of torch's formats on a GPU: whether passes are replayed as a CUDA graph."""
     least_delegated: float = LEAST_DELEGATED
     """Of executorch, the least share of the operations that XNNPACK has to compute."""
 
@@ -37,7 +41,13 @@ class Form:
         words = [self.format, self.precision]
         words += [self.scheme] if self.scheme else []
         words += ["channels last"] if self.channels_last else []
+        words += ["graph"] if self.graph else []
         return " ".join(words)
+
+    @property
+    def running(self) -> Running:
+        """What its file is run with."""
+        return Running(self.precision, device=self.device, graph=self.graph)
 
     def takes(self, images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
         """Return images (B, C, H, W), normalised, as the file takes them."""

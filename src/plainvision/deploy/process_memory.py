@@ -6,6 +6,7 @@ Runtimes keep what they allocate, so that within a process a second pass shows n
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,14 @@ import torch
 from plainvision.bench.memory import peak_memory_mb
 
 _SECONDS = 300
+_CPU = torch.device("cpu")
 
 
 def process_growth_mb(folder: Path, batch_size: int, threads: int | None = None) -> float | None:
     """Return how much memory in MB (1e6 bytes) loading a folder and running a batch took at its peak, weights included.
 
-    None where the system does not say, or the process did not end well.
+    Of a folder for a GPU it is the growth of what is in use there. None where the system does not say, or the process
+    did not end well.
     """
     words = [sys.executable, "-m", "plainvision.deploy.process_memory", str(folder), str(batch_size), str(threads or 0)]
     try:
@@ -42,14 +45,21 @@ def _main() -> None:
         for _ in range(3):
             deployed.logits(pixels)
 
+    about = json.loads((folder / "deploy.json").read_text())
     # Its modules are no part of the network.
-    for package in {"onnx": ["onnxruntime"], "openvino": ["openvino"]}.get(_format(folder), []):
+    for package in {"onnx": ["onnxruntime"], "openvino": ["openvino"]}.get(about["format"], []):
         __import__(package)
-    print(json.dumps(peak_memory_mb(work, torch.device("cpu"), passes=1)))
+    print(json.dumps(_growth_on_gpu(work) if about["device"] == "cuda" else peak_memory_mb(work, _CPU, passes=1)))
 
 
-def _format(folder: Path) -> str:
-    return str(json.loads((folder / "deploy.json").read_text())["format"])
+def _growth_on_gpu(work: Callable[[], None]) -> float:
+    """Return by how many MB the memory in use grew: PyTorch and other runtimes keep what a pass took."""
+    torch.zeros(1, device="cuda")  # the driver's own share is no part of the network
+    before, _ = torch.cuda.mem_get_info()
+    work()
+    torch.cuda.synchronize()
+    after, _ = torch.cuda.mem_get_info()
+    return max(0, before - after) / 1e6
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from plainvision.deploy.formats import quiet
+from plainvision.deploy.running import quiet
 
 _MOST_LAYERS_BACK = 10
 CONTROL = "accuracy control"

@@ -1,39 +1,46 @@
 """`predict.py` of a deployed folder: it needs the runtime, numpy and Pillow, and nothing of this package."""
 
-# Per format: imports, lines that load the model, and its logits for ``images``.
-_RUNTIMES = {
-    "onnx": (
-        "import onnxruntime",
-        """session = onnxruntime.InferenceSession(here / "model.onnx")""",
-        """session.run(None, {"images": images})[0][0]""",
-    ),
-    "openvino": (
-        "import openvino",
-        """hint = {"bf16": "bf16", "fp16": "f16"}.get(about["precision"], "f32")
-model = openvino.Core().compile_model(here / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": hint})""",
-        "model(images)[0][0]",
-    ),
-    "torch": (
-        "import torch",
-        """model = torch.export.load(here / "model.pt2").module()""",
-        "model(torch.from_numpy(images))[0].detach().numpy()",
-    ),
-    "compiled": (
-        "import torch",
-        """model = torch._inductor.aoti_load_package(str(here / "model.pt2"))""",
-        "model(torch.from_numpy(images))[0].detach().numpy()",
-    ),
-    "executorch": (
-        "import torch\nfrom executorch.runtime import Runtime",
-        """model = Runtime.get().load_program(here / "model.pte").load_method("forward")""",
-        "model.execute([torch.from_numpy(images)])[0][0].numpy()",
-    ),
-}
+from plainvision.deploy.forms import Form
+
+_OPENVINO = """hint = {"bf16": "bf16", "fp16": "f16"}.get(about["precision"], "f32")
+model = openvino.Core().compile_model(here / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": hint})"""
+_TORCH_ON_GPU = """from torch.export.passes import move_to_device_pass
+model = move_to_device_pass(torch.export.load(here / "model.pt2"), "cuda").module()"""
 
 
-def prediction_script(format: str) -> str:
-    """Return the script for a format."""
-    imports, lines, logits = _RUNTIMES[format]
+def _runtime(form: Form) -> tuple[str, str, str]:
+    """Return what the script imports, the lines that load the model, and its logits for ``images``."""
+    device = form.device
+    provider = "CPUExecutionProvider" if device == "cpu" else "CUDAExecutionProvider"
+    found = {
+        "onnx": (
+            "import onnxruntime",
+            f"""session = onnxruntime.InferenceSession(here / "model.onnx", providers=["{provider}"])""",
+            """session.run(None, {"images": images})[0][0]""",
+        ),
+        "openvino": ("import openvino", _OPENVINO, "model(images)[0][0]"),
+        "torch": (
+            "import torch",
+            """model = torch.export.load(here / "model.pt2").module()""" if device == "cpu" else _TORCH_ON_GPU,
+            f"""model(torch.from_numpy(images).to("{device}"))[0].detach().cpu().numpy()""",
+        ),
+        "compiled": (
+            "import torch",
+            """model = torch._inductor.aoti_load_package(str(here / "model.pt2"))""",
+            f"""model(torch.from_numpy(images).to("{device}"))[0].detach().cpu().numpy()""",
+        ),
+        "executorch": (
+            "import torch\nfrom executorch.runtime import Runtime",
+            """model = Runtime.get().load_program(here / "model.pte").load_method("forward")""",
+            "model.execute([torch.from_numpy(images)])[0][0].numpy()",
+        ),
+    }
+    return found[form.format]
+
+
+def prediction_script(form: Form) -> str:
+    """Return the script for a form."""
+    imports, lines, logits = _runtime(form)
     return f'''"""Print the class of each image: python predict.py photo.jpg ..."""
 import json, sys
 from pathlib import Path

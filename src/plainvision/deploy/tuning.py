@@ -1,6 +1,7 @@
 """Find the fastest form of a network that this machine offers and that its gate lets pass."""
 
 import contextlib
+import copy
 import json
 import shutil
 import time
@@ -16,22 +17,22 @@ from torch import nn
 from plainvision.bench.measurement import median_interval
 from plainvision.bench.race import race, ratios
 from plainvision.bench.record import host_facts
-from plainvision.deploy.candidates import Candidate, candidates
+from plainvision.deploy.candidates import PRECISIONS, Candidate, candidates
 from plainvision.deploy.examination import Examination
 from plainvision.deploy.exporting import check_free, replace_folder
 from plainvision.deploy.folder import load
-from plainvision.deploy.formats import Precision
 from plainvision.deploy.gate import Gate
 from plainvision.deploy.preprocessing import Preprocessing
 from plainvision.deploy.process_memory import process_growth_mb
+from plainvision.deploy.running import Precision
 from plainvision.deploy.source import Source
 from plainvision.deploy.tuned import TunedForm, Tuning
 from plainvision.deploy.tuning_report import write_report
 from plainvision.deploy.writing import DESCRIPTION, write_form
 from plainvision.files import read_object, write_json
+from plainvision.inspection.devices import usable_device
 
 EAGER = "eager"
-_PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 # Of the time, so much for writing and judging forms; the rest is for measuring.
 _FOR_WRITING = 0.7
 _LEAST_SECONDS = 10.0
@@ -45,7 +46,8 @@ def tune(
     classes: Sequence[str] = (),
     examination: Examination | None = None,
     batch_size: int = 1,
-    precisions: Sequence[Precision] = _PRECISIONS,
+    device: str = "cpu",
+    precisions: Sequence[Precision] | None = None,
     threads: Sequence[int] | None = None,
     seconds: float = 900,
     report: Callable[[str], None] = lambda line: None,
@@ -62,8 +64,9 @@ def tune(
         classes: names of the K classes, in the order of the logits.
         examination: images that calibrate int8, and others that judge; without it only fp32 may win.
         batch_size: images per timed pass.
-        precisions: what forms may compute in.
-        threads: numbers of threads to try; None is one, and torch's.
+        device: where the forms run, "cpu" or "cuda"; times include the way of images to a GPU and of logits back.
+        precisions: what forms may compute in; None is all of `PRECISIONS` for the device.
+        threads: numbers of threads to try; None is one, and torch's; on a GPU torch's alone.
         seconds: about how long it may take; forms that do not fit are not tried.
         report: called with a line as the work goes on.
 
@@ -73,15 +76,20 @@ def tune(
     """
     folder = Path(folder)
     check_free(folder)
+    if device not in PRECISIONS:
+        raise ValueError(f"device={device!r} is no kind of device that forms are written for: {', '.join(PRECISIONS)}.")
+    usable_device(device)
+    precisions = PRECISIONS[device] if precisions is None else tuple(precisions)
     if batch_size < 1 or seconds <= 0 or not precisions:
         raise ValueError(f"batch_size={batch_size}, seconds={seconds} and precisions={precisions} leave nothing to do.")
-    counts = tuple(threads) if threads else tuple(sorted({1, torch.get_num_threads()}))
+    cores = torch.get_num_threads()
+    counts = tuple(threads) if threads else tuple(sorted({1, cores})) if device == "cpu" else (cores,)
     started = time.monotonic()
     source = Source.of(model, preprocessing, classes, examination)
     labelled = examination is not None and examination.calibration_labels is not None
-    tried = candidates(tuple(precisions), labelled=labelled)
+    tried = candidates(precisions, device=device, labelled=labelled)
     work = folder.with_name(f".{folder.name}.tuning")
-    _resume(work, source, batch_size)
+    _resume(work, source, batch_size, device)
     found = [
         _written(source, one, work, batch_size, lambda: time.monotonic() - started < _FOR_WRITING * seconds, report)
         for one in tried
@@ -91,7 +99,7 @@ def tune(
         raise ValueError(f"no form passes: {told.rstrip('.')}. Allow a larger loss, or let fp32 be tried.")
     left = max(_LEAST_SECONDS, seconds - (time.monotonic() - started))
     report(f"timing {sum(form.verdict != 'not tried' for form in found)} forms for {left:.0f} s at most")
-    forms = _timed(source, tried, found, work, batch_size, counts, left)
+    forms = _timed(source, tried, found, work, batch_size, counts, left, device)
     winner = min(
         (form for form in forms if form.verdict == "passes" and form.name != EAGER), key=lambda f: f.p50_ms or 0
     )
@@ -111,7 +119,7 @@ def _why(form: TunedForm) -> str:
     return form.note if form.verdict == "not tried" else f"{form.verdict}, {form.gate}"
 
 
-def _resume(work: Path, source: Source, batch_size: int) -> None:
+def _resume(work: Path, source: Source, batch_size: int, device: str) -> None:
     """Keep what an earlier call wrote for the same network and images on this kind of machine; else begin anew."""
     host = host_facts()
     examination = source.examination
@@ -123,7 +131,8 @@ def _resume(work: Path, source: Source, batch_size: int) -> None:
         "images": examination and getattr(examination.judged, "fingerprint", None),
         "calibration": examination and len(examination.calibration),
         "batch_size": batch_size,
-        "host": {key: host[key] for key in ("cpu", "vector_extensions", "torch", "plainvision")},
+        "device": device,
+        "host": {key: host[key] for key in ("cpu", "vector_extensions", "gpu", "torch", "plainvision")},
     }
     mark = json.loads(json.dumps(mark))
     path = work / "tuning.json"
@@ -197,13 +206,14 @@ def _timed(
     batch_size: int,
     counts: Sequence[int],
     seconds: float,
+    device: str,
 ) -> list[TunedForm]:
     """Return the forms with each number of threads, timed in turns; those that were not tried stay as they are."""
     side, channels = source.preprocessing.image_size, source.preprocessing.channels
     images = torch.randn(batch_size, channels, side, side, generator=torch.Generator().manual_seed(0))
     forms = {(EAGER, count): TunedForm(EAGER, count, "passes") for count in counts}
     works: dict[str, Callable[[], object]] = {
-        f"{EAGER} {count}": _eager(source.deployed, images, count) for count in counts
+        f"{EAGER} {count}": _eager(copy.deepcopy(source.deployed).to(device), images, count) for count in counts
     }
     for candidate, form in zip(tried, found, strict=True):
         if form.verdict == "not tried":
@@ -214,8 +224,9 @@ def _timed(
             works[f"{form.name} {count}"] = partial(deployed.run, images.numpy())
     by_key = {f"{name} {count}": form for (name, count), form in forms.items()}
     may_win = {key for key, form in by_key.items() if form.verdict == "passes" and form.name != EAGER}
-    times = race(works, may_win=may_win, seconds=seconds)
-    base = min((key for key in works if key.startswith(f"{EAGER} ")), key=lambda key: float(np.median(times[key])))
+    eager = {key for key, form in by_key.items() if form.name == EAGER}
+    times = race(works, may_win=may_win, bases=eager, seconds=seconds)
+    base = min(eager, key=lambda key: (-len(times[key]), float(np.median(times[key]))))
     timed = []
     for key, form in by_key.items():
         rounds = ratios(times, key, base)
@@ -233,12 +244,14 @@ def _timed(
 
 
 def _eager(network: nn.Module, images: torch.Tensor, threads: int) -> Callable[[], object]:
+    device = next(network.parameters()).device
+
     def run() -> None:
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
             with torch.inference_mode():
-                network(images)
+                network(images.to(device)).cpu()
         finally:
             torch.set_num_threads(before)
 

@@ -41,6 +41,11 @@ def write_report(path: Path, tuning: Tuning, description: dict[str, Any]) -> Non
     page.paragraph(
         "Speed is relative to eager mode, with a 95 % interval of its median over the rounds. Memory is the growth of "
         "a fresh process that loads and runs the form, weights included."
+        + (
+            " On a GPU, memory is what grows there, and times include the way of images to it and of logits back."
+            if description["device"] == "cuda"
+            else ""
+        )
     )
     notes = [form for form in tuning.forms if form.p50_ms is None]
     if notes:
@@ -52,8 +57,9 @@ def write_report(path: Path, tuning: Tuning, description: dict[str, Any]) -> Non
         "in Python. `deploy.json` says how images are prepared."
     )
     host = host_facts()
+    where = f"{host['gpu']}, beside " if description["device"] == "cuda" else ""
     page.footer(
-        f"Measured in turns on {host['cpu']} ({', '.join(host['vector_extensions'])}), {host['cores']} cores; "
+        f"Measured in turns on {where}{host['cpu']} ({', '.join(host['vector_extensions'])}), {host['cores']} cores; "
         f"plainvision {host['plainvision']}, torch {host['torch']}."
     )
     page.write(path)

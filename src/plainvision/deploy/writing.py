@@ -16,14 +16,16 @@ import plainvision
 from plainvision.deploy.blame import failing_module
 from plainvision.deploy.comparing import compare, example, images_to_compare, short
 from plainvision.deploy.delegation import Delegation
-from plainvision.deploy.formats import FORMATS, Format, Precision, Running, format_called
+from plainvision.deploy.formats import FORMATS, Format, format_called
 from plainvision.deploy.forms import DTYPES, ByteImages, ChannelsLast, Form, LowerPrecision
 from plainvision.deploy.gate import Gate
 from plainvision.deploy.quantizing import SCHEMES, Calibration, quantize
+from plainvision.deploy.running import Precision, Running, products_in
 from plainvision.deploy.script import prediction_script
 from plainvision.deploy.source import Source
 from plainvision.files import write_json, write_text
 from plainvision.inspection.counting import count_macs, count_parameters
+from plainvision.inspection.devices import usable_device
 
 DESCRIPTION = "deploy.json"
 # Files of a deployed folder that say something of the model and are no part of it.
@@ -82,7 +84,8 @@ def write_form(source: Source, form: Form, made: Path, *, sample: Tensor | None 
         ValueError: the network cannot be exported so, or an fp32 file answers differently.
         OSError: the folder cannot be written.
     """
-    kind = format_called(form.format, form.precision)
+    kind = format_called(form.format, form.precision, form.device)
+    usable_device(form.device)
     if form.precision == "int8" and (source.examination is None or not source.examination.calibration):
         raise ValueError(
             "int8 needs images to calibrate on, and none were given. Give a folder of them: --calibrate FOLDER, or an "
@@ -121,7 +124,7 @@ def write_form(source: Source, form: Form, made: Path, *, sample: Tensor | None 
         delegation=delegation,
         **figures,
     )
-    write_text(made / "predict.py", prediction_script(form.format))
+    write_text(made / "predict.py", prediction_script(form))
     write_json(made / DESCRIPTION, _description(source, form, kind, made, report))
     return report
 
@@ -151,20 +154,22 @@ def _as_asked(source: Source, form: Form) -> nn.Module:
 def _write(
     source: Source, form: Form, kind: Format, network: nn.Module, images: Tensor, path: Path
 ) -> Delegation | None:
+    where = form.device if kind.tied else "cpu"
     try:
-        return kind.write(network, example(images), path, form.any_size)
+        with products_in(form.precision):
+            return kind.write(network.to(where), example(images).to(where), path, form.any_size)
     except OSError:
         raise
     except Exception as error:  # exporters raise nearly anything
         name = type(source.model).__name__
-        where = failing_module(
+        module = failing_module(
             kind,
             source.deployed,
             example(images_to_compare(Form(), source.preprocessing, None)),
             path.with_name(f"part{path.suffix}"),
         )
         raise ValueError(
-            f"{name}{where and f', at its module {where},'} cannot be exported to {kind.name}: {short(error)}. "
+            f"{name}{module and f', at its module {module},'} cannot be exported to {kind.name}: {short(error)}. "
             + ("Leave any_size out, or e" if form.any_size else "E")
             + "xport it to another format."
         ) from error
@@ -210,6 +215,8 @@ def _description(source: Source, form: Form, kind: Format, made: Path, report: E
         "precision": form.precision,
         "scheme": report.scheme,
         "channels_last": form.channels_last,
+        "device": form.device,
+        "graph": form.graph,
         "input": form.input,
         "any_size": form.any_size,
         "preprocessing": asdict(source.preprocessing),

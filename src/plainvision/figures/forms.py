@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from plainvision.figures.style import COLOURS, FONT, GREY, INK, TWO_COLUMNS, figure_of, legend
 
-_MARKERS = {"fp32": "o", "bf16": "s", "fp16": "D", "int8": "^"}
+_MARKERS = {"fp32": "o", "tf32": "v", "bf16": "s", "fp16": "D", "int8": "^"}
 
 
 def forms_figure(rows: Sequence[Mapping[str, Any]], *, least: float | None, batch_size: int) -> Figure:
@@ -35,14 +35,14 @@ def forms_figure(rows: Sequence[Mapping[str, Any]], *, least: float | None, batc
     if not judged:
         return _bars(list(best.values()), time)
     figure, axes = figure_of(TWO_COLUMNS, 3.2, time, "top-1 (%)")
-    formats = sorted({row["name"].split()[0] for row in judged})
+    formats = sorted({_format(row["name"]) for row in judged})
     precisions = [one for one in _MARKERS if any(f" {one}" in row["name"] for row in judged)]
     for row in judged:
-        format, precision, *_ = row["name"].split()
-        colour, at = COLOURS[formats.index(format)], row["p50_ms"]
+        colour, at = COLOURS[formats.index(_format(row["name"]))], row["p50_ms"]
         axes.plot([at, at], [row["lowest_accuracy"], row["accuracy"]], color=colour, linewidth=0.9)
         face = colour if row["verdict"] == "passes" else "white"
-        axes.plot(at, row["accuracy"], color=colour, marker=_MARKERS[precision], markersize=6, markerfacecolor=face)
+        marker = _MARKERS[row["name"].split()[1]]
+        axes.plot(at, row["accuracy"], color=colour, marker=marker, markersize=6, markerfacecolor=face)
     handles: dict[str, Line2D] = {name: Line2D([], [], color=COLOURS[i], linewidth=3) for i, name in enumerate(formats)}
     handles |= {one: Line2D([], [], color=GREY, marker=_MARKERS[one], linestyle="") for one in precisions}
     if any(row["verdict"] != "passes" for row in judged):
@@ -69,6 +69,12 @@ def forms_figure(rows: Sequence[Mapping[str, Any]], *, least: float | None, batc
     axes.margins(y=0.12)
     legend(figure, handles)
     return figure
+
+
+def _format(name: str) -> str:
+    """Return the format of a form, and whether it is replayed as a CUDA graph."""
+    words = name.split()
+    return f"{words[0]}, CUDA graph" if words[-1] == "graph" else words[0]
 
 
 def _bars(rows: Sequence[Mapping[str, Any]], time: str) -> Figure:

@@ -32,14 +32,19 @@ class ExaminationOptions:
         """Return how images are prepared for ``network``, wherever they are."""
         return changed_data(network.data, self.data, self.preparation)
 
-    def load(self, network: "Network") -> "tuple[Examination | None, tuple[str, ...]]":
+    def load(self, network: "Network", *, calibrating: bool) -> "tuple[Examination | None, tuple[str, ...]]":
         """Return the examination and the names of the classes; None where nobody says which images.
+
+        Args:
+            network: what is examined.
+            calibrating: whether ranges of int8 are to be set; else labelled images only judge.
 
         Raises:
             ValueError, FileNotFoundError: there are no such images.
         """
         from plainvision.data.batches import EvaluationBatches
         from plainvision.deploy import Examination, Preprocessing
+        from plainvision.deploy.examination import CALIBRATION_IMAGES
 
         if "root" not in self.data and (network.classes is None or self.calibrate is not None):
             how = Preprocessing.of(self.prepared(network))
@@ -48,5 +53,8 @@ class ExaminationOptions:
             return Examination.of_folder(self.calibrate, how, allow_loss=self.allow_loss), network.classes or ()
         data = data_to_read(network, self.data, self.preparation)
         classes = network.classes or EvaluationBatches(data, batch_size=1).classes
-        found = Examination.of(data, classes=classes, calibrate=self.calibrate, allow_loss=self.allow_loss)
+        images = CALIBRATION_IMAGES if calibrating else 0
+        found = Examination.of(
+            data, classes=classes, calibrate=self.calibrate, allow_loss=self.allow_loss, images=images
+        )
         return found, classes
