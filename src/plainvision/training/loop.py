@@ -55,6 +55,8 @@ class Result:
     """The scores of `network`."""
     doubts: tuple[str, ...]
     """Reasons to doubt that the run learned what it could, a sentence each."""
+    stopped_early: str | None
+    """Why the run ended before the recipe's last epoch, in words; None where it did not."""
 
 
 def train(recipe: Recipe, out: str | Path, *, resume: bool = False, console: Console | None = None) -> Result:
@@ -76,6 +78,8 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, console: Con
         per_epoch = run.batches.steps_per_epoch
         with run.progress:
             for epoch in range(run.state.step // per_epoch, recipe.epochs):
+                if run.stopped_early is not None:
+                    break
                 run.begin_epoch(epoch)
                 stopped = False
                 try:
@@ -225,6 +229,8 @@ class _Run:
             + (f"  {len(self.skipped)} images skipped" if self.skipped else "")
         )
         kinds = ("best", "last") if top1 > self.state.best_top1 else ("last",)
+        counts = "best" not in kinds and self._settled(self.state.epoch)
+        self.state.stale_epochs = self.state.stale_epochs + 1 if counts else 0
         self.state.best_top1 = max(self.state.best_top1, top1)
         weights = whole_weights(self.state.best_network, self.accelerator)
         if self.accelerator.is_main_process:
@@ -261,15 +267,30 @@ class _Run:
         flag = torch.tensor(float(asked), device=self.accelerator.device)
         return bool(self.accelerator.reduce(flag, "sum").item())
 
+    @property
+    def stopped_early(self) -> str | None:
+        """Why no further epoch is to be trained, in words; None where all are."""
+        stale, done = self.state.stale_epochs, self.state.step // self.batches.steps_per_epoch
+        if self.recipe.patience is None or stale < self.recipe.patience or done == self.recipe.epochs:
+            return None
+        return (
+            f"stopped early, after epoch {done} of {self.recipe.epochs}: top-1 has not risen above the "
+            f"{self.state.best_top1:.2f} % of epoch {done - stale} for {stale} epoch{'s' * (stale > 1)} "
+            f"(patience={self.recipe.patience})"
+        )
+
     def finish(self) -> Result:
         """Return the result; a finished run that was resumed is evaluated again."""
+        if self.stopped_early is not None:
+            self.progress.say(self.stopped_early)
         evaluation = self.evaluation or self._evaluate(self.state.best_network)
         raw = self._evaluate(self.state.model) if self.state.kept else None
         found = doubts(evaluation, raw, read_metrics(self.folder.path))
         for doubt in found:
             self.progress.say(doubt)
         network = self.state.best_network.eval()
-        return Result(self.folder.path, network, self.classes, self.state.best_top1, evaluation, tuple(found))
+        best = self.state.best_top1
+        return Result(self.folder.path, network, self.classes, best, evaluation, tuple(found), self.stopped_early)
 
     def _settled(self, epoch: int) -> bool:
         return all(technique.settled(epoch) for technique in self.recipe.techniques)

@@ -114,6 +114,8 @@ class Recipe:
     """With bce, targets above this count as 1 and all others as 0; None keeps the shares of mixed images."""
     class_weights: Literal["balanced"] | None = None
     """Let each image count in the loss by its class: `balanced` gives rare and frequent classes the same weight."""
+    patience: Annotated[int | None, 1, 10**6] = None
+    """Stop after so many epochs without a better top-1, counted once the network has its final form."""
     techniques: tuple[Technique, ...] = ()
     """What a run does beside plain training, in this order."""
     machine: Machine = field(default_factory=Machine)
@@ -194,6 +196,7 @@ def for_epochs(recipe: Recipe, epochs: int) -> Recipe:
         epochs=epochs,
         warmup_epochs=share(recipe.warmup_epochs),
         decay_epochs=max(1, share(recipe.decay_epochs)) if recipe.schedule == "step" else recipe.decay_epochs,
+        patience=None if recipe.patience is None else max(1, share(recipe.patience)),
         techniques=tuple(technique.scaled(share) for technique in recipe.techniques),
     )
 

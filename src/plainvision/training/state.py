@@ -35,6 +35,8 @@ class State:
     """Optimizer steps taken since the run began."""
     best_top1: float = -1.0
     """Highest validation top-1 so far in the network's present form, per cent; -1 before the first."""
+    stale_epochs: int = 0
+    """Epochs in the network's final form since `best_top1` last rose."""
     notes: dict[type[Technique], Any] = field(default_factory=dict)
     """What techniques compute in `Technique.start` and use in each step, by their class; it is not saved."""
 
@@ -62,6 +64,7 @@ def saved_state(state: State, optimization: Optimization) -> dict[str, Any]:
     return {
         "step": state.step,
         "best_top1": state.best_top1,
+        "stale_epochs": state.stale_epochs,
         "model": whole_weights(state.model, accelerator),
         "kept": None if state.kept is None else state.kept.state_dict(),
         "optimizer": (
@@ -78,6 +81,7 @@ def restore(saved: dict[str, Any], state: State, optimization: Optimization) -> 
     accelerator, optimizer = optimization.accelerator, optimization.optimizer.optimizer
     state.step = saved["step"]
     state.best_top1 = float(saved["best_top1"])
+    state.stale_epochs = int(saved.get("stale_epochs", 0))  # earlier versions had no patience
     if accelerator.is_fsdp2:
         set_model_state_dict(state.model, saved["model"], options=_SPREAD)
         set_optimizer_state_dict(state.model, optimizer, saved["optimizer"], options=_SPREAD)
