@@ -38,7 +38,7 @@ def test_every_name_resolves_in_any_order(order):
         "print(set(pv.__all__) == set(dir(pv)))",
     )
     assert found.splitlines() == [
-        "bench deploy dynamic explain layers models recipes search study surgery tasks training",
+        "bench deploy dynamic explain hub layers models recipes search study surgery tasks training",
         "True True True True",
         "True",
     ]

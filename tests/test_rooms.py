@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "plainvision"
 ROOMS = (
     *("fields", "files", "showing", "seeds", "processes", "genotype", "intervals"),
     *("layers", "inspection", "models", "surgery", "cards", "data", "bench", "figures", "explain", "deploy"),
-    *("dynamic", "training", "tasks", "study", "search", "recipes", "quickstart", "commands", "__main__"),
+    *("dynamic", "training", "tasks", "hub", "study", "search", "recipes", "quickstart", "commands", "__main__"),
 )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands.running import plainvision
+from hub_stand_in import hub  # noqa: F401  # a fixture
 from networks_for_tests import trained
 from PIL import Image
 
@@ -26,6 +27,8 @@ SHORTER = {
     f"--data.image-size {SIDE} --data.workers 0 --machine.threads 1",
     "evaluate": f"--data.image-size {SIDE} --data.workers 0",
     "predict": f"--data.image-size {SIDE}",
+    "card": f"--data.image-size {SIDE} --data.workers 0",
+    "push": f"--data.image-size {SIDE} --data.workers 0",
     "explain": f"--data.image-size {SIDE}",
     "deploy": f"--data.image-size {SIDE} --data.workers 0 --allow-loss 100",
     "tune": f"--data.image-size {SIDE} --data.workers 0 --seconds 15 --threads 1",
@@ -101,8 +104,11 @@ def test_every_verb_has_one_example_that_is_of_it():
 @pytest.mark.parametrize(
     "verb", [pytest.param(verb, marks=pytest.mark.slow) if verb in SLOW else verb for verb in modules()]
 )
+@pytest.mark.usefixtures("hub")
 def test_an_example_works(place, monkeypatch, verb):
     monkeypatch.chdir(place)
+    if verb == "pull":
+        assert plainvision("push", "runs/clothing", "me/clothing").status == 0
     words = examples()[verb]
     out = words.index("--out") + 1 if "--out" in words else None
     if out is not None:  # what the fixture made stays

@@ -137,7 +137,8 @@ class NetworkWords:
             if random and not self.is_ours:
                 pv.set_slope(found.model, 1)
             side = found.known.image_size if found.known else None
-            found = replace(found, model=pv.fuse(found.model, images=1 if random else 8, image_size=side))
+            fused = pv.fuse(found.model, images=1 if random else 8, image_size=side)
+            found = replace(found, model=fused, origin=found.origin and replace(found.origin, deployed=True))
         found.model.eval()
         return found
 

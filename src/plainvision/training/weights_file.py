@@ -19,7 +19,7 @@ from plainvision.models.registry import create_model
 from plainvision.surgery.fusing import fold
 from plainvision.training.recipe import Recipe, as_recorded
 
-_KEY = "plainvision"
+KEY = "plainvision"
 _LONGEST_HEADER = 2**24
 # Options of timm that say where weights come from; a file brings its own.
 _OTHER_WEIGHTS = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
@@ -85,7 +85,7 @@ def save_network(path: Path, weights: Mapping[str, Tensor], origin: Origin) -> N
         "epoch": origin.epoch,
         "deployed": origin.deployed,
     }
-    save_tensors(path, weights, {_KEY: json.dumps(header)})
+    save_tensors(path, weights, {KEY: json.dumps(header)})
 
 
 def load_network(source: str | Path, weights: str = "best") -> tuple[nn.Module, Origin]:
@@ -106,14 +106,14 @@ def load_network(source: str | Path, weights: str = "best") -> tuple[nn.Module, 
             "wrote."
         )
     tensors, words = read_safetensors(path)
-    if _KEY not in words:
+    if KEY not in words:
         raise ValueError(
             f"{path} does not say which network its weights belong to: plainvision did not write it. Build the network "
             "with `plainvision.create_model` and use `plainvision.load_checkpoint`, or on the command line give "
             "its name, and this file with --checkpoint."
         )
     try:
-        origin = _origin(words[_KEY])
+        origin = _origin(words[KEY])
         model = _described(origin, tensors)
     except Exception as error:  # a header may say anything, and networks raise anything about their options
         why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
