@@ -64,10 +64,10 @@ class Replayed(nn.Module):
 class Compiled(nn.Module):
     """A network that torch.compile has compiled for inference, and as it was elsewhere: for counting its operations."""
 
-    def __init__(self, network: nn.Module, options: dict[str, Any] | None = None) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.compiled: Any = torch.compile(network.forward, options=options or None)
+        self.compiled: Any = torch.compile(network.forward)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.compiled(x) if torch.is_inference_mode_enabled() else self.network(x)

@@ -22,10 +22,9 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine
 
 
 @without_gpu
-@pytest.mark.parametrize("format", ["torch", "compiled"])
-def test_exporting_for_a_gpu_wants_one(network, format, tmp_path):
+def test_exporting_for_a_gpu_wants_one(network, tmp_path):
     with pytest.raises(ValueError, match=r"device='cuda' is not on this machine.*Give 'cpu'"):
-        pv.deploy.export(network, tmp_path / "out", preprocessing=SMALL, format=format, device="cuda")
+        pv.deploy.export(network, tmp_path / "out", preprocessing=SMALL, format="torch", device="cuda")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -54,6 +53,7 @@ def test_a_folder_for_a_gpu_says_so_where_there_is_none(network, tmp_path):
     ("format", "precision", "device", "message"),
     [
         ("openvino", "fp32", "cuda", r"openvino offers no fp32 on cuda, only the CPU. fp32 is offered by onnx, torch"),
+        ("compiled", "fp32", "cuda", r"compiled offers no fp32 on cuda, only the CPU"),
         ("torch", "int8", "cuda", r"torch offers no int8 on cuda, only fp32, tf32, bf16, fp16. Give one of these"),
         ("torch", "tf32", "cpu", r"torch offers no tf32, only fp32, bf16, fp16"),
     ],
@@ -74,19 +74,31 @@ def test_candidates_for_a_gpu_run_there():
     assert len({one.slug for one in found}) == len(found)
 
 
+def test_a_file_may_be_compiled_as_it_is_loaded(network, tmp_path):
+    source = Source.of(network, SMALL)
+    report = write_form(source, Form("torch", compile=True), tmp_path / "out")
+    assert report.largest_relative_error < 1e-4
+    deployed = load(tmp_path / "out")
+    assert deployed.description.compile
+    images = torch.randn(3, 3, 32, 32)
+    with torch.inference_mode():
+        expected = source.deployed(images)
+    torch.testing.assert_close(torch.from_numpy(deployed.run(images.numpy())[0]), expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    ("format", "graph", "precision"),
+    ("compiled", "graph", "precision"),
     [
-        *(("torch", graph, precision) for graph in (False, True) for precision in ("fp32", "tf32", "bf16", "fp16")),
-        ("compiled", True, "fp32"),
-        ("compiled", True, "fp16"),
-        ("compiled", False, "tf32"),
+        *((False, graph, precision) for graph in (False, True) for precision in ("fp32", "tf32", "bf16", "fp16")),
+        (True, True, "fp32"),
+        (True, True, "fp16"),
+        (True, False, "tf32"),
     ],
 )
-def test_a_form_on_a_gpu_answers_as_the_network(network, format, graph, precision, tmp_path):
+def test_a_form_on_a_gpu_answers_as_the_network(network, compiled, graph, precision, tmp_path):
     source = Source.of(network, SMALL)
-    form = Form(format, precision, device="cuda", graph=graph)
+    form = Form("torch", precision, device="cuda", compile=compiled, graph=graph)
     report = write_form(source, form, tmp_path / "out")
     assert report.largest_relative_error < (1e-4 if precision == "fp32" else 3e-2)
     deployed = load(tmp_path / "out")

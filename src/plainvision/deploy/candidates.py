@@ -63,8 +63,8 @@ def _on_gpu() -> list[Form]:
     halves: tuple[Precision, ...] = ("fp16", "bf16")
     forms = [Form("torch"), Form("torch", graph=True), Form("torch", "tf32", graph=True)]
     forms += [Form("torch", half, channels_last=last, graph=True) for half in halves for last in (False, True)]
-    forms += [Form("compiled", precision, graph=True) for precision in ("fp16", "bf16", "tf32", "fp32")]
-    forms += [Form("compiled", "fp16"), Form("onnx"), Form("onnx", "tf32"), Form("onnx", "fp16")]
+    forms += [Form("torch", one, compile=True, graph=True) for one in PRECISIONS["cuda"]]
+    forms += [Form("onnx"), Form("onnx", "tf32"), Form("onnx", "fp16")]
     return [replace(form, device="cuda") for form in forms]
 
 

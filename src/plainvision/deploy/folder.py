@@ -44,6 +44,7 @@ class Description:
     scheme: str | None = None
     channels_last: bool = False
     device: Literal["cpu", "cuda"] = "cpu"
+    compile: bool = False
     graph: bool = False
     parameters: int = 0
     macs: int = 0
@@ -180,7 +181,7 @@ def load(folder: str | Path, *, threads: int | None = None) -> Deployed:
     if threads is None and description.tuned:
         threads = _tuned_threads(description.tuned.get("threads"), path)
     try:
-        how = Running(description.precision, threads, description.device, description.graph)
+        how = Running(description.precision, threads, description.device, description.compile, description.graph)
         run = kind.open(folder / kind.file, how)
     except Exception as error:
         raise ValueError(

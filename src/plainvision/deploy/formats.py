@@ -42,8 +42,6 @@ class Format:
     """Whether it can leave height and width open."""
     on_gpus: tuple[Precision, ...] = ()
     """What it can compute in on a GPU; nothing where its runtime runs on processors alone."""
-    tied: bool = False
-    """Whether a file runs on the kind of device alone that it was written on."""
 
     def precisions_on(self, device: str) -> tuple[Precision, ...]:
         """Return what it can compute in there."""
@@ -184,8 +182,6 @@ FORMATS = {
         ("fp32", "bf16", "fp16"),
         torch_format.write_compiled,
         torch_format.open_compiled,
-        on_gpus=("fp32", "tf32", "bf16", "fp16"),
-        tied=True,
     ),
     "executorch": Format(
         "executorch",

@@ -32,6 +32,8 @@ class Form:
     """Whether height and width of the images are open."""
     device: str = "cpu"
     """Where it runs: cpu, or cuda."""
+    compile: bool = False
+    """Of the torch format: whether torch.compile compiles it as it is loaded."""
     graph: bool = False
     """Of torch's formats on a GPU: whether passes are replayed as a CUDA graph."""
     least_delegated: float = LEAST_DELEGATED
@@ -41,13 +43,14 @@ class Form:
         words = [self.format, self.precision]
         words += [self.scheme] if self.scheme else []
         words += ["channels last"] if self.channels_last else []
+        words += ["compiled at load"] if self.compile else []
         words += ["graph"] if self.graph else []
         return " ".join(words)
 
     @property
     def running(self) -> Running:
         """What its file is run with."""
-        return Running(self.precision, device=self.device, graph=self.graph)
+        return Running(self.precision, device=self.device, compile=self.compile, graph=self.graph)
 
     def takes(self, images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
         """Return images (B, C, H, W), normalised, as the file takes them."""

@@ -27,6 +27,8 @@ class Running:
     """None leaves their number to the runtime."""
     device: str = "cpu"
     """Where it runs: cpu, or cuda."""
+    compile: bool = False
+    """Of the torch format: whether torch.compile compiles it as it is loaded, which the first pass waits for."""
     graph: bool = False
     """Of torch's formats on a GPU: whether passes are replayed as a CUDA graph."""
 

@@ -41,11 +41,12 @@ def open_program(path: Path, running: Running) -> Run:
         loaded = torch.export.load(path)
         if running.device != "cpu":
             loaded = move_to_device_pass(loaded, running.device)
-        return _torch_run(loaded.module(), running)
+        network = loaded.module()
+        return _torch_run(torch.compile(network) if running.compile else network, running)
 
 
 def write_compiled(network: nn.Module, images: Tensor, path: Path, any_size: bool) -> None:
-    """Compile the network for the device that it is on."""
+    """Compile the network for this processor; what torch 2.11 compiles so for a GPU, it crashes on as it loads it."""
     import torch._inductor
 
     with quiet(), torch.no_grad():
@@ -55,12 +56,11 @@ def write_compiled(network: nn.Module, images: Tensor, path: Path, any_size: boo
 
 
 def open_compiled(path: Path, running: Running) -> Run:
-    """Load a compiled network, on a device like the one that it was compiled for."""
+    """Load a compiled network, on a processor like the one that it was compiled for."""
     import torch._inductor
 
     with quiet():
-        loaded = torch._inductor.aoti_load_package(str(path), run_single_threaded=running.graph)
-        return _torch_run(loaded, running)
+        return _torch_run(torch._inductor.aoti_load_package(str(path)), running)
 
 
 def _torch_run(network: Callable[[Tensor], Any], running: Running) -> Run:

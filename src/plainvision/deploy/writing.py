@@ -20,7 +20,7 @@ from plainvision.deploy.formats import FORMATS, Format, format_called
 from plainvision.deploy.forms import DTYPES, ByteImages, ChannelsLast, Form, LowerPrecision
 from plainvision.deploy.gate import Gate
 from plainvision.deploy.quantizing import SCHEMES, Calibration, quantize
-from plainvision.deploy.running import Precision, Running, products_in
+from plainvision.deploy.running import Precision, Running
 from plainvision.deploy.script import prediction_script
 from plainvision.deploy.source import Source
 from plainvision.files import write_json, write_text
@@ -154,10 +154,8 @@ def _as_asked(source: Source, form: Form) -> nn.Module:
 def _write(
     source: Source, form: Form, kind: Format, network: nn.Module, images: Tensor, path: Path
 ) -> Delegation | None:
-    where = form.device if kind.tied else "cpu"
     try:
-        with products_in(form.precision):
-            return kind.write(network.to(where), example(images).to(where), path, form.any_size)
+        return kind.write(network, example(images), path, form.any_size)
     except OSError:
         raise
     except Exception as error:  # exporters raise nearly anything
@@ -216,6 +214,7 @@ def _description(source: Source, form: Form, kind: Format, made: Path, report: E
         "scheme": report.scheme,
         "channels_last": form.channels_last,
         "device": form.device,
+        "compile": form.compile,
         "graph": form.graph,
         "input": form.input,
         "any_size": form.any_size,
