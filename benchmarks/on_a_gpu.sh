@@ -13,7 +13,9 @@ out=${4:-runs/gpu}
 export PYTHONPATH=src
 bench=(python3 -m plainvision bench --device cuda --precision bf16)
 
+python3 -m pytest -q -m gpu tests
 python3 benchmarks/gpu_ladder.py --minutes 8
+python3 benchmarks/vanillanet_gpu.py --minutes 3
 python3 benchmarks/vanillanet_fused.py --device cuda --runs 300
 python3 benchmarks/fuse_after_anneal.py --device cuda --batch-size 128 --precision bf16 --runs 50
 python3 benchmarks/patchconvnet.py --device cuda --precision bf16 --batch-size 256 --runs 30
@@ -33,6 +35,9 @@ if [ -n "${RESNET20:-}" ] && [ -n "${RESNET32:-}" ]; then
     python3 benchmarks/dynamic_cifar.py --device cuda --all-controls --combine --resnet20 "$RESNET20" \
         --resnet32 "$RESNET32" --train "$2" \
         --test "$3" --folder "$out/dynamic_cifar"
+    python3 -m plainvision tune resnet20_cifar:num_classes=10 --checkpoint "$RESNET20" --device cuda \
+        --data.root "$3" --data.validation-split test --seconds 600 --out "$out/resnet20_tuned" \
+        --json results/tune_resnet20_cuda.json
 fi
 
 # Started again, a study or a search has a folder to go on from.
