@@ -102,8 +102,19 @@ def test_a_run_explains_images_by_the_names_of_its_classes(place, drawn, tmp_pat
     )
     assert [one.maps.shape for one in explanations] == [(3, 4, 4)] * 2
     assert capsys.readouterr().out.splitlines() == [
+        *(
+            line
+            for path, one in zip((place.image, place.other), explanations, strict=True)
+            for line in (
+                f"{path}  {place.tokens}, attention: {one}",
+                *(f"  {name}: {found}" for name, found in zip(one.classes, one.deletions, strict=True)),
+            )
+        ),
+        f"figure in {out}",
+    ]
+    explain(place.image, "--model", place.tokens, "--no-deletion", "--out", out)
+    assert capsys.readouterr().out.splitlines() == [
         f"{place.image}  {place.tokens}, attention: {explanations[0]}",
-        f"{place.other}  {place.tokens}, attention: {explanations[1]}",
         f"figure in {out}",
     ]
     assert set(explanations[0].classes) < set(NAMES)
@@ -131,7 +142,9 @@ def test_networks_of_all_kinds_are_compared_each_by_its_own_maps(place, drawn, t
     assert list(rows) == [str(name) for name in networks]
     assert [row[0].method for row in rows.values()] == ["attention", "gradcam", "attention", "gradcam"]
     assert [len(row) for row in rows.values()] == [2] * 4
-    assert len(capsys.readouterr().out.splitlines()) == 9
+    printed = capsys.readouterr().out.splitlines()
+    assert len([line for line in printed if not line.startswith("  ")]) == 9
+    assert len([line for line in printed if "deletion" in line]) == 8
     assert set(rows["test_resnet"][0].classes) < set(class_names(1000))
     assert rows["test_resnet"][0].picture.shape == (3, 160, 160)
 

@@ -1,5 +1,7 @@
 """Explanations say what was answered, and figures show all of it: in three formats, at fixed sizes, at any name."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import timm
@@ -14,6 +16,7 @@ from plainvision.explain import (
     class_maps,
     class_names,
     compare,
+    deletion,
     explain_image,
     gradcam,
     save,
@@ -134,14 +137,57 @@ def test_networks_are_rows_and_images_columns(picture):
 def test_a_map_is_drawn_in_patches_from_zero_to_its_largest(picture):
     grey = torch.full((1, 64, 96), 0.5)
     maps = torch.tensor([[[0.0, 0.02], [0.01, 0.0]], [[0.0, 2.0], [1.0, 0.0]]])
-    figure = class_maps([explanation(maps, NAMES[:2], grey)])
+    figure = class_maps([explanation(maps, NAMES[:2], grey, "gradcam")])
     small, large = [axes.images[0].get_array() for axes in figure.axes if axes.images[0].get_array().shape[0] == 64][1:]
     assert np.allclose(small, large)  # the same picture at every scale
     assert len(np.unique(np.asarray(small).reshape(-1, 3).round(6), axis=0)) == 3
     assert small[0, 48].sum() > small[32, 0].sum() > small[0, 0].sum()
-    smooth = class_maps([explanation(maps, NAMES[:2], grey)], smooth=True)
+    smooth = class_maps([explanation(maps, NAMES[:2], grey, "gradcam")], smooth=True)
     blended = [axes.images[0].get_array() for axes in smooth.axes if axes.images[0].get_array().shape[0] == 64][1]
     assert len(np.unique(np.asarray(blended).reshape(-1, 3).round(6), axis=0)) > 100
+
+
+def test_attention_that_is_nearly_uniform_stays_dark(picture):
+    level, peak = torch.full((4, 6), 1 / 24), torch.full((4, 6), 0.1 / 23)
+    level[0, 0], peak[0, 0] = 1.2 / 24, 0.9
+    figure = class_maps([explanation(torch.stack([level, peak]), NAMES[:2], torch.zeros(3, 64, 96))])
+    said = texts(figure)
+    assert {"largest 1.2 x mean weight", "largest 21.6 x mean weight"} <= set(said)
+    assert "or to 4 x the mean weight where that is more" in " ".join(said)
+    dim, bright = [axes.images[0].get_array().max() for axes in figure.axes[1:3]]
+    assert dim < 0.5 < bright
+
+
+def test_a_map_has_its_curve_beneath_and_the_figure_says_what_that_is(picture):
+    model, image = column(per_class=True), torch.rand(3, 64, 96)
+    one = explain_image(model, image, picture, names=NAMES, top=2)
+    found = deletion(model, image, one.maps, one.indices)
+    figure = class_maps([replace(one, deletions=found)])
+    curves = [axes.lines for axes in figure.axes if axes.lines]
+    assert [len(lines) for lines in curves] == [2, 2]
+    for lines, each in zip(curves, found, strict=True):
+        assert tuple(lines[1].get_ydata()) == pytest.approx(each.by_map)
+    said = " ".join(texts(figure))
+    assert f"deletion {found[0].score:.2f}, random {found[0].random_mean:.2f} ± {found[0].random_spread:.2f}" in said
+    assert "covered with the image's mean colour" in said
+    assert len(figure.axes) == len(class_maps([one]).axes) + 2
+    shown = compare({"a": [replace(one, deletions=found)], "b": [one]})
+    assert len([axes for axes in shown.axes if axes.lines]) == 1
+
+
+def test_a_map_of_few_places_says_that_the_image_is_too_small():
+    small = torch.rand(3, 64, 64)
+    plain = timm.create_model("test_resnet", num_classes=5)
+    one = explain_image(plain, small, small)
+    assert one.maps.shape[1:] == (2, 2)
+    assert one.doubt == (
+        "Grad-CAM at the layer layer4 has only 2 x 2 places: images of 64 x 64 pixels are too small for it. Give "
+        "larger ones, or an earlier layer."
+    )
+    assert "Grad-CAM at layer4" in " ".join(texts(class_maps([one])))
+    assert "too small for it" in " ".join(texts(class_maps([one])))
+    larger = torch.rand(3, 128, 128)
+    assert explain_image(plain, larger, larger).doubt == ""
 
 
 def test_a_map_of_zeros_says_so(picture):

@@ -5,7 +5,7 @@ Of one network, a row per image and a map per class; of several, a row per netwo
 Example: plainvision explain shoe.jpg hat.jpg --model runs/clothing --out maps.pdf
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -43,6 +43,10 @@ class Arguments:
     """The layer that Grad-CAM looks at; by default the last one that still has places."""
     smooth: bool = False
     """Blend neighbouring patches instead of drawing squares."""
+    deletion: bool = True
+    """Tell how the confidence falls as patches are covered, by the map and at random: some 60 more passes an image."""
+    cover: Literal["mean", "blur"] = "mean"
+    """What covers a patch: the image's mean colour, or the blurred image."""
     out: Path = Path("maps.png")
     """The figure: a .png, .pdf or .svg file."""
     device: Device = None
@@ -56,6 +60,7 @@ def main(words: list[str]) -> None:
             "give images and networks, for instance: plainvision explain shoe.jpg --model runs/clothing --out maps.png"
         )
 
+    from plainvision.explain.deletion import deletion
     from plainvision.explain.explanation import class_index, class_names, explain_image
     from plainvision.explain.pictures import check_files, read_picture
     from plainvision.figures.maps import class_maps, compare
@@ -87,6 +92,15 @@ def main(words: list[str]) -> None:
                 layer=arguments.layer,
             )
             say(f"{path}  {label}, {one.method}: {one}")
+            if one.doubt:
+                say(f"  {one.doubt}")
+            if arguments.deletion:
+                maps = one.maps[:1] if len(arguments.model) > 1 else one.maps  # of several networks one map is drawn
+                own = one.indices[: len(maps)]
+                found = deletion(model, image.to(device), maps, own, cover=arguments.cover)
+                one = replace(one, deletions=found)
+                for name, each in zip(one.classes, found, strict=False):
+                    say(f"  {name}: {each}")
             explained[label].append(one)
     titles = [path.name for path in arguments.images]
     if len(explained) == 1:

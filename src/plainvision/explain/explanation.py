@@ -10,11 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from plainvision.explain.attention import attention_kind, attention_maps
-from plainvision.explain.grad_cam import gradcam
+from plainvision.explain.deletion import Deletion
+from plainvision.explain.grad_cam import gradcam, last_spatial_layer
 from plainvision.inspection.checks import check_images, check_logits, class_indices
 from plainvision.inspection.eval_mode import eval_mode
 
 Method = Literal["attention", "gradcam"]
+# A map of so few places across says nothing of where.
+_FEW = 2
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,24 @@ class Explanation:
     """The softmax probability of each of them."""
     method: Method
     """Where the maps come from."""
+    indices: tuple[int, ...] = ()
+    """Which classes they are, in the order of the logits."""
+    layer: str | None = None
+    """The layer that Grad-CAM looked at."""
+    deletions: tuple[Deletion, ...] = ()
+    """How far each map is to be trusted, where `deletion` was asked; of a single map, for the first class."""
+
+    @property
+    def doubt(self) -> str:
+        """A sentence where the maps have too few places to say where; empty otherwise."""
+        height, width = self.maps.shape[1:]
+        if min(height, width) > _FEW:
+            return ""
+        where = f"Grad-CAM at the layer {self.layer}" if self.layer else "The map"
+        return (
+            f"{where} has only {height} x {width} places: images of {self.picture.shape[1]} x {self.picture.shape[2]} "
+            f"pixels are too small for it. Give larger ones{', or an earlier layer' if self.layer else ''}."
+        )
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {value:.1%}" for name, value in zip(self.classes, self.confidences, strict=True))
@@ -57,7 +78,7 @@ def explain_image(
         top: how many of the likeliest classes to explain.
         classes: the classes to explain instead.
         method: "attention" or "gradcam"; None is attention where the network has it.
-        layer: the layer of Grad-CAM; None is `last_spatial_layer`.
+        layer: the name of the layer of Grad-CAM; None is `last_spatial_layer`.
 
     Raises:
         ValueError: the network has no such maps, class or layer; or the names are not as many as its classes.
@@ -81,8 +102,10 @@ def explain_image(
         )
     likeliest = confidences.topk(min(top, len(confidences))).indices
     chosen = likeliest.tolist() if classes is None else class_indices(classes, len(confidences)).tolist()
+    looked_at = None
     if method == "gradcam":
-        maps = gradcam(model, batch, chosen, layer)[0]
+        looked_at = layer or last_spatial_layer(model, batch)
+        maps = gradcam(model, batch, chosen, looked_at)[0]
     elif classes is None and attention_kind(model) == "single":
         maps = attention_maps(model, batch)
     else:
@@ -93,6 +116,8 @@ def explain_image(
         tuple(names[index] for index in chosen),
         tuple(confidences[chosen].tolist()),
         method,
+        tuple(chosen),
+        looked_at,
     )
 
 

@@ -1,7 +1,7 @@
 """Maps over their images: rows of classes (arXiv:2112.13692, Figure 2) or of networks (Figure 1).
 
-Each map is drawn from zero to its own maximum, over the image in grey. Patches are squares, because a map has no finer
-detail; ``smooth`` blends neighbours.
+Each map is drawn from zero to its own maximum, over the image in grey; attention that is nearly uniform stays dark.
+Patches are squares, because a map has no finer detail; ``smooth`` blends neighbours.
 """
 
 import re
@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import matplotlib
 import numpy as np
 import torch.nn.functional as F
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from plainvision.figures.deletion import draw_deletion, legend_of, words_of
 from plainvision.figures.style import FONT, INK, inches
 from plainvision.showing import shown
 
 if TYPE_CHECKING:
+    from plainvision.explain.deletion import Deletion
     from plainvision.explain.explanation import Explanation
 
 # Inches. Pictures have one width in every figure, so that figures go together.
@@ -28,6 +31,9 @@ _LINE = 0.14
 _FAINT, _EDGE = "#6b6b6b", "#c8c8c8"
 _COLOURS = matplotlib.colormaps["inferno"]  # perceptually uniform, and zero is black
 _METHODS = {"attention": "attention", "gradcam": "Grad-CAM"}
+_CURVE = 0.4
+# Attention that is nearly uniform stays dark: the scale ends at so many times the mean weight at least.
+_BRIGHT = 4
 
 
 def class_maps(
@@ -49,8 +55,10 @@ def class_maps(
         [_Tile(_rgb(one.picture), title, _FAINT), *_maps(one, _captions(one), smooth)]
         for one, title in zip(explanations, named, strict=True)
     ]
-    foot = " ".join(filter(None, (_METHODS[explanations[0].method], label and f"of {label}")))
-    return _sheet(rows, foot=foot)
+    one = explanations[0]
+    method = _METHODS[one.method] + (f" at {one.layer}" if one.layer else "")
+    foot = " ".join(filter(None, (method, label and f"of {label}")))
+    return _sheet(rows, foot=[foot, *_legend(explanations)])
 
 
 def compare(
@@ -75,16 +83,19 @@ def compare(
     tiles = [[_Tile(_rgb(one.picture), []) for one in rows[0]]]
     tiles += [[_maps(one, [_folded(_answer(one)[0])], smooth)[0] for one in row] for row in rows]
     labels = [("", ""), *((name, _METHODS[row[0].method]) for name, row in networks.items())]
-    return _sheet(tiles, titles=_titles(titles, rows[0]), labels=labels)
+    return _sheet(
+        tiles, titles=_titles(titles, rows[0]), labels=labels, foot=_legend([one for row in rows for one in row])
+    )
 
 
 class _Tile(NamedTuple):
-    """A picture (H, W, 3), with lines beneath it and a word on it."""
+    """A picture (H, W, 3), with a curve and lines beneath it and a word on it."""
 
     image: np.ndarray
     lines: list[str]
     colour: str = INK
     word: str = ""
+    curve: "Deletion | None" = None
 
     @property
     def height(self) -> float:
@@ -98,10 +109,14 @@ class _Canvas:
         self._size = width, height
         self.figure = Figure(figsize=self._size)
 
+    def panel(self, x: float, y: float, width: float, height: float) -> Axes:
+        """Return a panel, a box whose top left corner is given."""
+        across, down = self._size
+        return self.figure.add_axes((x / across, 1 - (y + height) / down, width / across, height / down))
+
     def image(self, image: np.ndarray, x: float, y: float, width: float, height: float) -> None:
         """Draw an image, stretched over a box whose top left corner is given."""
-        across, down = self._size
-        axes = self.figure.add_axes((x / across, 1 - (y + height) / down, width / across, height / down))
+        axes = self.panel(x, y, width, height)
         axes.imshow(image, aspect="auto")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(color=_EDGE, linewidth=0.4)  # a white background ends somewhere too
@@ -123,7 +138,7 @@ def _sheet(
     *,
     titles: Sequence[list[str]] = (),
     labels: Sequence[tuple[str, str]] = (),
-    foot: str = "",
+    foot: Sequence[str] = (),
 ) -> Figure:
     """Return a figure of rows of tiles, the scale of the colours beneath.
 
@@ -142,8 +157,8 @@ def _sheet(
     for row, height in zip(rows, heights, strict=True):
         tops.append(end)
         below = max(len(tile.lines) for tile in row)
-        end += height + _LINE * below + (2 * _GAP if below else _GAP)
-    feet = _folded(foot, width - 2 * _MARGIN) if foot else []
+        end += height + _LINE * below + (2 * _GAP if below else _GAP) + _curve_height(row)
+    feet = [line for text in foot if text for line in _folded(text, width - 2 * _MARGIN)]
     canvas = _Canvas(width, end + _LINE * (1.4 + 1.2 * len(feet)) + _MARGIN)
     for middle, title in zip(middles, titles, strict=False):
         canvas.lines(middle, tops[0] - _LINE * len(title), title, _FAINT)
@@ -151,7 +166,9 @@ def _sheet(
         bottom = top + height
         for tile, middle in zip(row, middles, strict=False):
             canvas.image(tile.image, middle - _TILE / 2, bottom - tile.height, _TILE, tile.height)
-            canvas.lines(middle, bottom + 0.2 * _LINE, tile.lines, tile.colour)
+            if tile.curve is not None:
+                draw_deletion(canvas.panel(middle - _TILE / 2, bottom + _GAP, _TILE, _CURVE), tile.curve)
+            canvas.lines(middle, bottom + 0.2 * _LINE + _curve_height([tile]), tile.lines, tile.colour)
             if tile.word:
                 canvas.text(middle, bottom - tile.height / 2, tile.word, "white")
     for side, top, height in zip(sides, tops, heights, strict=False):
@@ -166,12 +183,31 @@ def _sheet(
     return canvas.figure
 
 
+def _curve_height(row: Sequence[_Tile]) -> float:
+    return _CURVE + _GAP if any(tile.curve is not None for tile in row) else 0.0
+
+
 def _maps(one: "Explanation", captions: Sequence[list[str]], smooth: bool) -> list[_Tile]:
     """Return a tile of each map that has a caption."""
-    return [
-        _Tile(_overlay(one.picture, values, smooth), lines, word="" if values.any() else "zero everywhere")
-        for values, lines in zip(one.maps, captions, strict=False)
-    ]
+    curves = [*one.deletions, *[None] * len(one.maps)]
+    tiles = []
+    for values, lines, curve in zip(one.maps, captions, curves, strict=False):
+        # Attention sums to 1, so that a weight means something beside the mean, which a uniform map has everywhere.
+        brightest = _BRIGHT / values.numel() if one.method == "attention" else 0.0
+        strongest = [f"largest {values.max() * values.numel():.1f} x mean weight"] if one.method == "attention" else []
+        below = [*lines, *strongest, *(words_of(curve) if curve else [])]
+        word = "" if values.any() else "zero everywhere"
+        tiles.append(_Tile(_overlay(one.picture, values, brightest, smooth), below, word=word, curve=curve))
+    return tiles
+
+
+def _legend(explanations: "Sequence[Explanation]") -> list[str]:
+    """Return what is to be said of the colours and of the curves."""
+    attends = any(one.method == "attention" for one in explanations)
+    curve = next((one.deletions[0] for one in explanations if one.deletions), None)
+    bright = f"Attention is drawn up to its largest weight, or to {_BRIGHT} x the mean weight where that is more."
+    doubts = dict.fromkeys(one.doubt for one in explanations)
+    return [*doubts, bright if attends else "", legend_of(curve) if curve else ""]
 
 
 def _titles(titles: Sequence[str], explanations: "Sequence[Explanation]") -> list[list[str]]:
@@ -212,10 +248,10 @@ def _rgb(picture: Tensor) -> np.ndarray:
     return picture.float().clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0).numpy()
 
 
-def _overlay(picture: Tensor, values: Tensor, smooth: bool) -> np.ndarray:
-    """Return a map (h, w) in colour over the grey picture, (H, W, 3)."""
+def _overlay(picture: Tensor, values: Tensor, brightest: float, smooth: bool) -> np.ndarray:
+    """Return a map (h, w) in colour over the grey picture, (H, W, 3); ``brightest`` is the least top of the scale."""
     size = tuple(picture.shape[1:])
-    shares = values.float()[None, None] / values.max().clamp(min=1e-30)
+    shares = values.float()[None, None] / values.max().clamp(min=max(brightest, 1e-30))
     shares = F.interpolate(shares, size, mode="bilinear" if smooth else "nearest-exact")
     colours = _COLOURS(shares[0, 0].numpy())[..., :3]
     grey = _rgb(picture) @ np.array([0.299, 0.587, 0.114])
