@@ -34,7 +34,8 @@ def words_of(found: "Deletion") -> list[str]:
 def legend_of(found: "Deletion") -> str:
     """Return what the curves are, in a sentence."""
     return (
-        f"Curves: the confidence in the first class beneath, from none to all patches covered with {_COVERS[found.cover]}; blue: those of largest "
-        f"weight first; grey: at random, mean ± standard deviation of {len(found.at_random)} orders. Deletion is the "
-        "area beneath: the lower it is, the more the map tells what the answer rests on."
+        "Curves: the confidence in the first class beneath, from none to all patches covered with "
+        f"{_COVERS[found.cover]}; blue: those of largest weight first; grey: at random, mean ± standard deviation of "
+        f"{len(found.at_random)} orders. Deletion is the area beneath: the lower it is, the more the map tells what "
+        "the answer rests on."
     )
