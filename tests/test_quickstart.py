@@ -1,21 +1,17 @@
 """The quickstart, on a recipe of two epochs; its own recipe is run by `pytest -m slow`."""
 
-import base64
 import contextlib
 import io
 import re
 from dataclasses import dataclass, replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import torch
-from matplotlib.figure import Figure
-from PIL import Image
+from pages_for_tests import Reader, assert_self_contained
 from torch.testing import assert_close
 
 import plainvision.quickstart as module
-from plainvision.bench.report import Page
 from plainvision.commands import main
 from plainvision.quickstart import Quickstart, quickstart
 from plainvision.recipes import get_recipe
@@ -57,49 +53,6 @@ def command(*words: object) -> tuple[int | str | None, str, str]:
     return status, out.getvalue(), err.getvalue()
 
 
-class Reader(HTMLParser):
-    """What a browser would see: tags with their attributes, and text; every tag must be closed."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(page)
-        self.close()
-        assert self._open == []
-        self.text = " ".join(self.text.split())
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "img"):
-            self._open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self._open.pop() == tag
-        self.text += " "
-
-    def handle_data(self, data):
-        self.text += data
-
-
-def assert_self_contained(page: str) -> None:
-    tags = Reader(page).tags
-    assert {tag for tag, _ in tags} & {"script", "link", "iframe", "object", "base"} == set()
-    for tag, attributes in tags:
-        assert set(attributes) & {"href", "srcset", "data", "style"} == set()
-        assert tag == "img" or "src" not in attributes
-        if tag == "img":
-            kind, _, content = attributes["src"].partition(",")
-            assert kind == "data:image/png;base64"
-            with Image.open(io.BytesIO(base64.b64decode(content, validate=True))) as picture:
-                picture.load()
-                assert min(picture.size) > 100
-            assert attributes["alt"]
-    without_pictures = re.sub(r'src="[^"]*"', "", page)
-    assert not re.search(r"https?:|//|@import|url\(", without_pictures)
-
-
 @dataclass(frozen=True)
 class Ran:
     """A quickstart that ran twice in one folder."""
@@ -130,7 +83,9 @@ def ran(tmp_path_factory) -> Ran:
 
 def test_the_report_is_one_file_that_needs_no_other(ran):
     assert_self_contained(ran.page)
-    assert sum(tag == "img" for tag, _ in Reader(ran.page).tags) == 2
+    reader = Reader(ran.page)
+    assert len(reader.charts) == 5
+    assert reader.count("img") == 5 + 24
 
 
 def test_the_report_tells_of_training_fusing_and_speed(ran):
@@ -139,10 +94,12 @@ def test_the_report_tells_of_training_fusing_and_speed(ran):
     assert re.search(r"Trained on 1,437 images of handwritten digits in \d+ s, it names [\d.]+ % of 360 others", text)
     assert "vanillanet_5" in text
     assert "at 1, from epoch 2 on, each pair is one linear map" in text
-    assert [attributes["alt"] for tag, attributes in reader.tags if tag == "img"] == [
-        "Test accuracy, loss and slope by epoch",
-        "Digits with their predicted classes",
+    assert reader.charts == [
+        *("Loss by epoch", "Accuracy by epoch", "Learning rate by epoch", "Slope by epoch"),
+        "Accuracy against confidence",
     ]
+    for heading in ("Training", "Fusing", "The classes", "Confusions", "The largest losses", "Confidence", "Speed"):
+        assert f" {heading} " in text
     report = found.fusion
     assert f"layers with weights {report.layers_before} {report.layers_after} " in text
     assert f"parameters {report.parameters_before:,} {report.parameters_after:,} " in text
@@ -216,24 +173,6 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     assert status == 2
     assert "run is not empty and holds no run of ours" in err
     assert [path.name for path in tmp_path.rglob("*")] == ["run", "thesis.txt"]
-
-
-def test_a_page_shows_text_as_it_is_written(tmp_path):
-    page = Page("1 < 2 & <b>", '`x < y` is "code"')
-    page.heading("<h1>")
-    page.paragraph("a `b` c <script>alert()</script>")
-    page.table([{"": "<i>", "a&b": "1"}, {"": "x", "a&b": "`2`"}])
-    page.figure(Figure(figsize=(2, 2)), 'a "figure" & <more>')
-    page.footer("<end>")
-    page.write(tmp_path / "page.html")
-    written = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert_self_contained(written)
-    reader = Reader(written)
-    assert "a b c <script>alert()</script>" in reader.text
-    assert '1 < 2 & <b> x < y is "code" <h1>' in reader.text
-    assert "a&b <i> 1 x 2 <end>" in re.sub(r" +", " ", reader.text)
-    assert [tag for tag, _ in reader.tags].count("code") == 3
-    assert ('a "figure" & <more>') in [attributes.get("alt") for _, attributes in reader.tags]
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "plainvision"
 ROOMS = (
-    *("fields", "files", "showing", "seeds", "processes", "genotype", "intervals"),
+    *("fields", "files", "showing", "seeds", "processes", "genotype", "intervals", "confidences"),
     *("layers", "inspection", "models", "surgery", "cards", "data", "bench", "figures", "explain", "deploy"),
     *("dynamic", "training", "tasks", "hub", "study", "search", "recipes", "quickstart", "commands", "__main__"),
 )

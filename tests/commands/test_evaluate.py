@@ -1,12 +1,14 @@
 """`plainvision evaluate`: scores in both forms, on other data, at other sizes."""
 
 import csv
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from commands.running import plainvision, row, rows, said
+from pages_for_tests import Reader, assert_self_contained
 from safetensors.torch import save_file
 
 import plainvision as pv
@@ -27,7 +29,7 @@ def test_evaluate_scores_both_forms(run, tmp_path):
 
     with file.open(newline="") as lines:
         answers = list(csv.DictReader(lines))
-    assert list(answers[0]) == ["image", "label", "predicted", "confidence", "form", "found_in"]
+    assert list(answers[0]) == ["image", "label", "predicted", "confidence", "loss", "form", "found_in"]
     for column, form in enumerate(("as it is", "deployed")):
         mine = [answer for answer in answers if answer["form"] == form]
         assert len({answer["image"] for answer in mine}) == 360
@@ -112,7 +114,7 @@ def test_scores_per_class_and_the_most_confused_pairs(run):
     assert ended.status == 0
     assert "calibration error" in ended.out
     assert "precision %" in ended.out
-    assert "most confused: " in ended.out
+    assert "most confused:" in ended.out
 
 
 def test_two_networks_are_compared_on_the_same_images(run):
@@ -121,3 +123,38 @@ def test_two_networks_are_compared_on_the_same_images(run):
     assert "the two cannot be told apart: the second differs by +0.0 points, 95 % interval" in ended.out
     assert "0 images only the second names rightly, 0 only the first, of 360" in ended.out
     assert said(plainvision("evaluate", run.folder, "--against", "nowhere/run"), "nowhere/run")
+
+
+def test_every_confusion_and_the_largest_losses_are_printed(run, tmp_path):
+    ended = plainvision("evaluate", run.folder, "--scores", "--csv", tmp_path / "all.csv")
+    with (tmp_path / "all.csv").open(newline="") as lines:
+        answers = list(csv.DictReader(lines))
+    worst = sorted(answers, key=lambda one: -float(one["loss"]))[:10]
+    _, matrix, rest = re.split("confusions: .*|most confused:", ended.out)
+    cells = {line[0]: line[1:] for line in map(str.split, matrix.splitlines()) if len(line) == 11}
+    for label, counts in cells.items():
+        for predicted, count in zip("0123456789", counts, strict=True):
+            both = sum((one["label"], one["predicted"]) == (label, predicted) for one in answers)
+            assert count == (str(both) if both else "·")
+    assert list(cells) == list("0123456789")
+    printed = rest.split("largest losses:")[1]
+    places = [printed.index(one["image"]) for one in worst]
+    assert places == sorted(places)
+    wrong = [one for one in answers if one["label"] != one["predicted"]]
+    assert all(float(one["loss"]) > 0.69 for one in wrong)  # another class has at least as much
+
+
+def test_the_page_of_an_evaluation(run, tmp_path):
+    ended = plainvision("evaluate", run.folder, "--fuse", "--report", tmp_path / "new" / "page.html")
+    assert (ended.status, ended.err) == (0, "")
+    assert f"report in {tmp_path / 'new' / 'page.html'}" in ended.out
+    page = (tmp_path / "new" / "page.html").read_text()
+    assert_self_contained(page)
+    text = Reader(page).text
+    top1 = row(ended.out, "top-1 %")[0]
+    assert f"Top-1 is {top1} % of 360 images (95 % interval " in text
+    assert "as it is deployed " in text
+    for heading in ("The classes", "Confusions", "The largest losses", "Confidence", "How it was made"):
+        assert f" {heading} " in text
+    assert f"plainvision evaluate {run.folder} --fuse --report" in text
+    assert said(plainvision("evaluate", run.folder, "--report", tmp_path), f"cannot write {tmp_path}", "--report")

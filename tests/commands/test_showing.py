@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 
 from plainvision import commands, create_model
 from plainvision.bench.record import as_table, write_record
-from plainvision.bench.report import Page
 from plainvision.commands import Table, show
+from plainvision.figures.page import Page
 from plainvision.files import write_csv, write_json
 from plainvision.showing import shown, shown_lines
 
@@ -103,16 +103,16 @@ def test_a_table_of_names_that_are_no_utf8_is_printed_and_written(tmp_path):
 
 
 def test_names_in_a_csv_lead_to_the_images_from_any_folder(tmp_path):
-    from plainvision.commands.evaluate import _place
+    from plainvision.training.predictions_file import where_names_begin
     from plainvision.training.recipe import Data
 
     (tmp_path / "a").mkdir()
     (tmp_path / "b.zip").touch()
     with contextlib.chdir(tmp_path):
-        assert _place(Data(root="a")) == str(tmp_path)
-        assert _place(Data(root="b.zip")) == str(tmp_path / "b.zip")
-        assert _place(Data(root="b.zip", validation_root="a")) == str(tmp_path)
-        assert _place(Data(root="digits")) == "digits"
+        assert where_names_begin(Data(root="a")) == str(tmp_path)
+        assert where_names_begin(Data(root="b.zip")) == str(tmp_path / "b.zip")
+        assert where_names_begin(Data(root="b.zip", validation_root="a")) == str(tmp_path)
+        assert where_names_begin(Data(root="digits")) == "digits"
 
 
 def test_files_take_every_name(tmp_path):

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from training.recipes_for_tests import DIGITS
 
 import plainvision as pv
-from plainvision.data.batches import Batch
+from plainvision.data.batches import Batch, EvaluationBatches
 from plainvision.training import evaluate
 from plainvision.training.evaluation import Prediction, data_of
 from plainvision.training.recipe import Data
@@ -194,11 +194,34 @@ def test_folders_are_matched_to_the_classes_by_name(tmp_path):
     assert found.per_class == {"cat": 0, "fox": 100}
     confidence = torch.tensor([10.0, 0, 0, 0, 0, 0]).softmax(0)[0].item()
     assert found.predictions == (
-        Prediction("zoo/cat/1.png", "cat", "fox", pytest.approx(confidence)),
-        Prediction("zoo/fox/1.png", "fox", "fox", pytest.approx(confidence)),
+        Prediction("zoo/cat/1.png", "cat", "fox", pytest.approx(confidence), pytest.approx(10, abs=1e-3)),
+        Prediction("zoo/fox/1.png", "fox", "fox", pytest.approx(confidence), pytest.approx(0, abs=1e-3)),
     )
     (skipped,) = found.skipped
     assert skipped.startswith("zoo/fox/2.png (")
+
+
+def test_a_temperature_changes_confidences_and_no_class():
+    batches = EvaluationBatches(DIGITS, batch_size=100)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(32 * 32, 10))
+    plain, cooled = (evaluate(network, batches, temperature=value) for value in (1.0, 3.0))
+    assert (plain.top1, plain.top5) == (cooled.top1, cooled.top5)
+    assert [p.predicted for p in plain.predictions] == [p.predicted for p in cooled.predictions]
+    logits = torch.cat([network(batch.images) for batch in batches]).detach() / 3
+    assert_close(torch.tensor([p.confidence for p in cooled.predictions]), logits.softmax(1).amax(1))
+    labels = torch.cat([batch.labels for batch in batches])
+    losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    assert_close(torch.tensor([p.loss for p in cooled.predictions]), losses)
+    assert cooled.loss == pytest.approx(losses.mean().item())
+
+
+def test_an_image_is_found_by_its_name():
+    batches = EvaluationBatches(DIGITS, batch_size=100)
+    first = next(iter(batches)).names[0]
+    assert batches.picture(first).size == (8, 8)
+    assert batches.picture(first).mode == "RGB"
+    with pytest.raises(ValueError, match="0 images are called 'elsewhere'"):
+        batches.picture("elsewhere")
 
 
 def test_a_network_says_how_its_images_are_prepared():

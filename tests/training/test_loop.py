@@ -190,7 +190,7 @@ def test_the_folder_holds_what_it_promises(tmp_path, capsys):
     train(PLAIN, tmp_path, console=Console())
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {
-        "recipe.json", "metrics.jsonl", "best.safetensors", "last.safetensors", "state.pt", "tensorboard"
+        "recipe.json", "metrics.jsonl", "best.safetensors", "last.safetensors", "report.html", "state.pt", "tensorboard"
     }  # fmt: skip
     assert json.loads((tmp_path / "recipe.json").read_text())["name"] == "plain"
     out = capsys.readouterr().out

@@ -13,7 +13,7 @@ import shlex
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,6 +66,17 @@ class Table:
     """The cells, row by row."""
     sections: set[int] = field(default_factory=set)
     """Rows with a line below them, by their numbers."""
+
+    @classmethod
+    def of(cls, *groups: Sequence[Mapping[str, str]], words: int = 1) -> "Table":
+        """Return the table of some rows, whose keys are its heads; groups of them are parted by a line."""
+        table = cls(tuple(groups[0][0]), words)
+        for number, group in enumerate(groups, start=1):
+            for row in group:
+                table.add_row(*row.values())
+            if number < len(groups):
+                table.add_section()
+        return table
 
     def add_row(self, *cells: str, end_section: bool = False) -> None:
         self.rows.append(cells)

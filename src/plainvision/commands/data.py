@@ -67,8 +67,8 @@ def main(words: list[str]) -> None:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("reading")
         survey = survey_images(data, lambda done, total: bar.update(task, completed=done, total=total))
-    _show(survey_rows(survey))
-    _show(class_rows(survey)[:_CLASSES])
+    show(Table.of(survey_rows(survey)))
+    show(Table.of(class_rows(survey)[:_CLASSES]))
     classes = len(survey.splits[0].per_class)
     if classes > _CLASSES:
         say(f"and {classes - _CLASSES} more classes")
@@ -79,13 +79,6 @@ def main(words: list[str]) -> None:
         say(finding)
     survey_page(survey, arguments.root).write(arguments.out)
     say(f"page in {arguments.out}")
-
-
-def _show(rows: list[dict[str, str]]) -> None:
-    table = Table(tuple(rows[0]))
-    for row in rows:
-        table.add_row(*row.values())
-    show(table)
 
 
 def _list(lines: list[str], count: int) -> None:

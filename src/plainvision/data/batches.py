@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 from torch.utils.data import Dataset, Subset
 
 from plainvision.data.drawn_split import DrawnSplit
@@ -140,6 +141,17 @@ class EvaluationBatches:
             raise TypeError(f"the stream {self._where} has to be read from its beginning")
         return self._source.batches(first, last)
 
+    def picture(self, name: str) -> Image.Image:
+        """Return the image of a name, in RGB, whole.
+
+        Raises:
+            ValueError: no image or several are called so, or the images are a stream, which is read from its beginning.
+            Exception: a damaged image makes decoders raise nearly anything.
+        """
+        if isinstance(self._source, EvaluationStream):
+            raise ValueError(f"the stream {self._where} gives no single image")
+        return self._source.picture(name)
+
     def __iter__(self) -> Iterator[Batch]:
         held: Batch | None = None
         orphans: tuple[str, ...] = ()  # named with the next batch, when a whole one is unreadable
@@ -172,6 +184,19 @@ class _EvaluationImages(Dataset[Sample | Failure]):
     def batches(self, first: int = 0, last: int | None = None) -> Iterator[Batch]:
         images = Subset(self, self._chosen[first:last])
         return read_batches(Loader(images, collate, workers=self._workers, batch_size=self._batch_size))
+
+    @cached_property
+    def _places(self) -> dict[str, list[int]]:
+        places: dict[str, list[int]] = {}
+        for index in range(len(self.labels)):
+            places.setdefault(self._rows.name(index), []).append(index)
+        return places
+
+    def picture(self, name: str) -> Image.Image:
+        found = self._places.get(name, [])
+        if len(found) != 1:
+            raise ValueError(f"{len(found)} images are called {name!r}")
+        return self._rows.read(found[0], "RGB")
 
     def __getitem__(self, index: int) -> Sample | Failure:
         return self._reader(self._rows.row(index)._replace(label=int(self.labels[index])))

@@ -20,6 +20,7 @@ from plainvision.data.locations import Role
 from plainvision.data.rows import evaluation_transform
 from plainvision.data.settings import Data
 from plainvision.data.streams import is_stream
+from plainvision.data.thumbnails import thumbnail
 
 # Bounds of what is kept by name or as a picture, whatever the number of images.
 MOST_NAMES = 100
@@ -27,7 +28,6 @@ MOST_COPIES = 200
 MOST_OF_ONE = 6
 MOST_PICTURED = 40
 PICTURES_OF_A_CLASS = 8
-_SIDE = 96
 _ROLES: tuple[Role, Role] = ("train", "validation")
 
 
@@ -228,7 +228,7 @@ class _Scan:
         seen = self._transform(picture.convert("L") if self._data.channels == 1 else picture).double()
         self._sums += np.stack([seen.mean(dim=(1, 2)).numpy(), seen.square().mean(dim=(1, 2)).numpy()])
         if index in self._pictured:
-            self._pictures[self.images.classes[self.images.labels[index]]].append(_small(picture))
+            self._pictures[self.images.classes[self.images.labels[index]]].append(thumbnail(picture))
 
     def survey(self, name: str) -> SplitSurvey:
         """Return what was seen."""
@@ -279,15 +279,6 @@ def _pictured(images: Images, classes: int) -> set[int]:
             places = np.linspace(0, len(own) - 1, min(PICTURES_OF_A_CLASS, len(own))).round().astype(int)
             chosen |= set(own[places].tolist())
     return chosen
-
-
-def _small(picture: Image.Image) -> bytes:
-    """Return a picture in a few kilobytes."""
-    made, is_small = BytesIO(), max(picture.size) <= _SIDE // 2
-    small = picture.copy()
-    small.thumbnail((_SIDE, _SIDE))
-    small.save(made, "PNG" if is_small else "JPEG", quality=80)
-    return made.getvalue()
 
 
 def _compared(scans: list[_Scan], found: dict[str, Images]) -> tuple[int, int, int, tuple[Copies, ...], int]:

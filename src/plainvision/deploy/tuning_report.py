@@ -6,9 +6,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from plainvision.bench.record import host_facts
-from plainvision.bench.report import Page
 from plainvision.deploy.tuned import TunedForm, Tuning
 from plainvision.figures.forms import forms_figure
+from plainvision.figures.page import Page
 
 
 def write_report(path: Path, tuning: Tuning, description: dict[str, Any]) -> None:

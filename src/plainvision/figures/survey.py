@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from plainvision.bench.report import Page
 from plainvision.data.survey import MOST_COPIES, Copies, Range, SplitSurvey, Survey
+from plainvision.figures.page import Page
 
 _NONE = "–"
 

@@ -1,6 +1,8 @@
 """Accuracy of a network on a validation split: top-1, top-5, per class."""
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +28,8 @@ class Prediction:
     """The predicted class."""
     confidence: float
     """The softmax probability of that class."""
+    loss: float = math.nan
+    """The cross-entropy: minus the logarithm of the probability of its class."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ def evaluate(
     classes: tuple[str, ...] | None = None,
     batch_size: int = 64,
     device: str | torch.device | None = None,
+    temperature: float = 1.0,
     total: Callable[[Tensor], Tensor] | None = None,
 ) -> Evaluation:
     """Return the scores of ``model``, which stays on its device and in its mode.
@@ -67,6 +72,7 @@ def evaluate(
         classes: names of the K classes in the order of the logits; None takes the data's.
         batch_size: images per pass, when ``data`` is not in batches.
         device: where to compute; None is where the model is.
+        temperature: divides the logits, for calibrated confidences; it never changes a class.
         total: sums a tensor over processes, when each sees a part of the images.
 
     Raises:
@@ -76,24 +82,17 @@ def evaluate(
     names = classes or getattr(batches, "classes", None)
     if names is None:
         raise ValueError("batches without `classes` do not say what the logits mean: give `classes` too.")
-    home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    foreign = isinstance(model, Foreign)  # whose runtime takes images on the CPU
-    device = torch.device(device) if device is not None and not foreign else home
-    exact = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-    # Rows: right at first, right among five, seen; one column per class. The loss is one more number.
-    counts = torch.zeros(3, len(names), dtype=exact, device=device)
-    loss = torch.zeros(1, dtype=exact, device=device)
     predictions: list[Prediction] = []
     skipped: list[str] = []
-    try:
-        model.to(device)
-        with eval_mode(model), torch.inference_mode():
-            for batch in batches:
-                skipped += batch.skipped
-                if len(batch.labels):
-                    predictions += _score(model, batch, names, counts, loss)
-    finally:
-        model.to(home)
+    with at_work(model, device) as place:
+        exact = torch.float32 if place.type == "mps" else torch.float64  # Apple's GPUs have no float64
+        # Rows: right at first, right among five, seen; one column per class. The loss is one more number.
+        counts = torch.zeros(3, len(names), dtype=exact, device=place)
+        loss = torch.zeros(1, dtype=exact, device=place)
+        for batch in batches:
+            skipped += batch.skipped
+            if len(batch.labels):
+                predictions += _score(model, batch, names, temperature, counts, loss)
     if total is not None:
         counts, loss = total(counts), total(loss)
     first, five, seen = counts.tolist()
@@ -110,6 +109,32 @@ def evaluate(
         predictions=tuple(predictions),
         skipped=tuple(skipped),
     )
+
+
+@contextmanager
+def at_work(model: nn.Module, device: str | torch.device | None) -> Iterator[torch.device]:
+    """Put ``model`` on ``device``, None being where it is, in eval mode and without gradients; then put it back."""
+    home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    # The runtime of a foreign one takes images on the CPU.
+    used = home if device is None or isinstance(model, Foreign) else torch.device(device)
+    try:
+        model.to(used)
+        with eval_mode(model), torch.inference_mode():
+            yield used
+    finally:
+        model.to(home)
+
+
+def checked_logits(model: nn.Module, batch: Batch, classes: tuple[str, ...], device: torch.device) -> Tensor:
+    """Return the logits (B, K) of a batch in float32; another K than ``classes`` has is a `ValueError`."""
+    logits = model(batch.images.to(device).clone()).float()  # a pass may write into what it is given
+    if logits.shape[1] != len(classes):
+        some = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
+        raise ValueError(
+            f"the network has {logits.shape[1]} classes and the data {len(classes)} ({some}): "
+            "they do not belong together. Evaluate on the data it was trained for, or train it on this data."
+        )
+    return logits
 
 
 def data_of(model: nn.Module) -> Data:
@@ -132,23 +157,20 @@ def data_of(model: nn.Module) -> Data:
     )
 
 
-def _score(model: nn.Module, batch: Batch, classes: tuple[str, ...], counts: Tensor, loss: Tensor) -> list[Prediction]:
+def _score(
+    model: nn.Module, batch: Batch, classes: tuple[str, ...], temperature: float, counts: Tensor, loss: Tensor
+) -> list[Prediction]:
     """Add a batch to ``counts`` and ``loss``, and return its predictions."""
-    images, labels = batch.images.to(counts.device), batch.labels.to(counts.device)
-    logits = model(images.clone()).float()  # a pass may write into what it is given
-    if logits.shape[1] != len(classes):
-        some = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
-        raise ValueError(
-            f"the network has {logits.shape[1]} classes and the data {len(classes)} ({some}): "
-            "they do not belong together. Evaluate on the data it was trained for, or train it on this data."
-        )
+    logits, labels = checked_logits(model, batch, classes, counts.device), batch.labels.to(counts.device)
     ranked = logits.topk(min(5, len(classes))).indices
     hits = ranked == labels[:, None]
     seen = F.one_hot(labels, len(classes)).to(counts.dtype)
     counts[0] += (seen * hits[:, :1]).sum(0)
     counts[1] += (seen * hits.any(1, keepdim=True)).sum(0)
     counts[2] += seen.sum(0)
-    loss += F.cross_entropy(logits, labels, reduction="sum").to(loss.dtype)
-    confidence = logits.softmax(1).amax(1).tolist()
-    rows = zip(batch.names, labels.tolist(), ranked[:, 0].tolist(), confidence, strict=True)
-    return [Prediction(name, classes[label], classes[answer], value) for name, label, answer, value in rows]
+    logits = logits / temperature
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    loss += losses.sum().to(loss.dtype)
+    confidence = logits.softmax(1).amax(1)
+    rows = zip(batch.names, labels.tolist(), ranked[:, 0].tolist(), confidence.tolist(), losses.tolist(), strict=True)
+    return [Prediction(name, classes[label], classes[best], share, lost) for name, label, best, share, lost in rows]

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import FullyShardedDataParallelPlugin
+from accelerate.utils import FullyShardedDataParallelPlugin, gather_object
 from rich.console import Console
 from timm.utils import distribute_bn
 from torch import nn
@@ -280,7 +280,7 @@ class _Run:
         )
 
     def finish(self) -> Result:
-        """Return the result; a finished run that was resumed is evaluated again."""
+        """Write the report and return the result; a finished run that was resumed is evaluated again."""
         if self.stopped_early is not None:
             self.progress.say(self.stopped_early)
         evaluation = self.evaluation or self._evaluate(self.state.best_network)
@@ -290,7 +290,14 @@ class _Run:
             self.progress.say(doubt)
         network = self.state.best_network.eval()
         best = self.state.best_top1
-        return Result(self.folder.path, network, self.classes, best, evaluation, tuple(found), self.stopped_early)
+        result = Result(self.folder.path, network, self.classes, best, evaluation, tuple(found), self.stopped_early)
+        whole = self._of_all_processes(evaluation)
+        if self.accelerator.is_main_process:
+            from plainvision.training.report.run import write_run_report  # Matplotlib takes a second
+
+            said = write_run_report(replace(result, last=whole), self.recipe, self.validation)
+            self.progress.say(said)
+        return result
 
     def _settled(self, epoch: int) -> bool:
         return all(technique.settled(epoch) for technique in self.recipe.techniques)
@@ -310,6 +317,11 @@ class _Run:
         device = self.accelerator.device
         with self.accelerator.autocast():
             return evaluate(network, self.validation, classes=self.classes, device=device, total=total)
+
+    def _of_all_processes(self, evaluation: Evaluation) -> Evaluation:
+        """Return an evaluation with the predictions for all images; every process must call this."""
+        predictions, skipped = map(gather_object, (list(evaluation.predictions), list(evaluation.skipped)))
+        return replace(evaluation, predictions=tuple(predictions), skipped=tuple(skipped))
 
     def _optimization(self) -> Optimization:
         model = self.state.model.to(self.accelerator.device)

@@ -7,6 +7,7 @@
                          deep training has ended, the best that fuses
     last.safetensors     the newest
     state.pt             everything that a restart needs
+    report.html          the run on one page, once it has ended
     tensorboard/         where TensorBoard is installed
 
 Weights carry the recipe in their header, so that a file alone says which network it belongs to.

@@ -1,15 +1,15 @@
 """What predictions say beyond top-1: scores per class, confusions, calibration, and one network against another."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from plainvision.confidences import Calibration, compare_with_accuracy
 from plainvision.intervals import paired_bound, share_interval
 from plainvision.training.evaluation import Prediction
-
-_BINS = 15
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,6 @@ class Confusion:
     label: str
     predicted: str
     images: int
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """How confidences compare with how often they are right."""
-
-    error: float
-    """Expected calibration error in points: the mean distance of confidence and accuracy over bins, by their images."""
-    bins: tuple[tuple[int, float, float], ...]
-    """Of each bin that has images: their number, mean confidence, and accuracy, in per cent."""
 
 
 @dataclass(frozen=True)
@@ -132,23 +122,15 @@ def most_confused(predictions: Sequence[Prediction], most: int = 10) -> tuple[Co
     return tuple(Confusion(label, predicted, count) for (label, predicted), count in ordered[:most])
 
 
-def calibration(predictions: Sequence[Prediction], bins: int = _BINS) -> Calibration:
-    """Return the calibration over bins of equal width (Guo et al. 2017, arXiv:1706.04599).
+def calibration(predictions: Sequence[Prediction]) -> Calibration:
+    """Return how the confidences of ``predictions`` compare with how often they are right; none are a `ValueError`."""
+    right = [one.label == one.predicted for one in predictions]
+    return compare_with_accuracy([one.confidence for one in predictions], right)
 
-    Raises:
-        ValueError: no predictions.
-    """
-    if not predictions:
-        raise ValueError("there is no prediction to compare confidences with. Evaluate at least one image.")
-    confidence = np.array([one.confidence for one in predictions])
-    right = np.array([one.label == one.predicted for one in predictions])
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    rows = []
-    for number in np.unique(place):
-        here = place == number
-        rows.append((int(here.sum()), 100 * float(confidence[here].mean()), 100 * float(right[here].mean())))
-    error = sum(count * abs(mean - share) for count, mean, share in rows) / len(predictions)
-    return Calibration(error, tuple(rows))
+
+def hardest(predictions: Sequence[Prediction], most: int) -> list[Prediction]:
+    """Return the predictions with the largest losses, the largest first; a loss that is no number counts as such."""
+    return sorted(predictions, key=lambda one: (-math.inf if math.isnan(one.loss) else -one.loss, one.name))[:most]
 
 
 def compare_predictions(first: Sequence[Prediction], second: Sequence[Prediction]) -> PairedDifference:
