@@ -152,7 +152,7 @@ def test_predict_py_runs_the_file(executorch, tmp_path):
     words = [sys.executable, str(tmp_path / "out" / "predict.py"), str(tmp_path / "photo.png")]
     printed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     (answer,) = load(tmp_path / "out").predict([photo], top=1)
-    assert printed.split() == [str(tmp_path / "photo.png"), *answer.classes]
+    assert printed.split() == [str(tmp_path / "photo.png"), *answer.classes, str(round(answer.confidences[0], 6))]
 
 
 def test_nothing_but_fp32_is_offered(tmp_path):

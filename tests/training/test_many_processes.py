@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from pages_for_tests import Reader
 from torch.testing import assert_close
-from training.recipes_for_tests import DIGITS, EVERYTHING, PLAIN, WITHOUT_BATCH_NORM
+from training.recipes_for_tests import DIGITS, EVERYTHING, FEW, PLAIN, WITHOUT_BATCH_NORM
 
 from plainvision.training import Recipe, evaluate, train
 from plainvision.training.resumable import read_metrics
@@ -93,6 +95,11 @@ def test_two_processes_train_as_one_does(tmp_path):
     assert len(scores) == 4
     network, origin = load_network(tmp_path / "two" / "everything", "last")  # both scored the network that was saved
     assert evaluate(network, origin.recipe.data).loss == pytest.approx(scores[-1]["validation_loss"], rel=1e-5)
+
+    page = Reader((tmp_path / "two" / "everything" / "report.html").read_text()).text  # of both processes' images
+    assert f"of {10 * FEW.validation_per_class} images (95 % interval" in page
+    classes = page.split("F1 % ")[1].split("Recall is")[0]
+    assert len(re.findall(r"\d 6 [\d.]+ \(", classes)) == 10
 
     state = State(build_network(RANDOM, 10, 0))
     OPTIONS.start(state)

@@ -1,6 +1,7 @@
 """The page of a run and of an evaluation: what it tells, what names and numbers cannot do to it, and what it costs."""
 
 import math
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pages_for_tests import Reader, assert_self_contained
 from PIL import Image
 from training.recipes_for_tests import EVERYTHING, TINY
 
+from plainvision import commands
 from plainvision.training import Data, evaluate, train
 from plainvision.training.evaluation import Evaluation, Prediction
 from plainvision.training.report import run as module
@@ -40,6 +42,15 @@ def page_of(folder: Path, predictions: list[Prediction], classes: tuple[str, ...
     page = evaluation_page("a network", {"as it is": scored(predictions)}, classes, picture, command="do it")
     page.write(folder / "page.html")
     return (folder / "page.html").read_text(encoding="utf-8")
+
+
+def zoo(folder: Path, classes: tuple[str, ...]) -> None:
+    """Write four images of each class."""
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for number in range(4):
+            shade = np.full((8, 8, 3), 40 * number + len(name), dtype=np.uint8)
+            Image.fromarray(shade).save(folder / name / f"{number}.png")
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +92,22 @@ def test_the_page_times_the_deployed_form(tmp_path):
     assert f"{form} " in text.split(f"as trained {parameters:,} ")[1]
 
 
+def test_the_command_on_the_page_repeats_the_run(tmp_path, capsys):
+    """With images that the command has to name again, for a file names none of its own accord."""
+    for split in ("train", "validation"):
+        zoo(tmp_path / "zoo" / split, ("cat", "dog"))
+    data = Data(root=str(tmp_path / "zoo"), image_size=32, workers=0)
+    train(replace(TINY, data=data, model_options={"width": 1 / 64}, batch_size=4), tmp_path / "run")
+    text = Reader((tmp_path / "run" / "report.html").read_text()).text
+    words = shlex.split(text.split("trains anew by the same recipe: ")[1].split(" plainvision 0")[0])
+    assert words[:3] == ["plainvision", "train", str(tmp_path / "run")]
+    commands.main(words[1:])
+    capsys.readouterr()
+    first, second = (load_network(tmp_path / name, "last")[0].state_dict() for name in ("run", "run-again"))
+    for key, value in first.items():
+        assert torch.equal(value, second[key])
+
+
 def test_a_run_without_techniques_has_no_panels_of_theirs(tmp_path):
     train(TINY, tmp_path / "run")
     assert len(Reader((tmp_path / "run" / "report.html").read_text()).charts) == 4
@@ -119,12 +146,8 @@ def test_a_finished_run_that_is_resumed_writes_its_page_again(run):
 
 
 def test_a_class_without_validation_images_is_named(tmp_path):
-    for split, classes in (("train", ("cat", "dog", SCRIPT.replace("/", ""))), ("validation", ("cat", "dog"))):
-        for name in classes:
-            (tmp_path / "zoo" / split / name).mkdir(parents=True)
-            for number in range(4):
-                shade = np.full((8, 8, 3), 40 * number + len(name), dtype=np.uint8)
-                Image.fromarray(shade).save(tmp_path / "zoo" / split / name / f"{number}.png")
+    zoo(tmp_path / "zoo" / "train", ("cat", "dog", SCRIPT.replace("/", "")))
+    zoo(tmp_path / "zoo" / "validation", ("cat", "dog"))
     data = Data(root=str(tmp_path / "zoo"), image_size=32, workers=0)
     recipe = replace(TINY, data=data, model_options={"width": 1 / 64}, batch_size=4)
     train(recipe, tmp_path / "run")
@@ -197,11 +220,7 @@ def test_predictions_without_an_error_have_no_pairs(tmp_path):
 
 def test_the_page_of_a_run_counts_unreadable_images(tmp_path):
     for split in ("train", "validation"):
-        for name in ("cat", "dog"):
-            (tmp_path / "zoo" / split / name).mkdir(parents=True)
-            for number in range(4):
-                shade = np.full((8, 8, 3), 60 * number, dtype=np.uint8)
-                Image.fromarray(shade).save(tmp_path / "zoo" / split / name / f"{number}.png")
+        zoo(tmp_path / "zoo" / split, ("cat", "dog"))
     (tmp_path / "zoo" / "validation" / "cat" / "torn.png").write_bytes(b"torn")
     data = Data(root=str(tmp_path / "zoo"), image_size=32, workers=0)
     train(replace(TINY, data=data, model_options={"width": 1 / 64}, batch_size=4), tmp_path / "run")

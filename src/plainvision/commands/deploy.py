@@ -58,6 +58,7 @@ def main(words: list[str]) -> None:
         format=arguments.to,
         precision=arguments.precision,
         classes=classes,
+        temperature=found.temperature,
         input=arguments.input,
         any_size=arguments.any_size,
         device=arguments.device,

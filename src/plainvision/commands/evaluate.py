@@ -5,6 +5,7 @@ Example: plainvision evaluate runs/clothing --data.root clothing.zip --data.vali
 
 import shlex
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,9 @@ class Arguments:
     """How they are prepared."""
     fuse: bool = False
     """Fuse the network, and compare both forms."""
+    calibrate: bool = False
+    """Fit the temperature that divides the logits on these images, and keep it with the weights: then confidences say
+    how often they are right. No class changes."""
     against: str | None = None
     """Another run, weights file or deployed folder, compared with the first on the same images."""
     scores: bool = False
@@ -51,6 +55,7 @@ def main(words: list[str]) -> None:
     import plainvision as pv
     from plainvision.data.batches import EvaluationBatches
     from plainvision.inspection.devices import usable_device
+    from plainvision.training.calibrating import TemperaturePlace, calibrate
     from plainvision.training.network_words import network_words
     from plainvision.training.predictions_file import write_predictions
     from plainvision.training.report.evaluation import evaluation_page
@@ -61,16 +66,21 @@ def main(words: list[str]) -> None:
     for path, option in ((arguments.csv, "--csv"), (arguments.report, "--report")):
         if path is not None:
             check_writable(path, option)
+    place = TemperaturePlace(arguments.network.words, arguments.network.weights) if arguments.calibrate else None
     found = arguments.network.load()
     data = data_to_read(found, arguments.data, arguments.preparation)
     batches = EvaluationBatches(data, batch_size=arguments.batch_size, classes=found.classes)
     classes = batches.classes
+    if place is not None:
+        fitted = calibrate(found.model, batches, device)
+        place.keep(fitted.temperature)
+        found = replace(found, temperature=fitted.temperature)
+        say(f"{fitted}; kept in {place.path}")
+    score = partial(pv.training.evaluate, classes=classes, batch_size=arguments.batch_size, device=device)
     forms = {"as it is": found.model}
     if arguments.fuse:
         forms["deployed"] = pv.fuse(found.model, image_size=data.image_size)
-    results = {
-        form: pv.training.evaluate(model, batches, classes=classes, device=device) for form, model in forms.items()
-    }
+    results = {form: score(model, batches, temperature=found.temperature) for form, model in forms.items()}
     first = results["as it is"]
     show(Table.of(score_rows(results), accuracy_rows(results)))
     say(f"{first.images} images of {data.validation_root or data.root}")
@@ -84,9 +94,7 @@ def main(words: list[str]) -> None:
     if arguments.against is not None:
         other = network_words(arguments.against).load()
         prepared = replace(data, **asdict(pv.deploy.Preprocessing.of(other.data)))  # as its own images were
-        second = pv.training.evaluate(
-            other.model, prepared, classes=other.classes, batch_size=arguments.batch_size, device=device
-        )
+        second = score(other.model, prepared, classes=other.classes, temperature=other.temperature)
         say(f"{arguments.against}: top-1 {second.top1:.2f} %")
         say(str(compare_predictions(first.predictions, second.predictions)))
     if arguments.csv is not None:
@@ -94,6 +102,13 @@ def main(words: list[str]) -> None:
         print(f"predictions in {arguments.csv}")
     if arguments.report is not None:
         command = shlex.join(["plainvision", "evaluate", *words])
-        page = evaluation_page(arguments.network.network, results, classes, batches.picture, command=command)
+        page = evaluation_page(
+            arguments.network.network,
+            results,
+            classes,
+            batches.picture,
+            temperature=found.temperature,
+            command=command,
+        )
         page.write(arguments.report)
         print(f"report in {arguments.report}")

@@ -71,6 +71,7 @@ def main(words: list[str]) -> None:
         found.model,
         _sources(images),
         classes=found.classes,
+        temperature=found.temperature,
         data=changed_data(found.data, arguments.data),
         top=arguments.answers.top,
         batch_size=arguments.batch_size,

@@ -65,6 +65,7 @@ def main(words: list[str]) -> None:
             arguments.out,
             preprocessing=pv.deploy.Preprocessing.of(arguments.examination.prepared(found)),
             classes=classes,
+            temperature=found.temperature,
             examination=examination,
             batch_size=arguments.batch_size,
             device=arguments.device,

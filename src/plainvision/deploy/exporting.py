@@ -43,6 +43,7 @@ def export(
     format: str = "onnx",
     precision: Precision = "fp32",
     classes: Sequence[str] = (),
+    temperature: float = 1.0,
     sample: Tensor | None = None,
     input: Literal["float32", "uint8"] = "float32",
     any_size: bool = False,
@@ -63,6 +64,7 @@ def export(
         preprocessing: how an image becomes what the network takes.
         format: "onnx", "openvino", "torch" (`torch.export`), "compiled" (AOTInductor) or "executorch".
         precision: "fp32", "bf16", "fp16" or "int8"; on a GPU also "tf32".
+        temperature: divides the logits where the folder is asked for confidences, see `plainvision.load`.
         classes: names of the K classes, in the order of the logits; none leaves numbers.
         sample: images (B, C, H, W) to compare on; random ones by default.
         input: "uint8" lets the file take bytes (B, H, W, C) and normalise them itself.
@@ -81,7 +83,7 @@ def export(
     folder = Path(folder)
     format_called(format, precision, device)
     check_free(folder)
-    source = Source.of(model, preprocessing, classes, examination)
+    source = Source.of(model, preprocessing, classes, examination, temperature)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
         made = Path(beside) / "made"

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from plainvision.confidences import check_temperature
 from plainvision.data.decoding import decode
 from plainvision.deploy.comparing import short
 from plainvision.deploy.delegation import Delegation
@@ -53,6 +54,10 @@ class Description:
     gate: dict[str, int | float | str | None] | None = None
     delegation: Delegation | None = None
     tuned: dict[str, int | float | str | None] | None = None
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_temperature(self, f"{DESCRIPTION}: ")
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class Answer:
     classes: tuple[str, ...]
     """Names, or numbers where none were given."""
     confidences: tuple[float, ...]
-    """Their softmax probabilities."""
+    """Their softmax probabilities, of logits over the temperature."""
 
 
 class Deployed:
@@ -136,12 +141,11 @@ class Deployed:
 
     def _answers(self, batch: Sequence[np.ndarray], top: int) -> Iterator[Answer]:
         logits = self.logits(np.stack(batch)).astype(np.float64)
-        shares = np.exp(logits - logits.max(1, keepdims=True))
+        shares = np.exp((logits - logits.max(1, keepdims=True)) / self.description.temperature)
         shares /= shares.sum(1, keepdims=True)
-        for row in shares:
-            best = np.argsort(-row, kind="stable")[:top]
-            names = self.description.classes or tuple(map(str, range(len(row))))
-            yield Answer(tuple(names[i] for i in best), tuple(float(row[i]) for i in best))
+        names = self.description.classes or tuple(map(str, range(logits.shape[1])))
+        for order, row in zip(np.argsort(-logits, axis=1, kind="stable"), shares, strict=True):
+            yield Answer(tuple(names[i] for i in order[:top]), tuple(float(row[i]) for i in order[:top]))
 
 
 def load(folder: str | Path, *, threads: int | None = None) -> Deployed:

@@ -41,7 +41,7 @@ def _runtime(form: Form) -> tuple[str, str, str]:
 def prediction_script(form: Form) -> str:
     """Return the script for a form."""
     imports, lines, logits = _runtime(form)
-    return f'''"""Print the class of each image: python predict.py photo.jpg ..."""
+    return f'''"""Print the class of each image and its confidence: python predict.py photo.jpg ..."""
 import json, sys
 from pathlib import Path
 import numpy as np
@@ -64,5 +64,6 @@ for path in sys.argv[1:]:
         scaled = (images.astype("f4") / 255 - np.array(how["mean"], "f4")) / np.array(how["std"], "f4")
         images = np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
     logits = {logits}
-    print(path, (about["classes"] or range(len(logits)))[logits.argmax()])
+    shares = np.exp((logits - logits.max()).astype("f8") / about["temperature"])
+    print(path, (about["classes"] or range(len(logits)))[logits.argmax()], round(shares.max() / shares.sum(), 6))
 '''

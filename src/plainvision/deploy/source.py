@@ -26,6 +26,8 @@ class Source:
     """Why nothing was folded; None where it was."""
     preprocessing: Preprocessing
     classes: tuple[str, ...]
+    temperature: float
+    """Divides the logits for calibrated confidences."""
     examination: Examination | None
     reference: Reference | None
 
@@ -36,6 +38,7 @@ class Source:
         preprocessing: Preprocessing,
         classes: Sequence[str] = (),
         examination: Examination | None = None,
+        temperature: float = 1.0,
     ) -> "Source":
         """Return ``model`` with its deployed form; it stays as it is.
 
@@ -45,7 +48,7 @@ class Source:
         network = copy.deepcopy(model).cpu().float().eval()
         reference = None if examination is None else Reference(network, examination)
         deployed, unfused = _deployed(network, preprocessing.image_size)
-        return cls(network, deployed, unfused, preprocessing, tuple(classes), examination, reference)
+        return cls(network, deployed, unfused, preprocessing, tuple(classes), temperature, examination, reference)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the network's weights and buffers, by name."""

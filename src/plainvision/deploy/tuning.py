@@ -44,6 +44,7 @@ def tune(
     *,
     preprocessing: Preprocessing,
     classes: Sequence[str] = (),
+    temperature: float = 1.0,
     examination: Examination | None = None,
     batch_size: int = 1,
     device: str = "cpu",
@@ -61,6 +62,7 @@ def tune(
         model: images (B, C, H, W) -> logits (B, K); it stays as it is.
         folder: a new folder, or a deployed one.
         preprocessing: how an image becomes what the network takes.
+        temperature: divides the logits where the folder is asked for confidences, see `plainvision.load`.
         classes: names of the K classes, in the order of the logits.
         examination: images that calibrate int8, and others that judge; without it only fp32 may win.
         batch_size: images per timed pass.
@@ -85,7 +87,7 @@ def tune(
     cores = torch.get_num_threads()
     counts = tuple(threads) if threads else tuple(sorted({1, cores})) if device == "cpu" else (cores,)
     started = time.monotonic()
-    source = Source.of(model, preprocessing, classes, examination)
+    source = Source.of(model, preprocessing, classes, examination, temperature)
     labelled = examination is not None and examination.calibration_labels is not None
     tried = candidates(precisions, device=device, labelled=labelled)
     work = folder.with_name(f".{folder.name}.tuning")
@@ -127,6 +129,7 @@ def _resume(work: Path, source: Source, batch_size: int, device: str) -> None:
         "network": source.fingerprint(),
         "preprocessing": vars(source.preprocessing) | {},
         "classes": list(source.classes),
+        "temperature": source.temperature,
         "allow_loss": examination and examination.allow_loss,
         "images": examination and getattr(examination.judged, "fingerprint", None),
         "calibration": examination and len(examination.calibration),

@@ -220,6 +220,7 @@ def _description(source: Source, form: Form, kind: Format, made: Path, report: E
         "any_size": form.any_size,
         "preprocessing": asdict(source.preprocessing),
         "classes": list(source.classes),
+        "temperature": source.temperature,
         "network": type(source.model).__name__,
         "parameters": count_parameters(source.deployed),
         "macs": count_macs(source.deployed, (side, side), channels),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
 from PIL import Image
 from torch import Tensor, nn
 
@@ -25,6 +26,13 @@ class Loaded:
     """Names of the K classes; None where nobody says them."""
     data: Data
     """How the images are prepared."""
+    temperature: float = 1.0
+    """Divides the logits for calibrated confidences, where `plainvision evaluate --calibrate` fitted one."""
+
+    def confidences(self, images: Tensor) -> Tensor:
+        """Return the calibrated probabilities (B, K) of images (B, C, H, W), prepared by ``transform``."""
+        with torch.inference_mode():
+            return (self.network(images).float() / self.temperature).softmax(1)
 
 
 def load(what: str | Path, *, weights: Literal["best", "last"] = "best") -> Loaded:
@@ -45,4 +53,6 @@ def load(what: str | Path, *, weights: Literal["best", "last"] = "best") -> Load
         )
     found = words.load(weights=weights)
     prepare, mode = evaluation_transform(found.data), pixel_mode(found.data)
-    return Loaded(found.model, lambda picture: prepare(picture.convert(mode)), found.classes, found.data)
+    return Loaded(
+        found.model, lambda picture: prepare(picture.convert(mode)), found.classes, found.data, found.temperature
+    )

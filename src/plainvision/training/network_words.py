@@ -42,6 +42,8 @@ class Network:
     """Where the weights of a run or a file come from."""
     named: tuple[str, ...] | None = None
     """Names of the classes of a deployed folder."""
+    temperature: float = 1.0
+    """Divides the logits for calibrated confidences; the weights' file or the folder says it."""
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -122,7 +124,7 @@ class NetworkWords:
         elif self.is_ours:
             model, origin = load_network(self.name, weights)
             data = origin.recipe.data
-            found = Network(model, None, data, data.channels, origin)
+            found = Network(model, None, data, data.channels, origin, temperature=origin.temperature)
         else:
             found = self._built(pretrained)
             if checkpoint is not None:
@@ -170,8 +172,9 @@ def _deployed_folder(folder: str) -> Network:
     from plainvision.deploy import load
 
     deployed = load(folder)
-    how = deployed.description.preprocessing
-    return Network(deployed.module(), None, Data(**asdict(how)), how.channels, None, deployed.description.classes)
+    about, how = deployed.description, deployed.description.preprocessing
+    data = Data(**asdict(how))
+    return Network(deployed.module(), None, data, how.channels, None, about.classes, about.temperature)
 
 
 def network_words(text: str) -> NetworkWords:

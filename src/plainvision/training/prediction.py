@@ -77,6 +77,7 @@ def predict(
     *,
     classes: tuple[str, ...] | None = None,
     data: Data | Preprocessing | None = None,
+    temperature: float | None = None,
     top: int = 5,
     batch_size: int = 64,
     device: str | torch.device | None = None,
@@ -88,6 +89,7 @@ def predict(
         images: paths of photographs, of folders with all that they hold, or of archives, and pictures of Pillow.
         classes: names of the K classes in the order of the logits; None takes the model's, or numbers.
         data: how images are prepared; None asks the model. Where images are is not asked.
+        temperature: divides the logits, for calibrated confidences; None takes the model's, or 1.
         top: how many classes an answer has; of fewer classes all.
         batch_size: images per pass.
         device: where to compute; None is a GPU where there is one, for a network where that is.
@@ -109,18 +111,20 @@ def predict(
             )
         found = words.load()
         model, classes, data = found.model, classes or found.classes, data or found.data
+        temperature = found.temperature if temperature is None else temperature
         device = torch.device("cpu") if isinstance(model, Foreign) and device is None else usable_device(device)
     data = data_of(model) if data is None else data
     data = Data(**asdict(data)) if isinstance(data, Preprocessing) else data
     sources = [images] if isinstance(images, str | Path | Image.Image) else images
     photographs = Photographs(sources, data, batch_size=batch_size)
-    return Predictions(photographs, _batches(model, photographs, classes, top, device))
+    return Predictions(photographs, _batches(model, photographs, classes, temperature or 1.0, top, device))
 
 
 def _batches(
     model: nn.Module,
     photographs: Photographs,
     classes: tuple[str, ...] | None,
+    temperature: float,
     top: int,
     device: str | torch.device | None,
 ) -> Iterator[tuple[list[NamedAnswer], tuple[str, ...]]]:
@@ -130,7 +134,8 @@ def _batches(
     try:
         model.to(used)
         for batch, its in photographs.batches():
-            yield _answers(model, batch, its, classes, top, used) if batch.names else [], batch.skipped
+            answers = _answers(model, batch, its, classes, temperature, top, used) if batch.names else []
+            yield answers, batch.skipped
     finally:
         model.to(home)
 
@@ -140,6 +145,7 @@ def _answers(
     batch: Batch,
     photographs: tuple[Photograph, ...],
     classes: tuple[str, ...] | None,
+    temperature: float,
     top: int,
     device: torch.device,
 ) -> list[NamedAnswer]:
@@ -155,7 +161,7 @@ def _answers(
         names = classes or tuple(map(str, range(kinds)))
         # At least five, as in evaluation: which of two equal logits comes first may depend on how many are asked for.
         ranked = logits.topk(min(max(top, 5), kinds)).indices[:, :top]
-        shares = logits.softmax(1).gather(1, ranked).tolist()
+        shares = (logits / temperature).softmax(1).gather(1, ranked).tolist()
     answers = []
     for number, best, confidences in zip(batch.labels.tolist(), ranked.tolist(), shares, strict=True):
         one = photographs[number]

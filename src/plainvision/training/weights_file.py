@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from plainvision.confidences import check_temperature
 from plainvision.fields import from_plain
 from plainvision.files import nearby
 from plainvision.layers.linear_pair import set_slope
@@ -39,8 +40,11 @@ class Origin:
     """The epoch whose form the network has, from 0."""
     deployed: bool = False
     """Whether it was fused."""
+    temperature: float = 1.0
+    """Divides the logits for calibrated confidences."""
 
     def __post_init__(self) -> None:
+        check_temperature(self, "header.")
         if not 0 <= self.epoch <= 10**9 or not 1 <= len(self.classes) <= 10**6:
             raise ValueError(f"epoch={self.epoch} with {len(self.classes)} classes cannot be")
 
@@ -79,13 +83,27 @@ def save_network(path: Path, weights: Mapping[str, Tensor], origin: Origin) -> N
         OSError: the place cannot be written; an old file is still there.
     """
     own = {key: value for key, value in origin.recipe.model_options.items() if key not in _OTHER_WEIGHTS}
-    header = {
+    header: dict[str, Any] = {
         "recipe": dataclasses.replace(origin.recipe, model_options=own).to_dict(),
         "classes": origin.classes,
         "epoch": origin.epoch,
         "deployed": origin.deployed,
     }
+    if origin.temperature != 1:
+        header["temperature"] = origin.temperature
     save_tensors(path, weights, {KEY: json.dumps(header)})
+
+
+def save_temperature(path: Path, temperature: float) -> None:
+    """Write into the header of a file of weights by what its logits are divided; the file is replaced as a whole.
+
+    Raises:
+        ValueError: the file is damaged.
+        OSError: it cannot be written.
+    """
+    tensors, words = read_safetensors(path)
+    header = json.loads(words[KEY])
+    save_tensors(path, tensors, words | {KEY: json.dumps(header | {"temperature": temperature})})
 
 
 def load_network(source: str | Path, weights: str = "best") -> tuple[nn.Module, Origin]:
