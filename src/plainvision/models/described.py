@@ -20,9 +20,10 @@ from torch.overrides import TorchFunctionMode
 
 from plainvision.models.cells import CellNetwork
 from plainvision.models.registry import create_model
+from plainvision.models.torchvision_classifiers import PREFIX, is_torchvision
 
 # Published names, with or without timm's tag: no address, and nothing that leads to a file.
-_NAME = re.compile(r"\w+(\.\w+)?", re.ASCII)
+_NAME = re.compile(rf"\w+(\.\w+)?|{PREFIX}\w+", re.ASCII)
 # What goes to timm rather than to the network: weights, their addresses, and how timm builds.
 _TIMM = {*inspect.signature(timm.create_model).parameters, *inspect.signature(build_model_with_cfg).parameters}
 _LARGEST = 10_000
@@ -133,7 +134,7 @@ def _watch() -> None:
 def _options(name: str) -> dict[str, Any]:
     """Return the options of a network's class and of those that it extends, with their defaults."""
     base = name.partition(".")[0]
-    if not timm.is_model(base):
+    if not timm.is_model(base) and not is_torchvision(name):
         raise ValueError(f"model={name!r} is no name of a network of ours or timm's")
     # Without a genotype there are no cells to build.
     kind = CellNetwork if base == "cell_network" else type(build_outline(name, {}))

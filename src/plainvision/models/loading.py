@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from plainvision.models.downloads import download
 from plainvision.models.reading import read_file
+from plainvision.models.torchvision_classifiers import last_layer
 
 # Where a file wraps its weights, the averaged ones first: they are what the papers evaluate.
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
@@ -111,12 +112,12 @@ def _read(model: nn.Module, source: str | Path | Mapping[str, Any]) -> tuple[dic
 def _classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
     """Return what the keys of the classifier start with: of one layer, or of several, as distilled networks have."""
     get_classifier = getattr(model, "get_classifier", None)
-    if get_classifier is None:
+    found: Any = last_layer(model) if get_classifier is None else get_classifier()
+    if found is None:
         raise ValueError(
             f"cannot leave the classifier of {type(model).__name__} out: it has no get_classifier() to say which "
             "layers those are. Give it one, or load weights of the same classes with load_checkpoint."
         )
-    found = get_classifier()
     classifiers = {id(layer) for layer in (found if isinstance(found, tuple | list) else [found])}
     return tuple(f"{name}." for name, module in model.named_modules() if id(module) in classifiers)
 

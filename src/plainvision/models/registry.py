@@ -2,11 +2,14 @@
 
 import difflib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import timm
 from torch import nn
+
+from plainvision.models.torchvision_classifiers import create_classifier, is_classifier, is_torchvision
 
 
 @dataclass(frozen=True)
@@ -65,19 +68,31 @@ def published(name: str) -> Published | None:
     return None if family is None else _FAMILIES[family][name]
 
 
+def is_known(name: str) -> bool:
+    """Return whether there is a network of ours, timm's or torchvision's called ``name``."""
+    list_models()  # registers ours
+    return is_classifier(name) if is_torchvision(name) else timm.is_model(name.split(".")[0])
+
+
 def create_model(name: str, **options: Any) -> nn.Module:
-    """Build the network called ``name``, ours or any of timm's; ``options`` are its own keyword arguments.
+    """Build the network called ``name``, ours, timm's or torchvision/NAME; ``options`` are its own keyword arguments.
 
     Raises:
         ValueError: there is no such network, or it has no such option.
     """
+    if is_torchvision(name):
+        return _built(create_classifier, name, options)
     ours = list_models()
     if not timm.is_model(name.split(".")[0]) and not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
         close = difflib.get_close_matches(name, ours, n=3) or difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"Did you mean {' or '.join(close)}?" if close else "`plainvision models` lists ours."
         raise ValueError(f"unknown model {name!r}. {hint}")
+    return _built(timm.create_model, name, options)
+
+
+def _built(build: Callable[..., nn.Module], name: str, options: dict[str, Any]) -> nn.Module:
     try:
-        return timm.create_model(name, **options)
+        return build(name, **options)
     except TypeError as error:
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if unknown is None:

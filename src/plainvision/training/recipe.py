@@ -16,9 +16,12 @@ from plainvision.data.settings import RECORDED, Augment, Data
 from plainvision.fields import ABOVE_ZERO, BELOW_ONE, FINITE, check_ranges, from_plain, ranges_of
 from plainvision.training.techniques import TECHNIQUES, Technique
 
-__all__ = ["Augment", "Data", "Machine", "Option", "Recipe", "as_recorded", "for_epochs"]
+__all__ = ["PRETRAINED", "Augment", "Data", "Machine", "Option", "Recipe", "as_recorded", "for_epochs"]
 
 _PLAIN_SPLIT = re.compile(r"\w[\w.+-]*(\[[\w:%]*\])?", re.ASCII)
+
+# Where a recipe starts from the published weights of its network.
+PRETRAINED = "pretrained"
 
 Option = bool | int | float | str | None
 
@@ -69,7 +72,7 @@ class Recipe:
     num_classes: Annotated[int | None, 1, 10**6] = None
     """Number of classes; None takes it from the data."""
     start_from: str | None = None
-    """Path or URL of weights to start from."""
+    """Path or URL of weights to start from, or `pretrained`: those that timm or torchvision publish for the network."""
     new_classifier: bool = False
     """Leave the classifier of `start_from` out and learn a new one, for other classes."""
     data: Data = field(default_factory=Data)
@@ -197,7 +200,7 @@ def for_epochs(recipe: Recipe, epochs: int) -> Recipe:
         warmup_epochs=share(recipe.warmup_epochs),
         decay_epochs=max(1, share(recipe.decay_epochs)) if recipe.schedule == "step" else recipe.decay_epochs,
         patience=None if recipe.patience is None else max(1, share(recipe.patience)),
-        techniques=tuple(technique.scaled(share) for technique in recipe.techniques),
+        techniques=tuple(technique.scaled(share, epochs / recipe.epochs) for technique in recipe.techniques),
     )
 
 

@@ -11,16 +11,17 @@ from plainvision.training.techniques.spatial_ops import SpatialOps as SpatialOps
 from plainvision.training.techniques.technique import NoEffectWarning as NoEffectWarning
 from plainvision.training.techniques.technique import Technique as Technique
 
+# In the order in which they act where several are added: what changes the network first, what averages it last.
 TECHNIQUES: dict[str, type[Technique]] = {
     technique.__name__: technique
     for technique in (
-        AttentionPooling,
-        DeepTraining,
-        EMA,
-        FuseAfterAnneal,
-        LinearPairs,
-        RandomOptions,
-        SeriesActivations,
         SpatialOps,
+        AttentionPooling,
+        SeriesActivations,
+        LinearPairs,
+        DeepTraining,
+        FuseAfterAnneal,
+        RandomOptions,
+        EMA,
     )
 }

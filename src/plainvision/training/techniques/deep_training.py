@@ -30,7 +30,7 @@ class DeepTraining(Technique):
         share = min(epoch / self.epochs, 1.0) if self.epochs > 0 else 1.0
         return share if self.anneal == "linear" else 0.5 * (1 - math.cos(math.pi * share))
 
-    def scaled(self, share: "Callable[[int], int]") -> "DeepTraining":
+    def scaled(self, share: "Callable[[int], int]", ratio: float) -> "DeepTraining":
         return replace(self, epochs=share(self.epochs))
 
     def check(self, recipe: "Recipe") -> None:

@@ -1,11 +1,13 @@
 """The exponential moving average of the weights is evaluated and saved instead of the weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 from plainvision.training.techniques.technique import Technique
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from plainvision.training.recipe import Recipe
     from plainvision.training.state import State
 
@@ -21,6 +23,10 @@ class EMA(Technique):
     """Share of the average that a step keeps."""
     warmup: bool = True
     """Start with a smaller decay, 1 - step ** (-2 / 3), so that a short run does not keep its initial weights."""
+
+    def scaled(self, share: "Callable[[int], int]", ratio: float) -> "EMA":
+        # The average reaches over 1 / (1 - decay) steps, which stay the same part of the run.
+        return replace(self, decay=max(0.0, round(1 - (1 - self.decay) / ratio, 7)))
 
     def check(self, recipe: "Recipe") -> None:
         if recipe.machine.fsdp:

@@ -48,8 +48,8 @@ class Technique:
     def __post_init__(self) -> None:
         check_ranges(self, self.ranges, f"{type(self).__name__}: ")
 
-    def scaled(self, share: "Callable[[int], int]") -> "Technique":
-        """Return the technique for a run of another length; ``share`` turns its epochs into those of the new run."""
+    def scaled(self, share: "Callable[[int], int]", ratio: float) -> "Technique":
+        """Return the technique for a run ``ratio`` times as long; ``share`` turns its epochs into those of that run."""
         return self
 
     def check(self, recipe: "Recipe") -> None:
