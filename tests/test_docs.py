@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import tyro
+from PIL import Image
 
 from plainvision.commands import VERBS, main
 from plainvision.recipes import get_recipe
@@ -178,12 +179,19 @@ class _Parsed(Exception):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
-    """A folder with the runs that commands of the docs train anew."""
+    """A folder with the runs, the images and the weights that commands of the docs begin with."""
     folder = tmp_path_factory.mktemp("docs")
     for name in ("digits",):
         (folder / "runs" / name).mkdir(parents=True)
         recipe = get_recipe(f"vanillanet_{name}").to_dict()
         (folder / "runs" / name / "recipe.json").write_text(json.dumps(recipe))
+    for number in range(8):
+        file = folder / "PHOTOS" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), (20 * number, 0, 0)).save(file)
+    (folder / "runs" / "s60").mkdir()
+    for name in ("tf_efficientnet_lite0.safetensors", "resnet50.pth", "runs/s60/last.safetensors"):
+        (folder / name).touch()  # training would read it
     return folder
 
 

@@ -15,7 +15,7 @@ from plainvision import commands
 from plainvision.recipes import get_recipe, list_recipes
 from plainvision.training import Recipe, loop
 from plainvision.training.recipe import for_epochs
-from plainvision.training.techniques import DeepTraining
+from plainvision.training.techniques import EMA, DeepTraining
 
 FEW = ("--data.train-per-class", "8", "--data.validation-per-class", "2", "--batch-size", "40")
 
@@ -186,3 +186,31 @@ def test_a_search_looks_for_its_validation_split_before_it_begins(tmp_path):
     assert "validation" in err
     assert not (tmp_path / "search").exists()
     assert plainvision(*words, "--out", tmp_path / "search", "--skip-training")[0] == 0
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_scales_what_lasts_a_part_of_the_run_and_says_so(name, monkeypatch):
+    asked = []
+
+    def train(recipe, *_, **__):
+        asked.append(recipe)
+        raise ValueError("not now")
+
+    monkeypatch.setattr(loop, "train", train)
+    _, out, _ = plainvision("train", name, "--epochs", "3", "--out", "runs/a")
+    base, (recipe,) = get_recipe(name), asked
+    lines = [line for line in out.splitlines() if line.startswith("for 3 epochs instead of ")]
+    said = " ".join(lines)
+    assert recipe.warmup_epochs < 3
+    assert ("warmup_epochs" in said) == (base.warmup_epochs != recipe.warmup_epochs)
+    for place, (old, new) in enumerate(zip(base.techniques, recipe.techniques, strict=True)):
+        if isinstance(old, DeepTraining):
+            assert new.epochs < 3 or old.epochs >= base.epochs
+            assert (f"techniques.{place}.epochs" in said) == (old.epochs != new.epochs)
+        if isinstance(old, EMA):
+            # As many times as in the whole run the average forgets what it began with.
+            assert (1 - new.decay) * 3 == pytest.approx(min(3, (1 - old.decay) * base.epochs), rel=1e-3)
+            assert f"techniques.{place}.decay" in said
+    if base.schedule == "step":
+        assert recipe.decay_epochs < 3
+        assert "decay_epochs" in said

@@ -47,7 +47,7 @@ VERBS = {
 _RARE = re.compile(
     r"  --((?!(data\.(root|validation-split|image-size|workers)|machine\.precision|training\.(epochs|seeds))\b"
     r"|techniques\.\d+\.epochs\b|model-options\.)[\w-]+\."
-    r"|(min-lr|momentum|betas|optimizer-eps|layer-decay|schedule|decay-epochs|warmup-lr|clip-grad|loss|label-smoothing|show-recipe"
+    r"|(min-lr|momentum|betas|optimizer-eps|layer-decay|schedule|decay-epochs|warmup-lr|clip-grad|loss|label-smoothing|show-recipe|with|without"
     r"|bce-threshold|name|num-classes|new-classifier|architecture-\w+|checkpoint-steps|latency-\w+|combine-limit)\b)"
 )
 

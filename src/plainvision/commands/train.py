@@ -8,7 +8,7 @@ import shlex
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -28,6 +28,12 @@ class Arguments:
     """The run's folder."""
     resume: bool = False
     """Continue the run in that folder, as if it had never stopped."""
+    pretrained: bool = False
+    """Start from the weights that timm or torchvision publish for the network, with a new classifier."""
+    added: Annotated[tuple[str, ...], tyro.conf.arg(name="with"), tyro.conf.UseAppendAction] = ()
+    """Add a technique to the recipe, as NAME:option=value,...; may be given several times."""
+    without: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Leave a technique of the recipe out, by its name; may be given several times."""
     show_recipe: bool = False
     """Print every field of the recipe first, not only those that differ from the defaults."""
 
@@ -36,16 +42,21 @@ def main(words: list[str]) -> None:
     """Train, and print what came out."""
     if words[:1] == ["--resume"] and len(words) > 1:
         words = [words[1], "--out", words[1], "--resume", *words[2:]]
+    typed = {word.partition("=")[0] for word in words}
     if not words or words[0].startswith("-"):
-        print(_help())
-        if not words or words[0] not in ("-h", "--help", "--help-all"):
+        asked = not {"-h", "--help", "--help-all"}.isdisjoint(typed)
+        if asked or {"--data.root", "--resume"}.isdisjoint(typed):
+            print(_help())
+            if asked:
+                return
             raise ValueError(
-                "the recipe's name comes first, for instance: plainvision train vanillanet_digits --out runs/a"
+                "the recipe's name comes first, for instance: plainvision train vanillanet_digits --out runs/a. To "
+                "have one chosen, name the images: plainvision train --data.root IMAGES --out runs/a"
             )
-        return
-    base = base_recipe(words[0], words[1:])
+    base = base_recipe(words)
     given = Arguments(recipe=base.recipe, out=tyro.MISSING)
-    arguments = parsed(Arguments, words[1:], f"train {words[0]}", __doc__, default=given)
+    verb = " ".join(["train", *words[: len(words) - len(base.words)]])
+    arguments = parsed(Arguments, base.words, verb, __doc__, default=given)
 
     from rich.console import Console
     from rich.pretty import pretty_repr
@@ -55,7 +66,10 @@ def main(words: list[str]) -> None:
     from plainvision.training.loop import train
 
     if not arguments.resume and os.environ.get("RANK", "0") == "0":
-        _say_what_was_scaled(base, arguments.recipe)
+        for line in base.said:
+            say(textwrap.fill(line, 100, subsequent_indent="  "))
+        if scaled := _scaled(base, arguments.recipe):
+            say(f"for {arguments.recipe.epochs} epochs instead of {base.named.epochs}: {', '.join(scaled)}")
     if arguments.show_recipe:
         say(pretty_repr(arguments.recipe))
     with resumable("train", words):
@@ -67,25 +81,40 @@ def main(words: list[str]) -> None:
         say(f"Next: plainvision fuse {shlex.quote(str(result.folder))}")
 
 
-def _say_what_was_scaled(base: Base, recipe: Recipe) -> None:
+def _scaled(base: Base, recipe: Recipe) -> list[str]:
+    """Return in words what has another value than named because the run has another length, and not by a word."""
+    named, scaled, final = (_fields(one) for one in (base.named, base.recipe, recipe))
+    return [
+        f"{final[name][0]} {value:g} instead of {named[name][1]:g}"
+        for name, (_, value) in scaled.items()
+        if name != "epochs" and name in named and named[name][1] != value == final.get(name, ("", None))[1]
+    ]
+
+
+def _fields(recipe: Recipe) -> dict[str, tuple[str, Any]]:
+    """Return each field of a recipe under a name that does not change with the place of a technique.
+
+    With the value is the name that the command line has for it.
+    """
     from plainvision.training.resumable import dotted_fields
 
-    named, scaled, final = (dotted_fields(one.to_dict()) for one in (base.named, base.recipe, recipe))
-    changed = [
-        f"{name} {scaled[name]} instead of {named[name]}"
-        for name in named
-        if name != "epochs" and named[name] != scaled[name] == final[name]
-    ]
-    if changed:
-        say(f"for {recipe.epochs} epochs instead of {base.named.epochs}: {', '.join(changed)}")
+    plain = recipe.to_dict()
+    fields = {name: (name, value) for name, value in dotted_fields(plain | {"techniques": None}).items()}
+    for place, technique in enumerate(plain["techniques"]):
+        for name, value in dotted_fields(technique).items():
+            fields[f"{technique['technique']}.{name}"] = f"techniques.{place}.{name}", value
+    return fields
 
 
 def _help() -> str:
     names = textwrap.fill("  ".join(list_recipes()), 80, initial_indent="  ", subsequent_indent="  ")
     what, example = (__doc__ or "").strip().split("\n\n")
     return (
-        f"{example}\n\n{what}\n\nusage: plainvision train RECIPE --out DIR [options]\n\nrecipes:\n{names}\n\n"
+        f"{example}\n\n{what}\n\n"
+        "usage: plainvision train RECIPE --out DIR [options]\n"
+        "       plainvision train --data.root IMAGES [--model NAME] [--start-from FILE | --pretrained] --out DIR\n\n"
+        f"recipes:\n{names}\n\n"
         "RECIPE is one of these names, or the folder of a run or its recipe.json, by whose recipe another run trains. "
-        "`plainvision recipes` says what each is. `plainvision train RECIPE --help` lists the common fields of a "
-        "recipe, --help-all every field."
+        "Without one, images and weights decide, and it is said why. `plainvision recipes` says what each is. "
+        "`plainvision train RECIPE --help` lists the common fields of a recipe, --help-all every field."
     )

@@ -9,6 +9,7 @@ A variant is the same recipe with other values::
 
 from plainvision.recipes import ablations as ablations
 from plainvision.recipes import attention_pooling as attention_pooling
+from plainvision.recipes import choosing as choosing
 from plainvision.recipes import dynamic as dynamic
 from plainvision.recipes import parameter_free as parameter_free
 from plainvision.recipes import patchconvnet as patchconvnet

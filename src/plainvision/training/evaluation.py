@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from plainvision.data.batches import Batch, EvaluationBatches
 from plainvision.inspection.eval_mode import eval_mode
 from plainvision.inspection.foreign import Foreign
+from plainvision.models.pretrained import preparation_of
 from plainvision.training.recipe import Data
 
 
@@ -146,15 +147,7 @@ def data_of(model: nn.Module) -> Data:
     config: Any = getattr(model, "pretrained_cfg", None)
     if not config:
         raise ValueError(f"{type(model).__name__} does not say how its images are prepared. Give a `Data` yourself.")
-    channels, size, _ = config["input_size"]
-    return Data(
-        image_size=size,
-        channels=channels,
-        crop_ratio=config["crop_pct"],
-        interpolation="bilinear" if config["interpolation"] == "bilinear" else "bicubic",
-        mean=config["mean"],
-        std=config["std"],
-    )
+    return Data(**preparation_of(config))
 
 
 def _score(

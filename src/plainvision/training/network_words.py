@@ -7,7 +7,6 @@ A name is one of ours, timm's, or torchvision/NAME. Options are the keyword argu
 """
 
 import ast
-import difflib
 import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -145,13 +144,13 @@ class NetworkWords:
         return found
 
     def _built(self, pretrained: bool) -> Network:
+        from plainvision.data.settings import Data
         from plainvision.models.registry import create_model
+        from plainvision.models.torchvision_classifiers import preparation
 
         try:
-            if self.is_torchvision:
-                model, data = _torchvision(self.name, pretrained, self.options)
-            else:
-                model, data = create_model(self.name, pretrained=pretrained, **self.options), None
+            model = create_model(self.name, pretrained=pretrained, **self.options)
+            data = Data(**preparation(self.name)) if self.is_torchvision else None
             return Network(model, self.name, data, self.options.get("in_chans", 3))
         except (TypeError, RuntimeError, AssertionError, AttributeError, LookupError) as error:
             # RuntimeError is timm's way to say that there are no weights, the others are any builder's about an option.
@@ -211,28 +210,3 @@ def _value(word: str) -> Any:
         return ast.literal_eval(word)
     except (ValueError, SyntaxError):  # a word, such as bicubic; or true
         return {"true": True, "false": False}.get(word, word)
-
-
-def _torchvision(name: str, pretrained: bool, options: dict[str, Any]) -> "tuple[nn.Module, Data]":
-    """Return a classifier of torchvision, and the data that its first published weights were made for."""
-    from torchvision import models
-
-    from plainvision.training.recipe import Data
-
-    short = name.removeprefix(_TORCHVISION)
-    known = models.list_models(module=models)
-    if short not in known:
-        close = difflib.get_close_matches(short, known, n=3)
-        hint = f" Did you mean {' or '.join(_TORCHVISION + one for one in close)}?" if close else ""
-        raise ValueError(f"torchvision has no classifier {short!r}.{hint}")
-    first = next(iter(models.get_model_weights(short)))
-    preset = first.transforms()
-    side, whole = preset.crop_size[0], preset.resize_size[0]
-    data = Data(
-        image_size=side,
-        crop_ratio=side / whole,
-        interpolation="bicubic" if preset.interpolation.value == "bicubic" else "bilinear",
-        mean=tuple(preset.mean),
-        std=tuple(preset.std),
-    )
-    return models.get_model(short, weights=first if pretrained else None, **options), data

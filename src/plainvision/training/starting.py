@@ -1,10 +1,94 @@
-"""The weights that a run starts from."""
+"""The weights that a run starts from: what is known of them, and how they get into the network."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from plainvision.data.settings import RECORDED
+from plainvision.files import nearby
 from plainvision.models.loading import load_backbone, load_checkpoint
-from plainvision.training.recipe import Recipe
+from plainvision.models.pretrained import published_preparation, published_weights
+from plainvision.models.registry import is_known
+from plainvision.training.recipe import PRETRAINED, Option, Recipe
+from plainvision.training.techniques import (
+    AttentionPooling,
+    LinearPairs,
+    SeriesActivations,
+    SpatialOps,
+    Technique,
+)
+from plainvision.training.weights_file import read_origin
+
+# What gives a network another form before it trains, and nothing afterwards.
+_SURGERIES = (AttentionPooling, LinearPairs, SeriesActivations, SpatialOps)
+_PREPARATION = ("image_size", "channels", "crop_ratio", "interpolation", "mean", "std")
+
+
+@dataclass(frozen=True)
+class KnownWeights:
+    """Trained weights, and what is known of their network."""
+
+    source: str
+    """Path or URL of the weights, or `PRETRAINED`."""
+    model: str
+    """The network's name."""
+    preparation: dict[str, Any]
+    """How images were prepared for it, as fields of `Data`."""
+    options: dict[str, Option] = field(default_factory=dict)
+    """Its own options, as far as the weights' file records them."""
+    techniques: tuple[Technique, ...] = ()
+    """What gave it its form."""
+    fixed_size: bool = False
+    """Whether it takes images of one size alone."""
+
+
+def known_weights(source: str, model: str | None) -> KnownWeights:
+    """Return what is known of weights: by the header of a file of ours, else by the network's published configuration.
+
+    Args:
+        source: path or URL of the weights, or `PRETRAINED`.
+        model: the network; None takes that of the header, or that which the file is called like.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: nobody says which network it is, or how its images are prepared.
+    """
+    path = None if source == PRETRAINED or "://" in source else weights_path(source)
+    origin = None if path is None else read_origin(path)
+    if origin is not None and model in (None, origin.recipe.model):
+        recipe = origin.recipe
+        forms = tuple(one for one in recipe.techniques if isinstance(one, _SURGERIES))
+        told = {name: value for name, value in asdict(recipe.data).items() if name in _PREPARATION}
+        return KnownWeights(source, recipe.model, told, recipe.model_options, forms)
+    stem = Path(source.partition("?")[0]).name.rpartition(".")[0]
+    name = model or (stem if is_known(stem) else None)
+    if name is None:
+        raise ValueError(
+            f"--start-from {source}: the file does not say which network its weights are of. Name it with --model, "
+            "for instance --model tf_efficientnet_lite0."
+            if source != PRETRAINED
+            else "--pretrained: of which network? Name it with --model, for instance --model tf_efficientnet_lite0."
+        )
+    told, fixed = published_preparation(name)
+    return KnownWeights(source, name, told, fixed_size=fixed)
+
+
+def weights_path(source: str) -> Path:
+    """Return the file of weights at ``source``, of a run's folder its best.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    path = Path(source).expanduser()
+    path = path / "best.safetensors" if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no checkpoint at {path}:{nearby(path)} give the path of a .safetensors or PyTorch file, the folder of a "
+            "run, or a URL."
+        )
+    return path
 
 
 def load_start(model: nn.Module, recipe: Recipe) -> None:
@@ -23,4 +107,8 @@ def load_start(model: nn.Module, recipe: Recipe) -> None:
             f"{' --no-new-classifier' if recipe.new_classifier else ''}."
         )
     load = load_backbone if recipe.new_classifier else load_checkpoint
-    load(model, source)
+    if source == PRETRAINED:
+        channels = {"in_chans": recipe.data.channels} if recipe.data.channels != 3 else {}
+        load(model, published_weights(recipe.model, **channels, **recipe.model_options))
+    else:
+        load(model, source if "://" in source else weights_path(source))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from plainvision.confidences import check_temperature
@@ -143,6 +144,23 @@ def load_network(source: str | Path, weights: str = "best") -> tuple[nn.Module, 
         return load_checkpoint(model, tensors).eval(), origin
     except ValueError as error:
         raise ValueError(str(error).replace("the given state dict", str(path), 1)) from error
+
+
+def read_origin(path: Path) -> Origin | None:
+    """Return what the header of a file of weights says of its network; None where plainvision did not write it.
+
+    Raises:
+        ValueError: the header does not describe a network.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            words = file.metadata() or {}
+    except Exception:  # no safetensors file, or a damaged one: whoever loads it says so
+        return None
+    try:
+        return _origin(words[KEY]) if KEY in words else None
+    except ValueError as error:
+        raise ValueError(f"the header of {path} does not describe a network: {error}. It was edited.") from error
 
 
 def _origin(text: str) -> Origin:
