@@ -112,9 +112,10 @@ def test_the_legend_names_the_most_preferred_permutation_and_a_width():
     shares = np.zeros(361)
     shares[[0, 142]] = 0.6, 0.012
     figure = preferred_permutations(SITES, PERMUTATIONS, shares, DEFAULT)
-    named, most, scale = keys(figure)
+    named, most, colours, scale = keys(figure)
     assert named == "as trained: A 2, B 2, C 3, D 2 (1.2%)"
     assert most == "most preferred: A 1, B 1, C ½, D ½ (60%)"
+    assert colours == "colour: the option at A, 1 to 2"
     assert scale.startswith("preferred by an oracle for ")
     elsewhere = preferred_permutations(SITES, PERMUTATIONS, shares, (Option(stride=7),) * 4)
     assert keys(elsewhere)[0] == most
@@ -231,7 +232,15 @@ def test_bars_reach_from_the_worst_to_the_best_case():
     assert [round(x) for x in crops.get_xdata()] == [1]
     assert set(static.get_ydata()) == {76.5}
     assert [label.get_text() for label in axes.get_xticklabels()] == list(BOUNDS)
-    assert [key for key in keys(figure) if "(oracle)" not in key] == ["as trained"]
+    assert keys(figure)[:3] == ["best", "median", "worst"]
+    assert keys(figure)[-1] == "as trained, no oracle"
+    assert axes.get_ylabel() == "top-1 of an oracle (%)"
+
+
+def test_the_legend_of_bounds_takes_little_of_the_figure():
+    figure = ALL["layer_choice"]()
+    figure.draw_without_rendering()
+    assert figure.legends[0].get_window_extent().height < 0.2 * figure.bbox.height
 
 
 def test_marks_beside_a_bar_do_not_reach_its_neighbour():
@@ -275,8 +284,8 @@ def test_points_have_a_marker_per_kind_and_what_is_cheapest_is_joined_to_what_it
     ]
     assert list(zip(*join.get_data(), strict=True)) == [(0.4, 76.5), (4.1, 76.5)]
     assert [text.get_text() for text in axes.texts] == ["pre-trained", "pre-trained", "fine-tuned"]
-    assert sum("oracle" in key for key in keys(figure)) == 3
-    assert axes.get_xlabel() == "multiply-adds per image (G)"
+    assert [key for key in keys(figure) if "oracle" in key] == ["cheapest (oracle)", "best case (oracle)"]
+    assert axes.get_xlabel().startswith("multiply-adds per image (G)\ncheapest: each image's cheapest permutation")
 
 
 def test_small_networks_are_counted_in_millions():

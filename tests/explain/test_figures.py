@@ -21,6 +21,7 @@ from plainvision.explain import (
     gradcam,
     save,
 )
+from plainvision.figures.style import folded, inches
 
 NAMES = ("dress", "hat", "pants", "shirt", "shoes")
 
@@ -173,6 +174,12 @@ def test_a_map_has_its_curve_beneath_and_the_figure_says_what_that_is(picture):
     assert len(figure.axes) == len(class_maps([one]).axes) + 2
     shown = compare({"a": [replace(one, deletions=found)], "b": [one]})
     assert len([axes for axes in shown.axes if axes.lines]) == 1
+
+
+def test_long_names_wrap_behind_what_separates_their_parts():
+    lines = folded("experiments/2026-11-03/clothing_resnet18", 1.6)
+    assert lines == ["experiments/2026-11-03/", "clothing_resnet18"]
+    assert all(inches(line) <= 1 for line in folded("x" * 90, 1))
 
 
 def test_a_map_of_few_places_says_that_the_image_is_too_small():

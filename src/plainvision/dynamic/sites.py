@@ -38,8 +38,8 @@ def find_sites(model: nn.Module, sites: Mapping[str, str | Site] | Sequence[str]
     """Return the sites of ``model`` by name: those given, or those of a known network.
 
     Args:
-        model: ResNet (of bottlenecks or basic blocks), ResNeXt, MobileNetV2 and its kin, or DenseNet of torchvision or
-            timm; VanillaNet, PatchConvNet or our ResNet for CIFAR; any other with ``sites``.
+        model: ResNet (of bottlenecks or basic blocks), ResNeXt, MobileNetV2 or DenseNet of torchvision or timm;
+            timm's EfficientNets; VanillaNet, PatchConvNet or our ResNet for CIFAR; any other with ``sites``.
         sites: layers by the site's name, or layers alone, which are then called A, B, C, ...
 
     Raises:

@@ -45,6 +45,7 @@ def forms_figure(rows: Sequence[Mapping[str, Any]], *, least: float | None, batc
         axes.plot(at, row["accuracy"], color=colour, marker=marker, markersize=6, markerfacecolor=face)
     handles: dict[str, Line2D] = {name: Line2D([], [], color=COLOURS[i], linewidth=3) for i, name in enumerate(formats)}
     handles |= {one: Line2D([], [], color=GREY, marker=_MARKERS[one], linestyle="") for one in precisions}
+    handles["down to the 95 % bound"] = Line2D([], [], color=GREY, linewidth=0.9)
     if any(row["verdict"] != "passes" for row in judged):
         handles["does not pass"] = Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="")
     winner = next((row for row in judged if row["verdict"] == "passes"), None)
@@ -64,7 +65,9 @@ def forms_figure(rows: Sequence[Mapping[str, Any]], *, least: float | None, batc
         handles["eager mode"] = axes.axvline(best["eager"]["p50_ms"], color=GREY, linewidth=0.9, linestyle=":")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+    low, high = axes.get_xlim()
+    told = "25" if high > 8 * low else "123456"
+    axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in told else "")
     axes.tick_params(which="minor", labelsize=FONT, pad=5)
     axes.margins(y=0.12)
     legend(figure, handles)

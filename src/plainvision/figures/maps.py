@@ -4,7 +4,6 @@ Each map is drawn from zero to its own maximum, over the image in grey; attentio
 Patches are squares, because a map has no finer detail; ``smooth`` blends neighbours.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,8 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from plainvision.figures.deletion import draw_deletion, legend_of, words_of
-from plainvision.figures.style import FONT, INK, inches
-from plainvision.showing import shown
+from plainvision.figures.style import FONT, INK, folded
 
 if TYPE_CHECKING:
     from plainvision.explain.deletion import Deletion
@@ -81,7 +79,7 @@ def compare(
         counts = ", ".join(f"{name} {len(row)}" for name, row in networks.items())
         raise ValueError(f"each network needs one explanation of each image, and there are {counts or 'no networks'}.")
     tiles = [[_Tile(_rgb(one.picture), []) for one in rows[0]]]
-    tiles += [[_maps(one, [_folded(_answer(one)[0])], smooth)[0] for one in row] for row in rows]
+    tiles += [[_maps(one, [folded(_answer(one)[0], _TILE)], smooth)[0] for one in row] for row in rows]
     labels = [("", ""), *((name, _METHODS[row[0].method]) for name, row in networks.items())]
     return _sheet(
         tiles, titles=_titles(titles, rows[0]), labels=labels, foot=_legend([one for row in rows for one in row])
@@ -147,8 +145,7 @@ def _sheet(
     """
     heights = [max(tile.height for tile in row) for row in rows]
     sides = [
-        [*_folded(name, height), method] if name else []
-        for (name, method), height in zip(labels, heights, strict=False)
+        [*folded(name, height), method] if name else [] for (name, method), height in zip(labels, heights, strict=False)
     ]
     left = _MARGIN + (_LINE * max(map(len, sides)) + _GAP if sides else 0)
     middles = [left + number * (_TILE + _GAP) + _TILE / 2 for number in range(max(map(len, rows)))]
@@ -158,7 +155,7 @@ def _sheet(
         tops.append(end)
         below = max(len(tile.lines) for tile in row)
         end += height + _LINE * below + (2 * _GAP if below else _GAP) + _curve_height(row)
-    feet = [line for text in foot if text for line in _folded(text, width - 2 * _MARGIN)]
+    feet = [line for text in foot if text for line in folded(text, width - 2 * _MARGIN)]
     canvas = _Canvas(width, end + _LINE * (1.4 + 1.2 * len(feet)) + _MARGIN)
     for middle, title in zip(middles, titles, strict=False):
         canvas.lines(middle, tops[0] - _LINE * len(title), title, _FAINT)
@@ -217,7 +214,7 @@ def _titles(titles: Sequence[str], explanations: "Sequence[Explanation]") -> lis
             f"there are {len(explanations)} explanations and {len(titles)} titles. Give one explanation or more, and "
             "a title for each or none."
         )
-    return [_folded(title) for title in titles] or [[] for _ in explanations]
+    return [folded(title, _TILE) for title in titles] or [[] for _ in explanations]
 
 
 def _answer(one: "Explanation") -> list[str]:
@@ -226,21 +223,8 @@ def _answer(one: "Explanation") -> list[str]:
 
 def _captions(one: "Explanation") -> list[list[str]]:
     """Return the lines beneath each map: its class, or all classes beneath a map that serves them all."""
-    each = [_folded(text) for text in _answer(one)]
+    each = [folded(text, _TILE) for text in _answer(one)]
     return each if len(one.maps) == len(each) else [[line for lines in each for line in lines]]
-
-
-def _folded(text: str, width: float = _TILE) -> list[str]:
-    """Return ``text`` in lines of ``width`` inches, broken behind what separates words in names and paths."""
-    lines = [""]
-    for word in re.findall(r"[^\s_/.,-]+[\s_/.,-]*|[\s_/.,-]+", shown(text)):
-        if lines[-1] and inches(lines[-1] + word) > width:
-            lines.append("")
-        for letter in word if inches(word) > width else [word]:
-            if lines[-1] and inches(lines[-1] + letter) > width:
-                lines.append("")
-            lines[-1] += letter
-    return [line.strip() for line in lines]
 
 
 def _rgb(picture: Tensor) -> np.ndarray:

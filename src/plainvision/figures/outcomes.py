@@ -46,9 +46,9 @@ _FLAT = 4
 # Of each kind: its words, colour, marker, and the marker's size in points. Red and blue as in the paper.
 _KINDS: dict[str, tuple[str, str, str, float]] = {
     "static": ("as trained", RED, "o", 6),
-    "static, cheapest": ("as trained, cheapest oracle", RED, "*", 9),
-    "best case": ("best-case oracle", BLUE, "o", 6),
-    "best case, cheapest": ("best case, cheapest oracle", BLUE, "*", 9),
+    "static, cheapest": ("cheapest (oracle)", RED, "*", 9),
+    "best case": ("best case (oracle)", BLUE, "o", 6),
+    "best case, cheapest": ("cheapest (oracle)", BLUE, "*", 9),
 }
 
 
@@ -158,7 +158,7 @@ def layer_choice(
                 "out, or give the bounds too."
             )
     width = ONE_COLUMN if len(bounds) <= 7 else TWO_COLUMNS
-    figure, axes = figure_of(width, 2.5, "layers that change", "top-1 (%)")
+    figure, axes = figure_of(width, 2.5, "layers that change", "top-1 of an oracle (%)")
     middle = np.arange(len(bounds)) - _BESIDE / 2 * len(controls)
     places = dict(zip(bounds, middle + _BAR / 2, strict=True))
     worst, median, best = np.asarray(list(bounds.values()), float).T
@@ -167,12 +167,12 @@ def layer_choice(
     line: dict[str, Any] = {"linewidth": 1.6, "clip_on": False}  # near 100 %
     for case, values, colour in (("best", best, BLUE), ("median", median, INK), ("worst", worst, RED)):
         drawn = axes.hlines(values, middle - _BAR / 2, middle + _BAR / 2, color=colour, **line)
-        labels[f"{case} case (oracle)"] = drawn
+        labels[case] = drawn
     hollow: dict[str, Any] = {"markerfacecolor": "white", "markersize": 4, "markeredgewidth": 0.8, "clip_on": False}
     for number, ((name, control), marker) in enumerate(zip(controls.items(), itertools.cycle("osD^v"), strict=False)):
         beside = [places[choice] + _BESIDE * (number + 0.6) for choice in control]
-        (labels[f"{name} (oracle)"],) = axes.plot(beside, list(control.values()), marker, color=INK, **hollow)
-    labels["as trained"] = axes.axhline(static, color=GREY, linewidth=0.9, linestyle=_DASHES[0], zorder=1.5)
+        (labels[name],) = axes.plot(beside, list(control.values()), marker, color=INK, **hollow)
+    labels["as trained, no oracle"] = axes.axhline(static, color=GREY, linewidth=0.9, linestyle=_DASHES[0], zorder=1.5)
     axes.set_xticks(range(len(bounds)), list(map(shown, bounds)), parse_math=False)
     axes.set_xlim(-0.6, len(bounds) - 0.4)
     axes.set_ylim(0, 100)
@@ -207,7 +207,10 @@ def efficiency(
             raise ValueError(f"{name!r} is of the unknown kind {given!r}: it is one of {'; '.join(_KINDS)}.")
     most = max([*each_macs, *(point[1] for point in points)])
     unit, letter = (1e9, "G") if most >= 1e9 else (1e6, "M")
-    figure, axes = figure_of(ONE_COLUMN, 3.0, f"multiply-adds per image ({letter})", "top-1 (%)")
+    costs = f"multiply-adds per image ({letter})"
+    if any(kind.endswith("cheapest") for *_, kind in points):
+        costs += "\ncheapest: each image's cheapest permutation\nthat answers as the dot of its colour does"
+    figure, axes = figure_of(ONE_COLUMN, 3.0, costs, "top-1 (%)")
     macs, top1 = np.asarray(each_macs) / unit, np.asarray(each_top1, float)
     labels: dict[str, Any] = {}
     small: dict[str, Any] = {"color": "#9a9a9a", "alpha": 0.6, "markersize": 2.6, "markeredgewidth": 0}
@@ -220,7 +223,9 @@ def efficiency(
     edge: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.6, "zorder": 4}
     for kind, (words, colour, marker, size) in _KINDS.items():
         if here := [at for _, at, is_a in placed if is_a == kind]:
-            (labels[words],) = axes.plot(*zip(*here, strict=True), marker, color=colour, markersize=size, **edge)
+            (points_of,) = axes.plot(*zip(*here, strict=True), marker, color=colour, markersize=size, **edge)
+            stars = Line2D([], [], color=GREY, marker=marker, markersize=size, linestyle="")
+            labels[words] = stars if kind.endswith("cheapest") else points_of  # of either colour
     joined = []
     for name, at, kind in placed:
         for end in [end for other, end, what in placed if name == other and kind == f"{what}, cheapest"]:

@@ -87,7 +87,8 @@ def preferred_permutations(
     height = max(2.7, 0.2 * len(options))
     points = 72 * height / total
     ramp = _colours(len(options))
-    told_by = next((site for site in rows.T if len(set(site)) > 1), rows[:, 0])
+    tells = next((site for site, its in enumerate(rows.T) if len(set(its)) > 1), 0)
+    told_by = rows[:, tells]
     colours = [
         to_rgba(INK) if permutations[i] == default else to_rgba(ramp[row], shade)
         for i, row, shade in zip(drawn, told_by, itertools.cycle(_SHADES), strict=False)
@@ -107,6 +108,10 @@ def preferred_permutations(
     if most != default:
         words = f"most preferred: {describe(most, sites)} ({100 * widths[first]:.2g}%)"
         key(words, colours[first], widths[first])
+    if len(set(told_by)) > 1:
+        shades = [Line2D([], [], color=ramp[row], linewidth=5, solid_capstyle="butt") for row in sorted(set(told_by))]
+        low, high = (str(options[row]) for row in (min(told_by), max(told_by)))
+        keys[f"colour: the option at {sites[tells]}, {low} to {high}"] = tuple(shades)
     scale = max([share for share in _SCALES if share * points <= 4], default=_SCALES[0])
     key(f"preferred by an oracle for {100 * scale:g}% of the images", GREY, scale)
     legend(figure, keys)
@@ -191,7 +196,7 @@ def preference_by_scale(
             panel.set_xticks(ticks)
             panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _FRACTIONS.get(value, f"{value:g}")))
             panel.axvline(1, color=GREY, linewidth=0.8, linestyle=(0, (1, 1.8)), zorder=1)
-    below = "scale of the images" if axis == "scale" else "side of the centre crop (pixels)"
+    below = "scale of the images (dotted: that of training)" if axis == "scale" else "side of the centre crop (pixels)"
     figure.supxlabel(below, fontsize=FONT)
     figure.supylabel("preferred by an oracle\n(% of the images)", fontsize=FONT)
     return figure

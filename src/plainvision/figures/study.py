@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from plainvision.figures.style import BLUE, FONT, GREEN, GREY, INK, PINK, RED, legend, plain
 
@@ -16,6 +17,7 @@ _LOOKS = {
     "avg": (GREEN, "v"),
     "identity": (PINK, "D"),
 }
+_UNCHANGED = "no stage changed"
 
 
 def draw_study(rows: Sequence[Mapping[str, Any]]) -> Figure:
@@ -57,13 +59,19 @@ def draw_study(rows: Sequence[Mapping[str, Any]]) -> Figure:
                 linestyle="none",
                 linewidth=1,
             )
-        plain(axes).set_title("as it is" if stage is None else f"stage {stage}", fontsize=FONT)
+        plain(axes).set_title("no stage changed" if stage is None else f"stage {stage}", fontsize=FONT)
     for place in range(len(stages), lines * columns):
         grid.flat[place].set_visible(False)
         grid.flat[place - columns].tick_params(labelbottom=True)  # for the panel above is now the lowest
     for axes in grid[:, 0]:
         axes.set_ylabel("top-1 (%)", fontsize=FONT)
     images = "image" if rows[0]["batch_size"] == 1 else f"{rows[0]['batch_size']} images"
-    figure.supxlabel(f"median latency per {images} (ms)", fontsize=FONT)
-    legend(figure, {name: handles[name] for name in sorted(handles, key=[*_LOOKS].index)})
+    figure.supxlabel(
+        f"median latency per {images} (ms), with its 95 % interval; up and down ± a standard deviation of the seeds",
+        fontsize=FONT,
+        wrap=True,
+    )
+    if own:
+        handles[_UNCHANGED] = Line2D([], [], color=GREY, linewidth=0.8, linestyle="--")
+    legend(figure, {name: handles[name] for name in sorted(handles, key=[*_LOOKS, _UNCHANGED].index)})
     return figure

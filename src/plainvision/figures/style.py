@@ -1,6 +1,6 @@
 """The look of every figure: sizes, colours, panels, legends, and the files they are written to."""
 
-import textwrap
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.textpath import text_to_path
 
 from plainvision.files import write_whole
@@ -18,8 +19,8 @@ FORMATS = (".png", ".pdf", ".svg")
 # Inches, and points.
 ONE_COLUMN, TWO_COLUMNS = 3.3, 6.8
 FONT = 8.0
-# Letters of a legend in an inch, roughly.
-_LETTERS = 16
+# Inches of a legend's line that its handle takes.
+_HANDLE = 0.35
 INK, GREY, PALE = "#1a1a1a", "#767676", "#e4e4e4"
 # Okabe and Ito's colours, which readers with few colours tell apart too, without their yellow: too pale on white.
 COLOURS = (BLUE, RED, GREEN, PINK, SKY, AMBER) = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -47,7 +48,7 @@ def legend(figure: Figure, handles: Mapping[str, Any]) -> None:
     for columns in range(len(handles), 0, -1):
         made = figure.legend(
             list(handles.values()),
-            [textwrap.fill(shown(words), int(_LETTERS * figure.get_figwidth())) for words in handles],
+            ["\n".join(folded(words, figure.get_figwidth() - _HANDLE)) for words in handles],
             loc="outside upper center",
             ncols=columns,
             frameon=False,
@@ -58,6 +59,7 @@ def legend(figure: Figure, handles: Mapping[str, Any]) -> None:
             handlelength=1.6,
             handletextpad=0.5,
             labelspacing=0.3,
+            handler_map={tuple: HandlerTuple(ndivide=None, pad=0)},  # several colours side by side
         )
         for text in made.get_texts():
             text.set_parse_math(False)  # a name may hold dollars
@@ -65,6 +67,19 @@ def legend(figure: Figure, handles: Mapping[str, Any]) -> None:
             break
         made.remove()
     figure.set_figheight(figure.get_figheight() + made.get_window_extent().height / figure.dpi)
+
+
+def folded(text: str, width: float) -> list[str]:
+    """Return a stranger's text in lines of ``width`` inches, broken behind what separates words in names and paths."""
+    lines = [""]
+    for word in re.findall(r"[^\s_/.,-]+[\s_/.,-]*|[\s_/.,-]+", shown(text)):
+        if lines[-1] and inches(lines[-1] + word) > width:
+            lines.append("")
+        for letter in word if inches(word) > width else [word]:
+            if lines[-1] and inches(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
+    return [line.strip() for line in lines]
 
 
 def inches(text: str) -> float:
