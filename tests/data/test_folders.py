@@ -172,11 +172,11 @@ def test_a_root_that_is_not_there_gets_a_suggestion(folder):
 
 
 def test_a_missing_split_lists_the_folders_that_are_there(folder):
-    match = r"no folder called 'val'; the folders there are 'train', 'validation', .*data\.validation_split"
+    match = r"no folder called 'tests'; the folders there are 'train', 'validation', .*data\.validation_split"
     with pytest.raises(ValueError, match=match):
-        evaluation(folder, validation_split="val")
+        evaluation(folder, validation_split="tests")
     with pytest.raises(ValueError, match=match.replace("'train'", "'clothes', 'clothes/train'").split(", 'val")[0]):
-        evaluation(zipped(folder), validation_split="val", validation_root=str(zipped(folder)))
+        evaluation(zipped(folder), validation_split="tests", validation_root=str(zipped(folder)))
 
 
 def test_two_folders_with_the_name_of_the_split_are_ambiguous(folder):

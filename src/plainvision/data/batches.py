@@ -111,6 +111,7 @@ class EvaluationBatches:
         classes: names of the classes.
         images: how many images this process reads, None for a stream, which does not know.
         labels: (N,) of all processes' images, None for a stream.
+        split: what the split is called.
 
     Raises:
         FileNotFoundError, ValueError: the images cannot be found, or have a class that training lacks.
@@ -124,6 +125,7 @@ class EvaluationBatches:
         kind = EvaluationStream if is_stream(location(data, "validation")[0]) else _EvaluationImages
         self._source: EvaluationStream | _EvaluationImages = kind(data, batch_size, classes, rank, processes)
         self.classes, self.images, self.labels = self._source.classes, self._source.images, self._source.labels
+        self.split = self._source.split
 
     @cached_property
     def fingerprint(self) -> str:  # of all processes' images
@@ -174,7 +176,7 @@ class _EvaluationImages(Dataset[Sample | Failure]):
     def __init__(self, data: Data, batch_size: int, classes: tuple[str, ...] | None, rank: int, processes: int) -> None:
         images = open_images(data, "validation")
         self.classes = classes or _training_classes(data) or images.classes
-        self.fingerprint = images.fingerprint
+        self.fingerprint, self.split = images.fingerprint, images.split or data.validation_split
         self._rows, self._reader = images, Reader(data, evaluation_transform(data))
         self.labels = class_lookup(images.classes, self.classes, data)[images.labels]
         self._chosen = range(rank, len(images.labels), processes)

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from plainvision.data.archives import Listing, names_of
 from plainvision.data.decoding import EXTENSIONS, is_image, looks_like_image
 
+# What the validation split is called where nobody says it; "test" only where there is none of these.
+USUAL_NAMES = ("validation", "val", "valid")
+
 
 class MissingSplit(ValueError):
     """The root has no split of that name."""
@@ -145,6 +148,18 @@ def _holds(folder: str, path: str) -> bool:
 def has_folder(listing: Listing, name: str) -> bool:
     """Return whether a folder of this name lies anywhere in the store."""
     return any(_is_called(folder, name) for folder in {*listing.folders, *listing.links})
+
+
+def usual_split(listing: Listing, split: str, train_split: str, where: str) -> str | None:
+    """Return under which usual name the validation split lies beside that of training; None where there is none."""
+    if split not in USUAL_NAMES:
+        return None
+    train = _split_folder(listing, train_split, where)
+    for name in (*USUAL_NAMES, *(("test",) if split == USUAL_NAMES[0] else ())):
+        found = _split_folder(listing, name, where)
+        if None not in (train, found) and str(train).rpartition("/")[0] == str(found).rpartition("/")[0]:
+            return name
+    return None
 
 
 def has_split_beside(listing: Listing, name: str, found: ClassFolders) -> bool:

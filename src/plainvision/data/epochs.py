@@ -44,7 +44,7 @@ class Epochs:
         self._batch_size, self._share = batch_size, batch_size // share[1]
         self._first = share[0] * self._share
         self._steps: list[range] = []
-        positions = _Positions(images, data, augment, key)
+        positions = _Positions(images, data, augment, batch_size, key)
         self._loader = Loader(positions, collate, workers=data.workers, batches=self._steps, persistent=True)
         self._turn = 0
 
@@ -68,8 +68,8 @@ class Epochs:
 class _Positions(Dataset[Sample | Failure]):
     """The image at a position, counted through all epochs, which says everything: a worker needs no state."""
 
-    def __init__(self, images: Images, data: Data, augment: Augment, key: tuple[int, ...]) -> None:
-        self._images, self._repeats, self._key = images, augment.repeats, key
+    def __init__(self, images: Images, data: Data, augment: Augment, batch_size: int, key: tuple[int, ...]) -> None:
+        self._images, self._repeats, self._batch_size, self._key = images, augment.repeats, batch_size, key
         self._balanced = data.sampling == "balanced"
         self._where = place(data, "train")
         self._reader = Reader(data, training_transform(data, augment))
@@ -97,9 +97,18 @@ class _Positions(Dataset[Sample | Failure]):
             random = np.random.default_rng(derived_seed(*self._key, epoch))
             labels = self._images.labels
             drawn = balanced_order(labels, random) if self._balanced else random.permutation(len(labels))
-            # An image's repeats are neighbours, so that they meet in one batch: that is the technique.
-            self._order = epoch, np.repeat(drawn, self._repeats)
+            self._order = epoch, repeated(drawn, self._repeats, self._batch_size)
         return self._order[1]
+
+
+def repeated(drawn: np.ndarray, repeats: int, batch_size: int) -> np.ndarray:
+    """Return the order ``drawn``, (N,), with each image ``repeats`` times, in one batch as far apart as can be.
+
+    Repeated augmentation wants an image's repeats in one batch (Berman et al. 2019, MultiGrain). Neighbours would go to
+    the same process, and Mixup, which pairs the first image with the last, would pair a repeat with a repeat.
+    """
+    places = np.arange(len(drawn) * repeats)
+    return np.repeat(drawn, repeats)[np.lexsort((places % repeats, places // batch_size))]
 
 
 def balanced_order(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:

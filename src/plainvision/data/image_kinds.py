@@ -18,7 +18,16 @@ import numpy as np
 from PIL import Image
 
 from plainvision.data.archives import Listing, names_of, open_store
-from plainvision.data.class_folders import MissingSplit, find_classes, has_folder, has_split_beside, in_order, told
+from plainvision.data.class_folders import (
+    USUAL_NAMES,
+    MissingSplit,
+    find_classes,
+    has_folder,
+    has_split_beside,
+    in_order,
+    told,
+    usual_split,
+)
 from plainvision.data.decoding import EXTENSIONS, decode, is_image
 from plainvision.data.drawn_split import DrawnSplit
 from plainvision.data.labels import read_labels
@@ -113,10 +122,18 @@ class Files(Images):
         plain = draws or data.validation_root is not None
         plain = plain or (role == "validation" and not has_folder(listing, data.train_split))
         where, option = repr(root), f"data.{role}_split"
-        found = find_classes(listing, split, where=where, option=option, plain=plain)
+        try:
+            found = find_classes(listing, split, where=where, option=option, plain=plain)
+        except MissingSplit:
+            usual = usual_split(listing, split, data.train_split, where) if role == "validation" else None
+            if usual is None:
+                raise
+            split, found = usual, find_classes(listing, usual, where=where, option=option, plain=False)
         other = data.validation_split
-        if draws and other != data.train_split and has_split_beside(listing, other, found):
-            raise ValueError(two_answers(data, f"{root!r}, in its folder {other!r},", "that folder"))
+        if draws and other != data.train_split:
+            for name in USUAL_NAMES if other in USUAL_NAMES else (other,):
+                if has_split_beside(listing, name, found):
+                    raise ValueError(two_answers(data, f"{root!r}, in its folder {name!r},", "that folder"))
         if found.left_out:
             text = told(found.left_out, where, split)
             if data.corrupt == "stop":

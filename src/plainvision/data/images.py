@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from plainvision.data.archives import names_of
 from plainvision.data.drawn_split import DrawnSplit, draw
 from plainvision.data.image_kinds import Chosen, Digits, Files, HuggingFace, Images, Labelled
+from plainvision.data.labels import read_class_map
 from plainvision.data.locations import Role, location, place, two_answers
 from plainvision.data.settings import Data
 
@@ -27,10 +29,24 @@ def open_images(data: Data, role: Role) -> Images:
 
 def _opened(data: Data, role: Role) -> Images:
     root, _ = location(data, role)
-    if data.labels is not None:
-        return Labelled(data, role)
     kind = Digits if root == "digits" else HuggingFace if root.startswith("hfds/") else Files
-    return kind(data, role)
+    images = kind(data, role) if data.labels is None else Labelled(data, role)
+    return images if data.class_map is None else _ordered(images, data.class_map)
+
+
+def _ordered(images: Images, class_map: str) -> Images:
+    """Return ``images`` with the classes of the file, in its order."""
+    classes = read_class_map(class_map)
+    index = {name: number for number, name in enumerate(classes)}
+    extra = [name for name in images.classes if name not in index]
+    if extra:
+        raise ValueError(
+            f"data.class_map={class_map!r} lists {len(classes)} classes, and the images have {names_of(extra, 5)} "
+            "beside them. Add the names to it, one a line, or leave the images out."
+        )
+    images.labels = np.array([index[name] for name in images.classes], np.int64)[images.labels]
+    images.classes = classes
+    return images
 
 
 def _drawn(data: Data, role: Role) -> Images:

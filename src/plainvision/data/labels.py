@@ -10,6 +10,7 @@ from pathlib import Path
 # Bytes of the file; ten million lines are shorter.
 _MOST_BYTES = 2**30
 _COLUMNS = ("image", "label")
+_MOST_CLASSES = 2**20
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,34 @@ class Label:
     """The name of its class."""
     split: str
     """The name of its split; "" where there is no such column."""
+
+
+def read_class_map(path: str) -> tuple[str, ...]:
+    """Return the names of the classes that the file at ``path`` lists, one a line, in its order.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it lists no classes, or one of them twice: the message has the line.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file at data.class_map={path!r}. Correct the path.")
+    if file.stat().st_size > 64 * _MOST_CLASSES:
+        raise ValueError(f"data.class_map={path!r} is too long: give one name of a class a line.")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"data.class_map={path!r} is no text in UTF-8 ({error}). Save it as such.") from error
+    names = [unicodedata.normalize("NFC", line.strip()) for line in text.rstrip().split("\n")]
+    seen: dict[str, int] = {}
+    for number, name in enumerate(names, 1):
+        if not name:
+            raise ValueError(f"data.class_map={path!r}, line {number}, is empty. Give one name of a class a line.")
+        if seen.setdefault(name, number) != number:
+            raise ValueError(
+                f"data.class_map={path!r}, line {number}, repeats {name!r} of line {seen[name]}. Name each class once."
+            )
+    return tuple(names)
 
 
 def read_labels(path: str) -> tuple[list[Label], bool]:

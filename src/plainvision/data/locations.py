@@ -30,7 +30,12 @@ def location(data: Data, role: Role) -> tuple[str, str]:
     if data.validation_share is not None:
         split = data.train_split
     root = data.root if role == "train" else data.validation_root or data.root
-    for option, word in (("root", root), (f"{role}_split", split), ("labels", data.labels or "")):
+    for option, word in (
+        ("root", root),
+        (f"{role}_split", split),
+        ("labels", data.labels or ""),
+        ("class_map", data.class_map or ""),
+    ):
         if word.startswith(RECORDED):
             raise ValueError(
                 f"the file of the network records data.{option} as {word.removeprefix(RECORDED)!r}, and a file opens "
@@ -48,8 +53,8 @@ def place(data: Data, role: Role) -> str:
 def absolute(data: Data) -> Data:
     """Return the data with full paths of folders and archives."""
     validation = data.validation_root and _absolute(data.validation_root)
-    labels = data.labels and _absolute(data.labels)
-    return replace(data, root=_absolute(data.root), validation_root=validation, labels=labels)
+    labels, class_map = (given and _absolute(given) for given in (data.labels, data.class_map))
+    return replace(data, root=_absolute(data.root), validation_root=validation, labels=labels, class_map=class_map)
 
 
 def _absolute(root: str) -> str:

@@ -147,6 +147,7 @@ def evaluation_transform(data: Data) -> Any:
         input_size=(data.channels, data.image_size, data.image_size),
         is_training=False,
         crop_pct=data.crop_ratio,
+        crop_mode="squash" if data.resize == "squash" else "center",
         interpolation=data.interpolation,
         mean=data.mean,
         std=data.std,

@@ -1,5 +1,6 @@
 """Settings of data and augmentation. This module imports no torch, because recipes hold them."""
 
+import math
 import os
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -30,6 +31,8 @@ class Data:
     """Hash of the split that a run drew, which its weights record: other images are refused."""
     labels: str | None = None
     """A .csv with the columns image,label or image,label,split, for images below the root in no class folders."""
+    class_map: str | None = None
+    """A file with the name of a class on each line, which sets their order; None sorts them, numbers by value."""
     sampling: Literal["shuffled", "balanced"] = "shuffled"
     """Training: an epoch has each image once, or as many images of each class, whose rare ones repeat."""
     train_per_class: Annotated[int | None, 1, 10**9] = None
@@ -42,6 +45,8 @@ class Data:
     """Colour channels: 1 for grey, 3 for RGB."""
     crop_ratio: Annotated[float, 0.1, 1.0] = 0.875
     """Evaluation: the share of the resized short side that the centre crop keeps."""
+    resize: Literal["short", "squash"] = "short"
+    """Evaluation: the short side is resized and the aspect kept, or both sides are, whatever the aspect."""
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     """How images are resized."""
     mean: Annotated[tuple[float, ...], -1e3, 1e3] = (0.485, 0.456, 0.406)
@@ -65,8 +70,9 @@ class Data:
             place = os.path.abspath(os.path.expanduser(given or "digits"))
             if place == os.path.dirname(place):
                 raise ValueError(f"data.{name} is {place}, all of this machine's files. Give the folder of the images.")
-        if self.labels == "":
-            raise ValueError("data.labels is empty. Give a .csv file, or leave it out.")
+        for name, given in (("labels", self.labels), ("class_map", self.class_map)):
+            if given == "":
+                raise ValueError(f"data.{name} is empty. Give a file, or leave it out.")
         if len(self.mean) != self.channels or len(self.std) != self.channels:
             raise ValueError(
                 f"data.mean has {len(self.mean)} values and data.std {len(self.std)}, for data.channels="
@@ -75,6 +81,20 @@ class Data:
 
 
 _DATA = ranges_of(Data)
+
+
+def resized_side(image_size: int, crop_ratio: float) -> int:
+    """Return to how many pixels a side is resized before the centre crop, as timm computes it."""
+    return math.floor(image_size / crop_ratio)
+
+
+def crop_ratio_of(image_size: int, side: int) -> float:
+    """Return the crop ratio with which a side is resized to ``side`` pixels and cropped to ``image_size``.
+
+    The quotient of the two may come out a pixel short of ``side`` when the size is computed from it.
+    """
+    ratio = image_size / side
+    return ratio if resized_side(image_size, ratio) == side else image_size / (side + 0.5)
 
 
 @dataclass(frozen=True)

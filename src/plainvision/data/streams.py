@@ -126,6 +126,7 @@ class EvaluationStream:
 
     def __init__(self, data: Data, batch_size: int, classes: tuple[str, ...] | None, rank: int, processes: int) -> None:
         self._data, self._batch_size, self._share = data, batch_size, (rank, processes)
+        self.split = data.validation_split
         source = _open(data, "validation", None)
         self.fingerprint = partial(fingerprint, [source.description], [source.images])
         self.classes = classes or source.classes or ()
@@ -213,6 +214,11 @@ def _open(data: Data, role: Role, seed: tuple[int, ...] | None) -> Shards | _Hub
         raise ValueError(
             f"data.{role}_per_class={count} picks images of each class, and {root!r} is a stream, whose classes are "
             "known only when it has been read. Leave it out, or read the images with hfds/ or from a folder."
+        )
+    if data.class_map is not None:
+        raise ValueError(
+            f"data.class_map={data.class_map!r} orders classes by their names, and {root!r} is a stream, whose labels "
+            "are numbers already. Leave it out, or list the classes in its _info.json."
         )
     for name, given in (("validation_share", data.validation_share), ("labels", data.labels)):
         if given is not None:

@@ -3,14 +3,13 @@
 The same as `plainvision.data.rows.evaluation_transform`, which a test compares with it.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from plainvision.data.settings import Data
+from plainvision.data.settings import Data, resized_side
 from plainvision.fields import Ranges, check_ranges
 
 _RANGES: Ranges = {
@@ -32,7 +31,9 @@ class Preprocessing:
     channels: Literal[1, 3] = 3
     """1 for grey, 3 for RGB."""
     crop_ratio: float = 0.875
-    """The share of the resized short side that the centre crop keeps."""
+    """The share of the resized side that the centre crop keeps."""
+    resize: Literal["short", "squash"] = "short"
+    """Whether the short side is resized and the aspect kept, or both sides are."""
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     """How images are resized."""
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
@@ -60,8 +61,8 @@ class Preprocessing:
         most = _LONGEST * min(width, height)
         image = _centre(image, min(width, most), min(height, most)) if max(width, height) > most else image
         width, height = image.size
-        short = math.floor(self.image_size / self.crop_ratio)
-        size = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
+        side, short = resized_side(self.image_size, self.crop_ratio), min(width, height)
+        size = (side * width // short, side * height // short) if self.resize == "short" else (side, side)
         if image.size != size:
             image = image.resize(size, getattr(Image.Resampling, self.interpolation.upper()))
         return np.asarray(_centre(image, self.image_size, self.image_size)).reshape(

@@ -47,8 +47,7 @@ from pathlib import Path
 import numpy as np
 {imports}
 from PIL import Image, ImageOps
-here = Path(__file__).parent
-about = json.loads((here / "deploy.json").read_text())
+about = json.loads(((here := Path(__file__).parent) / "deploy.json").read_text())
 how, side = about["preprocessing"], about["preprocessing"]["image_size"]
 {lines}
 def middle(image, width, height):
@@ -57,7 +56,8 @@ def middle(image, width, height):
 for path in sys.argv[1:]:
     image = ImageOps.exif_transpose(Image.open(path)).convert("RGB" if how["channels"] == 3 else "L")
     image = middle(image, *(min(side, 8 * min(image.size)) for side in image.size))
-    size = [int(int(side / how["crop_ratio"]) * length / min(image.size)) for length in image.size]
+    whole, squash = int(side / how["crop_ratio"]), how["resize"] == "squash"
+    size = [whole if squash else whole * length // min(image.size) for length in image.size]
     image = middle(image.resize(size, Image.Resampling[how["interpolation"].upper()]), side, side)
     images = np.asarray(image).reshape(1, side, side, -1)
     if about["input"] == "float32":

@@ -15,7 +15,7 @@ from accelerate import PartialState
 from torch import Tensor
 
 from plainvision.data.rows import Batch
-from plainvision.data.settings import Data
+from plainvision.data.settings import Data, crop_ratio_of, resized_side
 from plainvision.data.streams import is_stream
 from plainvision.dynamic.engine import shared_passes, whole_passes
 from plainvision.dynamic.network import DynamicNetwork
@@ -299,10 +299,10 @@ def _cropped(data: Data | Loader, side: int) -> Data:
         raise ValueError(
             "context crops images as they are read: give `Data` instead of a loader, or crop in the loader yourself."
         )
-    whole = round(data.image_size / data.crop_ratio)
+    whole = resized_side(data.image_size, data.crop_ratio)
     if not 0 < side <= whole:
         raise ValueError(f"context={side}: images are resized to {whole} pixels, so give 1 to {whole}.")
-    return replace(data, image_size=side, crop_ratio=side / whole)
+    return replace(data, image_size=side, crop_ratio=crop_ratio_of(side, whole))
 
 
 def _close(found: Tensor, wanted: Tensor) -> bool:

@@ -49,7 +49,7 @@ def imagenet(attribute: Attribute) -> Recipe:
     return Recipe(
         name=f"resnet50_rof_{attribute}",
         model="resnet50",
-        data=Data(root="imagenet", validation_split="val", interpolation="bilinear"),
+        data=Data(root="imagenet", validation_split="val", resize="squash", interpolation="bilinear"),
         epochs=15,
         batch_size=256,
         optimizer="momentum",  # timm's name for SGD without Nesterov's

@@ -155,7 +155,7 @@ class _Run:
         )
         for split, labels in (
             (recipe.data.train_split, self.batches.labels),
-            (recipe.data.validation_split, self.validation.labels),
+            (self.validation.split, self.validation.labels),
         ):
             if labels is not None:
                 self.progress.say(first_line(split, self.classes, labels))

@@ -222,6 +222,7 @@ def as_recorded(recipe: Recipe) -> Recipe:
         validation_split=kept(data.validation_split, _PLAIN_SPLIT.fullmatch(data.validation_split)),
         validation_root=None,
         labels=data.labels and kept(data.labels, False),
+        class_map=data.class_map and kept(data.class_map, False),
         allow_pipes=False,
         max_pixels=min(data.max_pixels, Data.max_pixels),
         workers=min(data.workers, os.cpu_count() or 1),

@@ -28,6 +28,8 @@ class DataOptions(TypedDict, total=False):
     """Decides which images that share draws."""
     labels: str | None
     """A .csv with the columns image,label or image,label,split, for images in no class folders."""
+    class_map: str | None
+    """A file with the name of a class on each line, which sets their order."""
     validation_per_class: int | None
     """Read the first so many images of each class; None reads all, also where training scored few."""
     corrupt: Literal["skip", "stop"]
@@ -45,6 +47,8 @@ class PreparationOptions(TypedDict, total=False):
     """Side of the square that the network sees, in pixels."""
     crop_ratio: float
     """The share of the resized short side that the centre crop keeps."""
+    resize: Literal["short", "squash"]
+    """Whether the short side is resized and the aspect kept, or both sides are."""
     interpolation: Literal["bilinear", "bicubic"]
     """How images are resized."""
     mean: tuple[float, ...]
