@@ -42,12 +42,11 @@ def prediction_script(form: Form) -> str:
     """Return the script for a form."""
     imports, lines, logits = _runtime(form)
     return f'''"""Print the class of each image and its confidence: python predict.py photo.jpg ..."""
-import json, sys
-from pathlib import Path
+import json, pathlib, sys
 import numpy as np
 {imports}
 from PIL import Image, ImageOps
-about = json.loads(((here := Path(__file__).parent) / "deploy.json").read_text())
+about = json.loads(((here := pathlib.Path(__file__).parent) / "deploy.json").read_text())
 how, side = about["preprocessing"], about["preprocessing"]["image_size"]
 {lines}
 def middle(image, width, height):
