@@ -123,6 +123,7 @@ def _data(config: Mapping[str, Any]) -> tuple[int, Data]:
         image_size=height,
         channels=1 if channels == 1 else 3,
         crop_ratio=typed(float, config.get("crop_pct", 0.875), "crop_pct"),
+        resize="squash" if config.get("crop_mode") == "squash" else "short",
         interpolation="bilinear" if config.get("interpolation") == "bilinear" else "bicubic",
         mean=typed(tuple[float, ...], config["mean"], "mean"),
         std=typed(tuple[float, ...], config["std"], "std"),

@@ -61,6 +61,7 @@ def published(origin: Origin | None) -> Origin:
         validation_split=_name(data.validation_split),
         validation_root=None,
         labels=data.labels and _name(data.labels),
+        class_map=data.class_map and _name(data.class_map),
     )
     return replace(origin, recipe=replace(origin.recipe, data=data, start_from=None, new_classifier=False))
 
@@ -111,7 +112,7 @@ def _prepared(data: Data) -> dict[str, Any]:
         "mean": data.mean,
         "std": data.std,
         "crop_pct": data.crop_ratio,
-        "crop_mode": "center",
+        "crop_mode": "squash" if data.resize == "squash" else "center",
         "interpolation": data.interpolation,
     }
 

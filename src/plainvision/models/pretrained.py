@@ -56,6 +56,7 @@ def preparation_of(config: dict[str, Any]) -> dict[str, Any]:
         "image_size": size,
         "channels": channels,
         "crop_ratio": config["crop_pct"],
+        "resize": "squash" if config.get("crop_mode") == "squash" else "short",
         "interpolation": "bilinear" if config["interpolation"] == "bilinear" else "bicubic",
         "mean": tuple(config["mean"]),
         "std": tuple(config["std"]),
