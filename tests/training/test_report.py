@@ -76,6 +76,7 @@ def test_a_run_ends_with_its_page(run):
     assert f"best top-1 {run.best_top1:.2f} %" in text
     assert f"plainvision train {run.folder} --out {run.folder}-again" in text
     assert "DeepTraining(epochs=2)" in text
+    assert "\\n" not in text.split("How it was made")[1]
     assert f"torch {torch.__version__}" in text
     assert "images a second" in text
     assert reader.count("figure") == MOST_IMAGES

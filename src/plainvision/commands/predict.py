@@ -4,9 +4,9 @@ Example: plainvision predict runs/clothing hat.jpg shoe.jpg --top 2 --threshold 
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
@@ -15,10 +15,6 @@ from plainvision.commands.options.answers import AnswerOptions, Written
 from plainvision.commands.options.data import PhotographOptions, changed_data
 from plainvision.commands.options.network import NetworkOptions, network_first
 from plainvision.commands.options.output import Device
-from plainvision.showing import shown
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 @dataclass(frozen=True)
@@ -57,10 +53,8 @@ def main(words: list[str]) -> None:
         )
     arguments.answers.check(images)
 
-    from rich.console import Console
-    from rich.progress import Progress, TextColumn
-
     import plainvision as pv
+    from plainvision.commands.options.image_count import ImageCount
     from plainvision.inspection.devices import usable_device
     from plainvision.inspection.foreign import Foreign
 
@@ -77,34 +71,18 @@ def main(words: list[str]) -> None:
         batch_size=arguments.batch_size,
         device="cpu" if runs_here else usable_device(arguments.device),
     )
-    console = Console(file=sys.stderr, markup=False, highlight=False, soft_wrap=True)
-    seen = console.is_terminal and not (arguments.answers.is_piped and sys.stdout.isatty())
-    bar = Progress(
-        TextColumn("{task.completed} images"),
-        console=console,
-        disable=not seen,
-        transient=True,
-        redirect_stdout=False,  # what is printed there stays there
-        redirect_stderr=False,
-    )
-    task, unread = bar.add_task("", total=None), 0
-
-    def without_bar(print_page: Callable[[], None]) -> None:
-        bar.stop()
-        print_page()
-        if seen:
-            bar.start()
-
-    with bar, Written(arguments.answers, found.classes or (), without_bar) as written:
+    hidden = arguments.answers.is_piped and sys.stdout.isatty()
+    with (
+        ImageCount(hidden=hidden) as count,
+        Written(arguments.answers, found.classes or (), count.aside) as written,
+    ):
         try:
             for answer in answers:
-                unread += _tell(answers.skipped, console)
+                count.tell(answers.skipped)
                 written.add(answers, answer)
-                bar.update(task, completed=written.images)
+                count.show(written.images)
         finally:
-            unread += _tell(answers.skipped, console)
-    if unread:
-        print(f"{unread} image{'' if unread == 1 else 's'} could not be read", file=sys.stderr)
+            count.tell(answers.skipped)
 
 
 def _sources(words: tuple[str, ...]) -> Iterator[str]:
@@ -116,12 +94,3 @@ def _sources(words: tuple[str, ...]) -> Iterator[str]:
             yield from paths_of_lines(sys.stdin.buffer)
         else:
             yield word
-
-
-def _tell(skipped: list[str], console: "Console") -> int:
-    """Print which images were skipped, forget them, and return how many they are."""
-    for name in skipped:
-        console.print(f"skipped {shown(name)}")
-    told = len(skipped)
-    skipped.clear()
-    return told

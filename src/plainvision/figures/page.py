@@ -10,7 +10,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from plainvision.files import write_text
-from plainvision.showing import shown
+from plainvision.showing import shown, shown_lines
 
 # A CSS pixel is the 96th of an inch; charts have two of their own for each, for fine screens.
 _CSS_DPI, _CHART_DPI = 96, 192
@@ -49,6 +49,8 @@ th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
 .words th, .words td { text-align: left; white-space: normal; overflow-wrap: anywhere; vertical-align: top; }
 .folds th, .folds td { white-space: normal; overflow-wrap: anywhere; vertical-align: top; }
 .folds th:not(:first-child), .folds td:not(:first-child) { min-width: 4.5rem; }
+.folds { overflow-x: auto; max-width: 100%; }
+.folds th:first-child, .folds td:first-child { min-width: 7rem; }
 table.matrix th, table.matrix td { padding: .3rem .45rem; text-align: center; border: 1px solid var(--paper); }
 table.matrix th { font-weight: 400; max-width: 14rem; overflow: hidden; text-overflow: ellipsis; }
 table.matrix tr > th:first-child { text-align: right; padding-left: 0; }
@@ -102,8 +104,8 @@ class Page:
         self._parts.append(f"<p>{_text(text)}</p>")
 
     def command(self, text: str) -> None:
-        """Add what to type."""
-        self._parts.append(f"<pre>{html.escape(shown(text))}</pre>")
+        """Add what to type, or what a program said, in its lines."""
+        self._parts.append(f"<pre>{html.escape(shown_lines(text))}</pre>")
 
     def facts(self, facts: Mapping[str, str]) -> None:
         """Add figures that are to be seen first, by their names; what stands in a second line is small."""

@@ -138,10 +138,9 @@ def tell_largest_losses(page: Page, predictions: Sequence[Prediction], picture: 
             shown = thumbnail(picture(one.name), _SIDE)
         except Exception as error:  # a damaged file makes decoders raise nearly anything
             shown, unread = None, unread or f"{one.name}: {reason(error)}"
-        named = "rightly named" if one.predicted == one.label else f"named {one.predicted}"
-        cards.append(
-            Card(shown, (one.label, f"{named}, {100 * one.confidence:.0f} % sure", f"loss {one.loss:.2f}, {one.name}"))
-        )
+        named = "named so too" if one.predicted == one.label else f"named {one.predicted}"
+        sure = f"{100 * one.confidence:.0f}\u00a0%"  # which no line parts
+        cards.append(Card(shown, (f"is {one.label}", f"{named}, {sure}", f"loss {one.loss:.2f}, {one.name}")))
     page.cards(cards)
     if unread:
         page.paragraph(f"An empty place is an image that could not be read again, the first of them {unread}.")

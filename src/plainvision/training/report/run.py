@@ -2,6 +2,7 @@
 
 import shlex
 import statistics
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from plainvision.bench.race import race
 from plainvision.data.batches import EvaluationBatches
 from plainvision.figures.curves import training_curves
 from plainvision.figures.page import Page
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FILE = "report.html"
 # The most that timing the forms may take.
-_SECONDS, _PASSES = 0.5, 30
+_SECONDS, _PASSES, _FEWEST = 0.5, 30, 3
 
 
 def write_run_report(result: "Result", recipe: Recipe, images: EvaluationBatches) -> str:
@@ -79,7 +79,9 @@ def tell_speed(page: Page, network: nn.Module, recipe: Recipe, lines: Sequence[M
     page.heading("Speed")
     speeds = [line["images_per_second"] for line in lines if "images_per_second" in line]
     if speeds:
-        page.paragraph(f"Training took {statistics.median(speeds):,.0f} images a second, the median over its readings.")
+        page.paragraph(
+            f"Training took {_number(statistics.median(speeds))} images a second, the median over its readings."
+        )
     if recipe.machine.fsdp:  # whose parts are in many processes
         return
     forms = {"as trained": network} | _deployed(network)
@@ -93,8 +95,8 @@ def tell_speed(page: Page, network: nn.Module, recipe: Recipe, lines: Sequence[M
             {
                 "form": name,
                 "parameters": f"{count_parameters(forms[name]):,}",
-                "one image": f"{statistics.median(passes):.2f} ms",
-                "images/s": f"{1000 / statistics.median(passes):,.0f}",
+                "one image": f"{_number(statistics.median(passes))} ms",
+                "images/s": _number(1000 / statistics.median(passes)),
             }
             for name, passes in times.items()
         ]
@@ -130,6 +132,11 @@ def _again(recipe: Recipe, folder: Path) -> list[str]:
     return words + (["--data.allow-pipes"] if data.allow_pipes else [])
 
 
+def _number(value: float) -> str:
+    """Return a number with about three digits."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _times(forms: Mapping[str, nn.Module], data: Data) -> dict[str, list[float]]:
     """Return milliseconds of passes of one image, until its answer is on the CPU."""
     images = torch.rand(1, data.channels, data.image_size, data.image_size)
@@ -142,7 +149,16 @@ def _times(forms: Mapping[str, nn.Module], data: Data) -> dict[str, list[float]]
     for name, network in forms.items():
         parameter = next(network.parameters(), images)
         works[name] = partial(answer, network, images.to(parameter.device))
-    return race(works, may_win=works.keys(), rounds=_PASSES, seconds=_SECONDS, warmup=2, drop=False)
+    times: dict[str, list[float]] = {name: [] for name in works}
+    begun = time.perf_counter()
+    for number in range(_PASSES + 1):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            times[name].append(1000 * (time.perf_counter() - start))
+        if number >= _FEWEST and time.perf_counter() - begun > _SECONDS:
+            break
+    return {name: passes[1:] for name, passes in times.items()}  # the first has warmed up
 
 
 def _deployed(network: nn.Module) -> dict[str, nn.Module]:
