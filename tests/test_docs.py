@@ -181,9 +181,9 @@ class _Parsed(Exception):
 def runs(tmp_path_factory) -> Path:
     """A folder with the runs, the images and the weights that commands of the docs begin with."""
     folder = tmp_path_factory.mktemp("docs")
-    for name in ("digits",):
+    for name in ("digits", "folds/fold_1"):
         (folder / "runs" / name).mkdir(parents=True)
-        recipe = get_recipe(f"vanillanet_{name}").to_dict()
+        recipe = get_recipe("vanillanet_digits").to_dict()
         (folder / "runs" / name / "recipe.json").write_text(json.dumps(recipe))
     for number in range(8):
         file = folder / "PHOTOS" / "ab"[number % 2] / f"{number}.png"
@@ -207,6 +207,7 @@ def test_every_command_is_understood(words, monkeypatch, runs):
     verb, *rest = words
     if verb == "train":
         monkeypatch.setattr("plainvision.training.loop.train", begin)
+        monkeypatch.setattr("plainvision.training.cross_validation.train", begin)
         with pytest.raises(_Parsed):
             main(words)
     else:

@@ -68,8 +68,8 @@ def test_photographs_without_a_split_get_one_and_it_is_said(tmp_path, asked):
     ("splits", "split", "share", "told"),
     [
         (("train", "validation"), "validation", None, "the images of 'validation'"),
-        (("train", "val", "test"), "val", None, "the images of 'val'"),
-        (("train", "test"), "validation", 0.15, "drawn from the training images: there is no split 'validation'"),
+        (("train", "val", "test"), "validation", None, "the images of 'val'"),
+        (("train",), "validation", 0.15, "drawn from the training images: there is no split 'validation'"),
     ],
 )
 def test_what_validates_is_found_or_drawn(tmp_path, asked, splits, split, share, told):

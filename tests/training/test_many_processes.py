@@ -14,6 +14,7 @@ from pages_for_tests import Reader
 from torch.testing import assert_close
 from training.recipes_for_tests import DIGITS, EVERYTHING, FEW, PLAIN, WITHOUT_BATCH_NORM
 
+from plainvision.data.images import open_images
 from plainvision.training import Recipe, evaluate, train
 from plainvision.training.resumable import read_metrics
 from plainvision.training.state import State
@@ -24,6 +25,7 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from rich.console import Console
+from plainvision.data.images import open_images
 from plainvision.training import Recipe, train
 for name, plain in json.loads(Path("recipes.json").read_text()).items():
     train(Recipe.from_dict(plain), Path("two") / name, console=Console())
@@ -67,6 +69,30 @@ def launch(folder: Path, recipes: dict[str, Recipe]) -> str:
     ended = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
+
+
+def test_two_processes_draw_the_split_that_one_draws(tmp_path):
+    """A share of the images of a folder, and a fold: the same images train, and the same ones are scored."""
+    data = replace(WITHOUT_BATCH_NORM.data, train_per_class=None, validation_per_class=None)
+    digits = open_images(data, "validation")
+    for index in range(120):
+        file = tmp_path / "photos" / str(digits.labels[index]) / f"{index}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        digits.read(index, "L").save(file)
+    short = replace(WITHOUT_BATCH_NORM, epochs=1, batch_size=24)
+    photos = replace(data, root=str(tmp_path / "photos"))
+    runs = {
+        "share": replace(short, data=replace(photos, validation_share=0.25)),
+        "fold": replace(short, data=replace(photos, folds=4, fold=3)),
+    }
+    launch(tmp_path, runs)
+    for name, recipe in runs.items():
+        train(recipe, tmp_path / "one" / name)
+        one, two = (tmp_path / number / name for number in ("one", "two"))
+        assert (one / "split.json").read_bytes() == (two / "split.json").read_bytes()
+        assert_close(losses(two), losses(one), rtol=0, atol=1e-5)
+        scores = [[line["top1"] for line in read_metrics(folder) if "top1" in line] for folder in (one, two)]
+        assert scores[0] == scores[1] != []
 
 
 def test_two_processes_train_as_one_does(tmp_path):

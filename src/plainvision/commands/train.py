@@ -8,14 +8,17 @@ import shlex
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from plainvision.commands import parsed, resumable, say
-from plainvision.commands.options.recipe import Base, base_recipe
+from plainvision.commands import Table, parsed, resumable, say, show
+from plainvision.commands.options.recipe import Base, base_recipe, record_of
 from plainvision.recipes import list_recipes
 from plainvision.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from plainvision.training.cross_validation import CrossValidation
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Arguments:
 def main(words: list[str]) -> None:
     """Train, and print what came out."""
     if words[:1] == ["--resume"] and len(words) > 1:
-        words = [words[1], "--out", words[1], "--resume", *words[2:]]
+        words = [str(record_of(Path(words[1]))), "--out", words[1], "--resume", *words[2:]]
     typed = {word.partition("=")[0] for word in words}
     if not words or words[0].startswith("-"):
         asked = not {"-h", "--help", "--help-all"}.isdisjoint(typed)
@@ -63,6 +66,7 @@ def main(words: list[str]) -> None:
 
     from plainvision.layers.linear_pair import LinearPair
     from plainvision.processes import process_group
+    from plainvision.training.cross_validation import cross_validate
     from plainvision.training.loop import train
 
     if not arguments.resume and os.environ.get("RANK", "0") == "0":
@@ -72,13 +76,33 @@ def main(words: list[str]) -> None:
             say(f"for {arguments.recipe.epochs} epochs instead of {base.named.epochs}: {', '.join(scaled)}")
     if arguments.show_recipe:
         say(pretty_repr(arguments.recipe))
+    recipe, out, resume = arguments.recipe, arguments.out, arguments.resume
     with resumable("train", words):
-        result = train(arguments.recipe, arguments.out, resume=arguments.resume, console=Console())
+        if recipe.data.folds is not None and recipe.data.fold is None:
+            _tell(cross_validate(recipe, out, resume=resume, console=Console()), out)
+            return
+        result = train(recipe, out, resume=resume, console=Console())
     if not process_group().is_main_process:
         return
     say(f"top-1 {result.last.top1:.2f} %, best {result.best_top1:.2f} %; weights in {result.folder}")
     if all(pair.slope.item() == 1 for pair in result.network.modules() if isinstance(pair, LinearPair)):
         say(f"Next: plainvision fuse {shlex.quote(str(result.folder))}")
+
+
+def _tell(found: "CrossValidation", out: Path) -> None:
+    """Print the folds' scores and how they spread."""
+    from plainvision.processes import process_group
+
+    if not process_group().is_main_process:
+        return
+    table = Table(("fold", "images", "top-1 %", "best %"))
+    for one in found.scores:
+        table.add_row(str(one.fold), str(one.images), f"{one.top1:.2f}", f"{one.best_top1:.2f}")
+    show(table)
+    say(
+        f"top-1 {found.mean:.2f} ± {found.std:.2f} % (mean and standard deviation of {len(found.scores)} folds, "
+        f"{found.images} images); scores in {out / 'cross_validation.json'}, weights in its folders"
+    )
 
 
 def _scaled(base: Base, recipe: Recipe) -> list[str]:

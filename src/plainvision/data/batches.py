@@ -56,7 +56,7 @@ class TrainingBatches:
         self._epochs: TrainingStream | Epochs
         self.labels: np.ndarray | None
         self.drawn: DrawnSplit | None = None
-        if data.validation_share is not None and data.validation_split == data.train_split:
+        if data.draws and data.validation_split == data.train_split:
             raise ValueError(
                 f"data.validation_split={data.validation_split!r} is the training split, so that training would "
                 "validate on what it has seen. Leave data.validation_split out."

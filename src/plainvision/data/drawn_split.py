@@ -46,5 +46,23 @@ def draw(keys: Sequence[str], labels: np.ndarray, share: float, seed: int) -> np
     return chosen
 
 
+def draw_folds(keys: Sequence[str], labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Return (N,) which fold each image validates in, from 1: of each class, and in all, as many as of the others.
+
+    These numbers differ by one at most. A class of fewer images than folds is not in all of them.
+
+    Args:
+        keys: names of the images, of which no two are equal in a class.
+        labels: (N,) their classes.
+        folds: how many parts, at least 2.
+        seed: decides which images are together.
+    """
+    ranks = np.array([_rank(key, seed) for key in keys])
+    found = np.zeros(len(labels), int)
+    # Each class goes on where the one before ended, so that the folds are equally large.
+    found[np.lexsort((ranks, labels))] = np.arange(len(labels)) % folds + 1
+    return found
+
+
 def _rank(key: str, seed: int) -> str:
     return hashlib.blake2b(f"{seed} {key}".encode(errors="surrogatepass"), digest_size=16).hexdigest()

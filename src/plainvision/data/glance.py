@@ -12,8 +12,6 @@ from plainvision.data.images import open_images
 from plainvision.data.settings import Data
 from plainvision.data.streams import is_stream
 
-# What validation images are called too, where they are not called as `Data` has it.
-_OTHER_NAMES = ("val", "valid")
 _SHARE = 0.15
 # So many images are decoded, evenly spread over all.
 _LOOKED_AT = 48
@@ -58,7 +56,7 @@ def glance(data: Data) -> Glance:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run tells what is left out
         data, validation = _with_validation(data)
-        images = open_images(data, "train")
+        images = open_images(data if data.folds is None else replace(data, fold=1), "train")
     some = list(_some(images))
     if not some:
         raise ValueError(
@@ -82,6 +80,8 @@ def glance(data: Data) -> Glance:
 
 def _with_validation(data: Data) -> tuple[Data, str]:
     """Return the data with an answer to what validates, and that in words."""
+    if data.folds is not None:
+        return data, f"one of {data.folds} folds of the training images after the other"
     if data.validation_share is not None:
         return data, f"{data.validation_share:.0%} of each class, drawn from the training images"
     try:
@@ -93,13 +93,10 @@ def _with_validation(data: Data) -> tuple[Data, str]:
         except ValueError:
             raise error from None
         return drawn, f"{_SHARE:.0%} of each class, drawn from the images, which are in no splits"
-    for name in (data.validation_split, *_OTHER_NAMES):
-        named = replace(data, validation_split=name)
-        try:
-            open_images(named, "validation")
-        except MissingSplit:
-            continue
-        return named, f"the images of {name!r}"
+    try:
+        return data, f"the images of {open_images(data, 'validation').split!r}"
+    except MissingSplit:
+        pass
     return (
         replace(data, validation_share=_SHARE),
         f"{_SHARE:.0%} of each class, drawn from the training images: there is no split {data.validation_split!r}",

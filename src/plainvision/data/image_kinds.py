@@ -115,7 +115,7 @@ class Files(Images):
 
     def __init__(self, data: Data, role: Role) -> None:
         root, split = location(data, role)
-        draws = data.validation_share is not None
+        draws = data.draws
         self._store = open_store(root, "" if draws else split)
         listing, self._store.listing = self._store.listing, Listing()  # it need not go to each process that reads
         # Class folders without a split are taken only where training and validation stay apart.
@@ -130,7 +130,7 @@ class Files(Images):
                 raise
             split, found = usual, find_classes(listing, usual, where=where, option=option, plain=False)
         other = data.validation_split
-        if draws and other != data.train_split:
+        if data.validation_share is not None and other != data.train_split:
             for name in USUAL_NAMES if other in USUAL_NAMES else (other,):
                 if has_split_beside(listing, name, found):
                     raise ValueError(two_answers(data, f"{root!r}, in its folder {name!r},", "that folder"))
@@ -183,7 +183,7 @@ class Labelled(Files):
             )
         labels, has_splits = read_labels(path)
         splits = {row.split for row in labels}
-        if not has_splits and role == "train" and data.validation_share is None:
+        if not has_splits and role == "train" and not data.draws:
             raise MissingSplit(
                 f"{path} does not say which images validate. Add a column split with {data.train_split!r} and "
                 f"{data.validation_split!r}, or draw them with data.validation_share=0.15."

@@ -3,7 +3,7 @@
 import numpy as np
 
 from plainvision.data.archives import names_of
-from plainvision.data.drawn_split import DrawnSplit, draw
+from plainvision.data.drawn_split import DrawnSplit, draw, draw_folds
 from plainvision.data.image_kinds import Chosen, Digits, Files, HuggingFace, Images, Labelled
 from plainvision.data.labels import read_class_map
 from plainvision.data.locations import Role, location, place, two_answers
@@ -19,7 +19,7 @@ def open_images(data: Data, role: Role) -> Images:
             A share that is given beside a validation split, or draws another split than ``data`` records.
         ImportError: the package that reads such a root is not installed.
     """
-    images = _opened(data, role) if data.validation_share is None else _drawn(data, role)
+    images = _opened(data, role) if not data.draws else _drawn(data, role)
     most = data.train_per_class if role == "train" else data.validation_per_class
     if most is None:
         return images
@@ -58,19 +58,14 @@ def _drawn(data: Data, role: Role) -> Images:
         raise ValueError(two_answers(data, f"data.validation_root={data.validation_root!r}", "data.validation_root"))
     images = _opened(data, "train")
     names = [f"{images.classes[label]}/{images.key(index)}" for index, label in enumerate(images.labels)]
-    validates = draw(names, images.labels, data.validation_share or 0.0, data.split_seed)
-    if not validates.any():
-        raise ValueError(
-            f"data.validation_share={data.validation_share} draws no image of {place(data, 'train')}: each class has a "
-            "single one. Add images."
-        )
+    validates = _in_fold(data, images, names) if data.folds else _in_share(data, images, names)
     split = DrawnSplit(*(tuple(sorted(np.array(names, object)[part])) for part in (~validates, validates)))
     if data.split_fingerprint not in (None, split.fingerprint):
         raise ValueError(
             f"the images of {place(data, 'train')}, are not those that the run drew its validation images from, or "
             "data.split_seed is another: of what would be scored, the network may have seen some in training. Give the "
             "images of the run; to score on other images, name their split in data.validation_split or their folder in "
-            "data.validation_root, and set data.validation_share=None."
+            f"data.validation_root, and set data.{'folds' if data.folds else 'validation_share'}=None."
         )
     trains = role == "train" or data.validation_split == data.train_split
     chosen = Chosen(images, np.flatnonzero(~validates if trains else validates))
@@ -79,3 +74,30 @@ def _drawn(data: Data, role: Role) -> Images:
         chosen.left_out, chosen.others, chosen.beside = (), {}, 0
     chosen.split = images.split or data.train_split if trains else data.validation_split
     return chosen
+
+
+def _in_share(data: Data, images: Images, names: list[str]) -> np.ndarray:
+    validates = draw(names, images.labels, data.validation_share or 0.0, data.split_seed)
+    if not validates.any():
+        raise ValueError(
+            f"data.validation_share={data.validation_share} draws no image of {place(data, 'train')}: each class has a "
+            "single one. Add images."
+        )
+    return validates
+
+
+def _in_fold(data: Data, images: Images, names: list[str]) -> np.ndarray:
+    folds = data.folds or 0
+    if data.fold is None:
+        raise ValueError(
+            f"data.folds={folds} and no data.fold: which of them validates? Name it; `plainvision train` without it "
+            "takes one after the other."
+        )
+    single = [images.classes[label] for label in np.flatnonzero(np.bincount(images.labels) == 1)]
+    if single or len(names) < folds:
+        few = f"the class {names_of(single)} has a single one" if single else f"there are {len(names)}"
+        raise ValueError(
+            f"data.folds={folds} of the images of {place(data, 'train')}: {few}, and each image validates once, with "
+            "others to train on. Add images, remove the class, or give fewer folds."
+        )
+    return draw_folds(names, images.labels, folds, data.split_seed) == data.fold

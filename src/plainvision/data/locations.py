@@ -27,7 +27,7 @@ def location(data: Data, role: Role) -> tuple[str, str]:
             f"data.{role}_split is empty. Give the name of a folder or a split; class folders that lie in no such "
             "folder are found under any name."
         )
-    if data.validation_share is not None:
+    if data.draws:
         split = data.train_split
     root = data.root if role == "train" else data.validation_root or data.root
     for option, word in (
@@ -87,10 +87,11 @@ def class_lookup(own: tuple[str, ...], classes: tuple[str, ...], data: Data) -> 
 
 
 def two_answers(data: Data, given: str, option: str) -> str:
-    """Return what is wrong with a share and validation images beside it, ``given`` by an option."""
+    """Return what is wrong with drawing and validation images beside it, ``given`` by an option."""
+    name = "folds" if data.folds is not None else "validation_share"
     return (
-        f"data.validation_share={data.validation_share} draws the validation images from the training images, and "
-        f"{given} has validation images already. Drop one of them: data.validation_share, or {option}."
+        f"data.{name}={getattr(data, name)} draws the validation images from the training images, and {given} has "
+        f"validation images already. Drop one of them: data.{name}, or {option}."
     )
 
 

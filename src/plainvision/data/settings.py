@@ -25,8 +25,12 @@ class Data:
     """Name of the validation split."""
     validation_share: Annotated[float | None, ABOVE_ZERO, BELOW_ONE] = None
     """Without a validation split: validate on this share of each class of the training images, which leave training."""
+    folds: Annotated[int | None, 2, 1000] = None
+    """Cross-validation: draw so many parts of the training images, and validate on one of them."""
+    fold: Annotated[int | None, 1, 1000] = None
+    """Which of the `folds` validates, from 1; `plainvision train` without it takes one after the other."""
     split_seed: Annotated[int, 0, 2**63 - 1] = 0
-    """Decides which images `validation_share` draws, with their names."""
+    """Decides which images `validation_share` or `folds` draw, with their names."""
     split_fingerprint: str | None = None
     """Hash of the split that a run drew, which its weights record: other images are refused."""
     labels: str | None = None
@@ -73,11 +77,26 @@ class Data:
         for name, given in (("labels", self.labels), ("class_map", self.class_map)):
             if given == "":
                 raise ValueError(f"data.{name} is empty. Give a file, or leave it out.")
+        if self.fold is not None and (self.folds is None or self.fold > self.folds):
+            raise ValueError(
+                f"data.fold={self.fold} with data.folds={self.folds}: it is the number of one of the folds. Give both, "
+                "the fold from 1 to their number."
+            )
+        if self.folds is not None and self.validation_share is not None:
+            raise ValueError(
+                f"data.folds={self.folds} and data.validation_share={self.validation_share} are two answers to what "
+                "validates. Give one of them."
+            )
         if len(self.mean) != self.channels or len(self.std) != self.channels:
             raise ValueError(
                 f"data.mean has {len(self.mean)} values and data.std {len(self.std)}, for data.channels="
                 f"{self.channels}. Give one value per channel."
             )
+
+    @property
+    def draws(self) -> bool:
+        """Whether the validation images are drawn from those of training."""
+        return self.validation_share is not None or self.folds is not None
 
 
 _DATA = ranges_of(Data)

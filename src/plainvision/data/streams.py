@@ -220,7 +220,7 @@ def _open(data: Data, role: Role, seed: tuple[int, ...] | None) -> Shards | _Hub
             f"data.class_map={data.class_map!r} orders classes by their names, and {root!r} is a stream, whose labels "
             "are numbers already. Leave it out, or list the classes in its _info.json."
         )
-    for name, given in (("validation_share", data.validation_share), ("labels", data.labels)):
+    for name, given in (("validation_share", data.validation_share), ("folds", data.folds), ("labels", data.labels)):
         if given is not None:
             raise ValueError(
                 f"data.{name}={given!r} goes by the names of all images, and {root!r} is a stream, which is read front "

@@ -217,7 +217,8 @@ def joined(parts: Sequence[Outcomes]) -> Outcomes:
 def _plain(data: Data) -> dict[str, Any]:
     """Return what decides the images, less what their fingerprint says and an older folder lacks."""
     plain = dataclasses.asdict(data)
-    for name in ("workers", "allow_pipes", "validation_share", "split_seed", "split_fingerprint", "labels"):
+    drawn = ("validation_share", "folds", "fold", "split_seed", "split_fingerprint")
+    for name in ("workers", "allow_pipes", *drawn, "labels"):
         del plain[name]
     return json.loads(json.dumps(plain))
 

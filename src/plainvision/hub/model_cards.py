@@ -270,6 +270,8 @@ def _plain(text: str) -> str:
 
 
 def _validation(data: Data) -> str:
+    if data.folds is not None:
+        return f"fold {data.fold} of {data.folds} of the training images"
     if data.validation_share is not None:
         return f"{100 * data.validation_share:g} % of each class, drawn from the training images"
     return f"the split {escaped(_plain(data.validation_split))}"

@@ -62,6 +62,8 @@ class RunFolder(ResumableFolder):
             data, drawn = self.recipe.data, self.drawn
             split = {
                 "validation_share": data.validation_share,
+                "folds": data.folds,
+                "fold": data.fold,
                 "split_seed": data.split_seed,
                 "fingerprint": drawn.fingerprint,
                 "validation": drawn.validation,

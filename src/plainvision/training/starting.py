@@ -23,7 +23,7 @@ from plainvision.training.weights_file import read_origin
 
 # What gives a network another form before it trains, and nothing afterwards.
 _SURGERIES = (AttentionPooling, LinearPairs, SeriesActivations, SpatialOps)
-_PREPARATION = ("image_size", "channels", "crop_ratio", "interpolation", "mean", "std")
+_PREPARATION = ("image_size", "channels", "crop_ratio", "resize", "interpolation", "mean", "std")
 
 
 @dataclass(frozen=True)

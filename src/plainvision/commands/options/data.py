@@ -81,7 +81,7 @@ def changed_data(data: "Data", *options: DataOptions | PreparationOptions | Trai
     for changes in options:
         given = cast(dict, changes)
         if {"validation_root", "validation_split"} & given.keys():
-            given = {"validation_share": None, **given}
+            given = {"validation_share": None, "folds": None, "fold": None, **given}
         data = replace(data, **given)
     return data
 

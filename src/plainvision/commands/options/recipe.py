@@ -10,7 +10,7 @@ from plainvision.recipes import get_recipe, list_recipes
 from plainvision.training.recipe import PRETRAINED, Recipe, for_epochs
 
 # Which images there are decides about a recipe that nobody names.
-_DATA = ("root", "validation_root", "train_split", "validation_split", "labels")
+_DATA = ("root", "validation_root", "train_split", "validation_split", "labels", "class_map")
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,15 @@ def base_recipe(words: list[str]) -> Base:
         base = get_recipe("finetune") if word is None else _named(word, None)
         return Base(base, base, rest)
     source = _source(seen)
-    resumed = Path(seen.out) if seen.resume and seen.out else None
+    resumed = record_of(Path(seen.out)) if seen.resume and seen.out else None
     if resumed is not None and (resumed / "recipe.json").exists():
         from plainvision.training.run_folder import recipe_of, recorded_recipe
 
         base = recipe_of(resumed) if word in (None, "finetune") else _named(word, resumed)
         recipe = recorded_recipe(resumed, replace(base, start_from=source or base.start_from))
         if recipe.name == base.name:
+            if resumed != Path(seen.out):  # of all folds
+                recipe = replace(recipe, data=replace(recipe.data, fold=None))
             return Base(base, changed_techniques(recipe, seen.added, seen.without, resumed=True), rest)
         said: tuple[str, ...] = ()
     elif word is None or (word == "finetune" and seen.root):
@@ -59,6 +61,12 @@ def base_recipe(words: list[str]) -> Base:
     return Base(base, changed_techniques(recipe, seen.added, seen.without), rest, said)
 
 
+def record_of(folder: Path) -> Path:
+    """Return the folder of a run that records the recipe of ``folder``: itself, or the first of its folds."""
+    first = folder / "fold_1"
+    return first if not (folder / "recipe.json").exists() and (first / "recipe.json").exists() else folder
+
+
 def _seen(words: list[str]) -> argparse.Namespace | None:
     """Return those of the words that decide about the recipe; None where they cannot be read."""
     reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -66,6 +74,7 @@ def _seen(words: list[str]) -> argparse.Namespace | None:
         option = f"data.{name}" if name in _DATA else name
         reader.add_argument(f"--{option}", f"--{option.replace('_', '-')}", dest=name)
     reader.add_argument("--data.validation-share", "--data.validation_share", dest="validation_share", type=float)
+    reader.add_argument("--data.folds", dest="folds", type=int)
     reader.add_argument("--epochs", type=int)
     reader.add_argument("--with", dest="added", action="append", default=[])
     reader.add_argument("--without", action="append", default=[])
@@ -110,7 +119,9 @@ def _chosen(word: str | None, seen: argparse.Namespace, source: str | None) -> t
     if word is not None and source is None:
         source, model = PRETRAINED, model or get_recipe(word).model
     weights = None if source is None else known_weights(source, model)
-    given = {name: getattr(seen, name) for name in (*_DATA, "validation_share") if getattr(seen, name) is not None}
+    given = {
+        name: getattr(seen, name) for name in (*_DATA, "validation_share", "folds") if getattr(seen, name) is not None
+    }
     choice = choose(glance(Data(**given)), model, weights)
     return choice.recipe, choice.reasons
 

@@ -1,0 +1,94 @@
+"""Cross-validation: one run for each fold, and how their scores spread."""
+
+import statistics
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from plainvision.files import write_json
+from plainvision.processes import process_group
+from plainvision.training.loop import train
+from plainvision.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class FoldScore:
+    """What came out of the run that a fold validated."""
+
+    fold: int
+    """Its number, from 1."""
+    images: int
+    """How many images validated."""
+    top1: float
+    """Of the last network, which no choice by these images led to, per cent."""
+    best_top1: float
+    """Of the epoch that scored best on these images, which is too good by that choice, per cent."""
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """The scores of all folds."""
+
+    scores: tuple[FoldScore, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean of the folds' top-1, per cent."""
+        return statistics.mean(one.top1 for one in self.scores)
+
+    @property
+    def std(self) -> float:
+        """Their standard deviation (of a sample), in points."""
+        return statistics.stdev(one.top1 for one in self.scores)
+
+    @property
+    def images(self) -> int:
+        """How many images validated, each once."""
+        return sum(one.images for one in self.scores)
+
+
+def folder_of(out: str | Path, fold: int) -> Path:
+    """Return the folder of a fold's run below ``out``."""
+    return Path(out) / f"fold_{fold}"
+
+
+def cross_validate(
+    recipe: Recipe, out: str | Path, *, resume: bool = False, console: Console | None = None
+) -> CrossValidation:
+    """Train one run for each of ``recipe.data.folds``, in ``out``/fold_1 and so on, and write their scores there.
+
+    Args:
+        recipe: what decides the result; its `data.fold` is ignored.
+        out: the folder of the runs and of cross_validation.json.
+        resume: go on where the work stopped; a fold whose run has ended is scored again, and not trained.
+        console: where to show progress.
+
+    Raises:
+        ValueError, OSError, TrainingInterrupted: those of `train`.
+    """
+    folds = recipe.data.folds
+    if folds is None:
+        raise ValueError("cross-validation needs data.folds, the number of its parts. Give 5, for instance.")
+    scores = []
+    for fold in range(1, folds + 1):
+        own = replace(recipe, data=replace(recipe.data, fold=fold))
+        folder = folder_of(out, fold)
+        if console is not None and process_group().is_main_process:
+            console.print(f"fold {fold} of {folds}", highlight=False)
+        begun = resume and (folder / "recipe.json").is_file()
+        result = train(own, folder, resume=begun, console=console)
+        scores.append(FoldScore(fold, result.last.images, result.last.top1, result.best_top1))
+    found = CrossValidation(tuple(scores))
+    if process_group().is_main_process:
+        record = {
+            "recipe": recipe.name,
+            "split_seed": recipe.data.split_seed,
+            "top1_mean": found.mean,
+            "top1_std": found.std,
+            "n": len(scores),
+            "images": found.images,
+            "folds": [asdict(one) for one in scores],
+        }
+        write_json(Path(out) / "cross_validation.json", record)
+    return found
