@@ -3,9 +3,12 @@
 import dataclasses
 
 import pytest
+import torch
+from accelerate import Accelerator
 from recipes.published_for_tests import PARAMETER_FREE, expects, paper_epochs
 
 from plainvision.recipes import get_recipe, parameter_free
+from plainvision.training.optimization import Optimization
 from plainvision.training.recipe import Augment
 
 
@@ -25,6 +28,32 @@ def test_a_resnet_with_parameter_free_layers_trains_by_the_published_command(net
     assert longer.epochs > built.epochs
     assert longer.decay_epochs * built.epochs == built.decay_epochs * longer.epochs
     assert expects(longer.name, paper["top1_long"])
+
+
+def test_the_baseline_trains_by_the_same_settings():
+    base, paper = get_recipe("resnet50_imagenet"), PARAMETER_FREE["resnet50"]
+    hybrid = get_recipe("resnet50_hybrid_imagenet")
+    assert dataclasses.replace(hybrid, name=base.name, model="resnet50") == base
+    assert expects(base.name, paper["top1"])
+    cutmix, figures = get_recipe("resnet50_cutmix"), PARAMETER_FREE["resnet50_throughput"]
+    assert (cutmix.epochs, cutmix.augment.cutmix, cutmix.optimizer) == (300, 1.0, "sgd")
+    deit = get_recipe("resnet50_deit")
+    assert dataclasses.replace(get_recipe("vit_s_max_deit"), name=deit.name, model="resnet50") == deit
+    assert expects(cutmix.name, figures["top1_cutmix"])
+    assert expects(deit.name, figures["top1_deit"])
+
+
+def test_the_rate_falls_after_30_and_60_epochs_of_the_run():
+    built, steps = get_recipe("resnet50_hybrid_imagenet"), 5
+    network = torch.nn.Linear(2, 2)
+    taken = Optimization(built, network, Accelerator(cpu=True), 2, steps)
+
+    def rate(epoch: int) -> float:
+        taken.scheduler.step_update(epoch * steps)
+        return taken.learning_rate
+
+    assert rate(0) == pytest.approx(1e-4)
+    assert [rate(epoch) for epoch in (3, 29, 30, 59, 60, 89)] == pytest.approx([0.2, 0.2, 0.02, 0.02, 0.002, 0.002])
 
 
 @pytest.mark.parametrize("network", ["vit_s_max", "pit_s_max"])

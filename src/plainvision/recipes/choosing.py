@@ -110,7 +110,8 @@ def _from_scratch(seen: "Glance", model: str | None) -> Choice:
         data = replace(seen.data, image_size=size, **colours)
     else:
         name, size = "vanillanet_6", min(_LARGEST_SIDE, seen.side // 32 * 32)
-        base, why = get_recipe("vanillanet_6_imagenet"), "as on ImageNet, for so many images"
+        base, why = get_recipe("vanillanet_6_imagenet_official"), "as on ImageNet, for so many images"
+        base = replace(base, machine=Machine())  # fp16 wants a GPU
         data = replace(seen.data, image_size=size, **colours)
         if model in (None, base.model):
             return Choice(

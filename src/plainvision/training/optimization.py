@@ -139,7 +139,8 @@ def _scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer, steps_per_epoch
         min_lr=recipe.min_lr,
         warmup_epochs=recipe.warmup_epochs,
         warmup_lr=recipe.warmup_lr,
-        warmup_prefix=True,
+        # Steps are counted from the run's beginning, as in torchvision and timm; a cosine begins behind the warm-up.
+        warmup_prefix=recipe.schedule != "step",
         step_on_epochs=False,
         updates_per_epoch=steps_per_epoch,
     )

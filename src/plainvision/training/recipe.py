@@ -102,7 +102,7 @@ class Recipe:
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     """Learning-rate schedule after the warm-up, updated every step."""
     decay_epochs: Annotated[int, 1, 10**6] = 30
-    """The step schedule multiplies the rate by 0.1 this often."""
+    """The step schedule multiplies the rate by 0.1 this often, counted from the run's beginning."""
     warmup_epochs: Annotated[int, 0, 10**6] = 5
     """Epochs of linear warm-up."""
     warmup_lr: Annotated[float, 0.0, FINITE] = 0.0
