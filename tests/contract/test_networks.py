@@ -69,6 +69,29 @@ def test_features_only_tells_the_truth_about_channels_and_reduction(build):
             assert whole / reduction - 2 < side <= whole / reduction + 1
 
 
+@pytest.mark.parametrize("stride", [8, 16, 32])
+def test_output_stride_is_kept_or_refused_with_a_reason(build, stride):
+    coarse = build()
+    reductions = [info["reduction"] for info in coarse.feature_info]
+    if len(set(reductions)) == 1 and reductions[0] > stride:
+        with pytest.raises(ValueError, match=r"has no output_stride 8: .*no stride that dilation could replace"):
+            build(output_stride=stride)
+        return
+    fine = build(output_stride=stride)
+    assert {key: value.shape for key, value in fine.state_dict().items()} == {
+        key: value.shape for key, value in coarse.state_dict().items()
+    }
+    assert [info["reduction"] for info in fine.feature_info] == [min(one, stride) for one in reductions] or (
+        max(info["reduction"] for info in fine.feature_info) <= stride  # 7, 14 and 28 of a PiT
+    )
+    last, features = fine.forward_intermediates(torch.randn(2, 3, 192, 96))
+    for output, info in zip(features, fine.feature_info, strict=True):
+        assert abs(output.shape[2] - 192 / info["reduction"]) <= 5
+    assert last.shape[2] >= 192 / stride - 12  # a pooling behind the features may take a border
+    by_features = build(features_only=True, output_stride=stride)
+    assert max(by_features.feature_info.reduction()) <= stride
+
+
 def test_features_only_takes_out_indices(build, images):
     every = build(features_only=True)
     some = build(features_only=True, out_indices=(0, 2))

@@ -8,6 +8,7 @@ Shapes   B batch, H height, W width, K classes
 
 from torch import Tensor, nn
 
+from plainvision.layers.spatial_pool import check_output_stride
 from plainvision.models.backbone import Backbone, Groups
 from plainvision.models.family import Variant, register_family
 from plainvision.models.registry import Published
@@ -22,6 +23,7 @@ class AlexNet(Backbone):
         drop_rate: dropout before the two hidden layers of the classifier.
         drop_path_rate: accepted as every network's; there is no residual branch that it could drop.
         global_pool: only "avg", to a grid of 6x6; "" without classes returns the features.
+        output_stride: 8, 16 or 32; what would halve the image further dilates the layers behind it instead.
     """
 
     classifier: nn.Sequential
@@ -37,30 +39,36 @@ class AlexNet(Backbone):
         drop_rate: float = 0.5,
         drop_path_rate: float = 0.0,
         global_pool: str = "avg",
+        output_stride: int = 32,
     ) -> None:
         super().__init__(in_chans, drop_rate)
         c1, c2, c3, c4, c5, hidden = (max(8, round(c * width / 8) * 8) for c in (64, 192, 384, 256, 256, 4096))
         self.num_features = c5
         self.head_hidden_size = hidden
+        check_output_stride(output_stride)
+        # Of the poolings behind the strides 4, 8 and 16: how far each still goes, and what the layers before have to
+        # be dilated by.
+        second, third, last = (2 if 2 * 4 * 2**pool <= output_stride else 1 for pool in range(3))
+        once, twice = 2 // second, 4 // (second * third)
         self.feature_info = [
             {"num_chs": c1, "reduction": 4, "module": "features.1"},
-            {"num_chs": c2, "reduction": 8, "module": "features.4"},
-            {"num_chs": c5, "reduction": 16, "module": "features.11"},
+            {"num_chs": c2, "reduction": 4 * second, "module": "features.4"},
+            {"num_chs": c5, "reduction": 4 * second * third, "module": "features.11"},
         ]
         self.features = nn.Sequential(
             nn.Conv2d(in_chans, c1, 11, stride=4, padding=2),
             nn.ReLU(),
-            nn.MaxPool2d(3, 2),
-            nn.Conv2d(c1, c2, 5, padding=2),
+            nn.MaxPool2d(3, second),
+            nn.Conv2d(c1, c2, 5, padding=2 * once, dilation=once),
             nn.ReLU(),
-            nn.MaxPool2d(3, 2),
-            nn.Conv2d(c2, c3, 3, padding=1),
+            nn.MaxPool2d(3, third, dilation=once),
+            nn.Conv2d(c2, c3, 3, padding=twice, dilation=twice),
             nn.ReLU(),
-            nn.Conv2d(c3, c4, 3, padding=1),
+            nn.Conv2d(c3, c4, 3, padding=twice, dilation=twice),
             nn.ReLU(),
-            nn.Conv2d(c4, c5, 3, padding=1),
+            nn.Conv2d(c4, c5, 3, padding=twice, dilation=twice),
             nn.ReLU(),
-            nn.MaxPool2d(3, 2),
+            nn.MaxPool2d(3, last, dilation=twice),
         )
         self.avgpool = nn.AdaptiveAvgPool2d(6)
         self.reset_classifier(num_classes, global_pool)

@@ -12,6 +12,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
+from plainvision.layers.spatial_pool import check_output_stride
 from plainvision.models.backbone import Backbone
 from plainvision.models.registry import Published, add_family
 
@@ -81,10 +82,15 @@ _CFG = {
 def _builder(
     name: str, network: type[Backbone], variant: Variant, features: Mapping[str, Any], fit: Any
 ) -> Callable[..., nn.Module]:
+    dilates = "output_stride" in inspect.signature(network).parameters
+
     def build(pretrained: bool = False, device: Any = None, dtype: Any = None, **options: Any) -> nn.Module:
+        wanted = None if dilates else options.pop("output_stride", None)
         how = {"feature_cfg": {**features}, "pretrained_filter_fn": fit}  # timm takes things out of the former
         with nullcontext() if device is None else torch.device(device):
             model = build_model_with_cfg(network, name, pretrained, **how, **{**variant.options, **options})
+        if wanted is not None:
+            _check_stride(name, model, wanted)
         if isinstance(model, Backbone):
             # An option, such as the deployed form, may give the first and the last layer other names.
             model.pretrained_cfg.update(_ends(model))
@@ -92,6 +98,19 @@ def _builder(
 
     build.__name__, build.__module__ = name, network.__module__
     return build
+
+
+def _check_stride(name: str, model: Any, output_stride: int) -> None:
+    """Raise a ValueError where a network without dilation makes features smaller than ``output_stride`` allows."""
+    check_output_stride(output_stride)
+    whole = model.model if isinstance(model, Features) else model
+    smallest = max(info["reduction"] for info in whole.feature_info)
+    if smallest > output_stride:
+        raise ValueError(
+            f"{name} has no output_stride {output_stride}: it cuts the image into patches at {smallest} times smaller, "
+            "and behind that is no stride that dilation could replace. Leave output_stride out, or take a network with "
+            "stages: a VanillaNet, resnet50_max, or pit_s_max."
+        )
 
 
 def note_deployed(model: nn.Module) -> None:

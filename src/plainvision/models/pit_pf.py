@@ -15,7 +15,7 @@ import torch
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
-from plainvision.layers.spatial_pool import pooled_blocks
+from plainvision.layers.spatial_pool import check_output_stride, pooled_blocks
 from plainvision.models.backbone import Backbone, Groups, Stage, rename
 from plainvision.models.family import Variant, register_family
 from plainvision.models.registry import Published
@@ -39,10 +39,11 @@ class PiTPF(Backbone):
         width: multiplies the heads, and so the channels.
         img_size: side, or (H, W), of the images whose positions are learned; others get interpolated ones.
         drop_path_rate: stochastic depth; of n blocks, block i, counted from 0, has i / n of it.
+        output_stride: 8, 16 or 32; stages that would halve the image further dilate their pooling instead.
 
     Raises:
         ValueError: an unknown value of ``op``, ``pooled`` or ``global_pool``, an even window, a stage without blocks,
-            a width that is not above zero, or an ``img_size`` without a whole patch.
+            a width that is not above zero, an ``img_size`` without a whole patch, or another ``output_stride``.
     """
 
     row = ("stages.*", "norm")
@@ -71,6 +72,7 @@ class PiTPF(Backbone):
         width: float = 1.0,
         img_size: int | tuple[int, int] = 224,
         global_pool: str = "avg",
+        output_stride: int = 32,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ) -> None:
@@ -78,17 +80,23 @@ class PiTPF(Backbone):
         heads, grid = heads_and_grid(heads, width, img_size, patch_size, stride)
         channels = [head_channels * heads * 2**stage for stage in range(len(depths))]
         self.embed_dim = self.num_features = self.head_hidden_size = channels[-1]
-        self.feature_info = [
-            {"num_chs": count, "reduction": stride * 2**stage, "module": f"stages.{stage}"}
-            for stage, count in enumerate(channels)
-        ]
+        check_output_stride(output_stride)
+        self.feature_info = []
 
         self.patch_embed = nn.Conv2d(in_chans, channels[0], patch_size, stride)
         self.pos_embed = nn.Parameter(torch.zeros(1, channels[0], *grid))
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         stages: list[nn.Module] = []
+        reduction, dilation = stride, 1
         for stage, pools in enumerate(pooled_blocks(pooled, depths)):
             done = sum(depths[:stage])
+            before, after = channels[max(0, stage - 1)], channels[stage]
+            step = 2 if 2 * reduction <= output_stride else 1
+            look = {"stride": step, "padding": dilation, "dilation": dilation, "groups": before}
+            halve = nn.Conv2d(before, after, 3, **look) if stage else nn.Identity()
+            if stage:
+                reduction, dilation = reduction * step, dilation * (2 // step)
+            self.feature_info.append({"num_chs": after, "reduction": reduction, "module": f"stages.{stage}"})
             blocks = [
                 EffBlock(
                     channels[stage],
@@ -96,11 +104,10 @@ class PiTPF(Backbone):
                     op=op if pool else None,
                     kernel_size=kernel_size,
                     drop_path=drop_path_rate * (done + block) / sum(depths),
+                    dilation=dilation,
                 )
                 for block, pool in enumerate(pools)
             ]
-            before, after = channels[max(0, stage - 1)], channels[stage]
-            halve = nn.Conv2d(before, after, 3, 2, 1, groups=before) if stage else nn.Identity()
             stages.append(nn.Sequential(OrderedDict(pool=halve, blocks=Stage(*blocks))))
         self.stages = nn.Sequential(*stages)
         self.norm: nn.Module = LayerNorm2d(channels[-1], eps=1e-6)

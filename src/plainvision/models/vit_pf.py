@@ -30,14 +30,14 @@ class EffLayer(nn.Module):
     """Expand, GELU, pool, GELU, project: patches (B, N, C) and their grid (h, w) -> (B, N, C), N = h w.
 
     3 C channels are pooled, which costs what attention's query, key and value do. ``op`` and ``kernel_size`` are those
-    of `spatial_pool`.
+    of `spatial_pool`, and so is ``dilation``.
     """
 
-    def __init__(self, channels: int, *, op: str = "max", kernel_size: int = 3) -> None:
+    def __init__(self, channels: int, *, op: str = "max", kernel_size: int = 3, dilation: int = 1) -> None:
         super().__init__()
         self.expand = nn.Linear(channels, 3 * channels)
         self.act = nn.GELU()
-        self.pool = spatial_pool(op, kernel_size=kernel_size)
+        self.pool = spatial_pool(op, kernel_size=kernel_size, dilation=dilation)
         self.proj = nn.Linear(3 * channels, channels)
 
     def forward(self, x: Tensor, grid: Sequence[int]) -> Tensor:
@@ -52,16 +52,19 @@ class EffBlock(nn.Module):
 
     Features come and go in the channels_last layout, in which patches with their channels are a view.
 
-    ``op`` is the pooling, "max" or "avg", or None for attention; ``drop_path`` is both branches' stochastic depth.
+    ``op`` is the pooling, "max" or "avg", or None for attention, which sees all patches and needs no ``dilation``;
+    ``drop_path`` is both branches' stochastic depth.
     """
 
-    def __init__(self, channels: int, *, heads: int, op: str | None, kernel_size: int, drop_path: float) -> None:
+    def __init__(
+        self, channels: int, *, heads: int, op: str | None, kernel_size: int, drop_path: float, dilation: int = 1
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(channels, eps=1e-6)
         self.mix = (
             Attention(channels, num_heads=heads, qkv_bias=True)
             if op is None
-            else EffLayer(channels, op=op, kernel_size=kernel_size)
+            else EffLayer(channels, op=op, kernel_size=kernel_size, dilation=dilation)
         )
         self.norm2 = nn.LayerNorm(channels, eps=1e-6)
         self.mlp = Mlp(channels, 4 * channels)
