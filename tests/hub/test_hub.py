@@ -18,7 +18,7 @@ from plainvision.files import write_json
 from plainvision.hub.pushing import write_folder
 from plainvision.training import Data, Recipe
 from plainvision.training.techniques import AttentionPooling, LinearPairs
-from plainvision.training.weights_file import Origin, build_network, load_network, save_network
+from plainvision.training.weights_file import Origin, build_network, load_network, save_network, save_temperature
 
 NAMES = ("hat", "shoe [x]", "| a\nb", "<b>coat</b>")
 GREY = Data(root="/home/me/secret/photos.zip", channels=1, mean=(0.4,), std=(0.2,), image_size=48, crop_ratio=0.9)
@@ -72,7 +72,10 @@ def test_what_is_pushed_is_loaded_by_timm_and_pulled_by_us(model, data, hub, tmp
     assert (prepared["crop_pct"], prepared["interpolation"]) == (data.crop_ratio, data.interpolation)
     assert timm.create_model("hf-hub:me/net", pretrained=True, num_classes=7)(images).shape == (2, 7)
 
+    save_temperature(file, 1.75)
+    pushed(file, "me/net")
     origin = pv.hub.pull("me/net", tmp_path / "again.safetensors")
+    assert origin.temperature == 1.75
     assert (origin.classes, origin.recipe.model, origin.recipe.data.mean) == (NAMES, model, data.mean)
     same(load_network(tmp_path / "again.safetensors")[0], network, images)
 

@@ -13,8 +13,9 @@ import plainvision as pv
 from plainvision.hub.model_cards import escaped
 from plainvision.intervals import share_interval
 from plainvision.training import Data, Recipe
+from plainvision.training.scores import calibration
 from plainvision.training.techniques import DeepTraining
-from plainvision.training.weights_file import Origin, build_network, save_network
+from plainvision.training.weights_file import Origin, build_network, save_network, save_temperature
 
 NAMES = (
     "![x](http://a.b)",
@@ -99,6 +100,16 @@ def test_a_network_that_does_not_fuse_yet_has_one_form(tmp_path):
     assert "Not scored." in text
     assert "None was chosen" in text
     assert "hub:OWNER/NAME" in text
+
+
+def test_a_temperature_is_told_and_used(tmp_path, images, names):
+    network(tmp_path, names=names)
+    save_temperature(tmp_path / "best.safetensors", 50.0)
+    found = pv.hub.trained_network(tmp_path / "best.safetensors")
+    scores = pv.training.evaluate(found.model, images, classes=names, temperature=50.0)
+    text = pv.hub.model_card(found, data=images).text
+    assert f"| calibration error | {calibration(scores.predictions).error:.1f} points |" in text
+    assert "divided by the temperature 50;" in text
 
 
 def test_without_images_the_card_tells_the_scores_of_the_run(tmp_path):

@@ -56,7 +56,8 @@ def model_card(
             f"the licence {licence!r} is no identifier of the Hub. Give one such as apache-2.0, mit or cc-by-4.0; "
             "https://huggingface.co/docs/hub/repositories-licenses lists them."
         )
-    evaluation = evaluate(found.model, data, classes=found.classes, device=device) if data is not None else None
+    how: dict[str, Any] = {"classes": found.classes, "device": device, "temperature": found.temperature}
+    evaluation = evaluate(found.model, data, **how) if data is not None else None
     recipe = published(found.origin).recipe
     name = (repo or recipe.name).rpartition("/")[2] if recipe.name != NO_RUN or repo else recipe.model
     in_timm = timm_rebuilds(found)
@@ -73,7 +74,7 @@ def model_card(
         f"# {escaped(name)}",
         _what(found, recipe.model),
         "## How to load it",
-        _loading(repo, in_timm, ours is not None),
+        _loading(repo, in_timm, ours is not None, found.temperature),
         "## Data",
         _data(found, recipe.data),
         "## Recipe",
@@ -100,7 +101,7 @@ def _what(found: Network, model: str) -> str:
     return f"A classifier of images: {escaped(model)}, {form}, made with plainvision."
 
 
-def _loading(repo: str | None, in_timm: bool, is_ours: bool) -> str:
+def _loading(repo: str | None, in_timm: bool, is_ours: bool, temperature: float) -> str:
     where = repo or "OWNER/NAME"
     lines = [
         "With plainvision, which reads this repository as data and runs nothing in it:",
@@ -114,6 +115,11 @@ def _loading(repo: str | None, in_timm: bool, is_ours: bool) -> str:
             "python",
         ),
     ]
+    if temperature != 1:
+        lines.append(
+            f"Its confidences are the softmax of the logits divided by the temperature {temperature:.4g}; plainvision "
+            "does that by itself."
+        )
     if in_timm:
         known = "import plainvision.models  # makes the network known to timm\n" if is_ours else ""
         code = f'import timm\n\n{known}model = timm.create_model("hf-hub:{where}", pretrained=True).eval()'
