@@ -237,6 +237,16 @@ def test_without_a_network_it_is_one_sentence(hub, tmp_path, monkeypatch):
             call()
 
 
+def test_what_was_pulled_once_is_pulled_without_a_network(hub, tmp_path, monkeypatch):
+    stranger(hub)
+    pv.hub.pull("me/odd", tmp_path / "first.safetensors")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    url = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", url)
+    pv.hub.pull("me/odd", tmp_path / "again.safetensors")
+    assert (tmp_path / "first.safetensors").read_bytes() == (tmp_path / "again.safetensors").read_bytes()
+
+
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"'vanillanet_6' is no run and no weights file\. Give a run's folder"):
         pv.hub.trained_network("vanillanet_6")

@@ -45,6 +45,8 @@ def main(words: list[str]) -> None:
 
     found = trained_network(arguments.run, weights=arguments.weights)
     card = arguments.card.make(found, arguments.run, arguments.repo)
+    if "timm" not in card.data.get("tags"):
+        say("timm has no options that rebuild this network: plainvision alone will load it, as its card says")
     if arguments.folder is not None:
         write_folder(found, arguments.folder, card=card)
         say(f"files in {arguments.folder}; nothing is pushed")

@@ -69,7 +69,7 @@ def _fetched(repo: str, name: str, revision: str | None) -> Path:
     with asking(repo, f"get {name} of"):
         try:
             size = get_hf_file_metadata(hf_hub_url(repo, name, revision=revision)).size or 0
-        except OSError:  # without the Hub, the cache may have it
+        except Exception:  # without the Hub the cache may have it; else the download says what is wrong
             size = 0
         path = Path(hf_hub_download(repo, name, revision=revision)) if size <= _MOST_BYTES[name] else None
     if path is None or path.stat().st_size > _MOST_BYTES[name]:
