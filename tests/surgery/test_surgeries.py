@@ -100,3 +100,16 @@ def test_a_shared_relu_in_a_network_that_cannot_be_traced_is_refused():
     nn.init.constant_(model[0].bias, 100.0)
     with pytest.raises(ValueError, match=r"ReLU '1\.relu' .* serves several places.*cannot be traced"):
         pv.surgery.series_activation(model)
+
+
+@pytest.mark.parametrize("surgery", [pv.surgery.linear_pairs, pv.surgery.series_activation])
+def test_a_random_start_computes_something_else_and_still_fuses(surgery, images):
+    model = trained(torchvision.models.alexnet(num_classes=5))
+    kept, new = surgery(model), surgery(model, init="random")
+    assert_close(kept(images), model(images), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(new(images), model(images), rtol=1e-2)
+    assert new.state_dict().keys() == kept.state_dict().keys()
+    new = trained(new)
+    assert_close(pv.fuse(new, image_size=64)(images), new(images), rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match=r"init='zero' is no way to start. Give one of identity, random"):
+        surgery(model, init="zero")

@@ -22,6 +22,8 @@ class AlexNet(Backbone):
         width: multiplies the channels, rounded to multiples of 8.
         drop_rate: dropout before the two hidden layers of the classifier.
         drop_path_rate: accepted as every network's; there is no residual branch that it could drop.
+        original: the channels of 2012, 96, 256, 384, 384 and 256, without its groups, as in VanillaNet's paper; else
+            those of 2014.
         global_pool: only "avg", to a grid of 6x6; "" without classes returns the features.
         output_stride: 8, 16 or 32; what would halve the image further dilates the layers behind it instead.
     """
@@ -38,11 +40,13 @@ class AlexNet(Backbone):
         width: float = 1.0,
         drop_rate: float = 0.5,
         drop_path_rate: float = 0.0,
+        original: bool = False,
         global_pool: str = "avg",
         output_stride: int = 32,
     ) -> None:
         super().__init__(in_chans, drop_rate)
-        c1, c2, c3, c4, c5, hidden = (max(8, round(c * width / 8) * 8) for c in (64, 192, 384, 256, 256, 4096))
+        channels = (96, 256, 384, 384, 256) if original else (64, 192, 384, 256, 256)
+        c1, c2, c3, c4, c5, hidden = (max(8, round(c * width / 8) * 8) for c in (*channels, 4096))
         self.num_features = c5
         self.head_hidden_size = hidden
         check_output_stride(output_stride)

@@ -10,7 +10,9 @@ reaches the same 76.36 % in Tables 1 to 4, with the average of the authors' comm
 cannot work (see vanillanet.py). AlexNet and ResNet-50 take that row too, less what is tuned to a network's own
 layers: no layer-wise decay, and the dropout that the network comes with. For these two, compare
 the four runs with each other: their level depends on the settings, and the paper's 76.13 % is also what
-torchvision publishes for its first ResNet-50, of 90 epochs without Mixup, CutMix and RandAugment.
+torchvision publishes for its first ResNet-50, of 90 epochs without Mixup, CutMix and RandAugment. Its AlexNet is
+that of 2012, with 96, 256, 384, 384 and 256 channels. Second halves of pairs and kernels of series activations start
+at random in all three, as VanillaNet's do.
 """
 
 from dataclasses import replace
@@ -78,13 +80,13 @@ def techniques(case: Case) -> Recipe:
         built_in = {"linear_pairs": case.deep_training, "series": 3 if case.series_activation else 0}
         options = {**base.model_options, **built_in}
         return replace(base, name=case.name, model_options=options, techniques=(*annealing, average))
-    pairs = (LinearPairs(),) if case.deep_training else ()
-    series_activations = (SeriesActivations(n=3),) if case.series_activation else ()
+    pairs = (LinearPairs(init="random"),) if case.deep_training else ()
+    series_activations = (SeriesActivations(n=3, init="random"),) if case.series_activation else ()
     return replace(
         base,
         name=case.name,
         model=case.network,
-        model_options={},
+        model_options={"original": True} if case.network == "alexnet" else {},
         layer_decay=None,
         techniques=(*pairs, *series_activations, *annealing, average),
     )

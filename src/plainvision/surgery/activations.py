@@ -14,10 +14,16 @@ from plainvision.inspection.tracing import (
     trace_graph,
 )
 from plainvision.layers.series_activation import SeriesActivation
+from plainvision.surgery.pairs import Init, check_init
 
 
 def series_activation(
-    model: nn.Module, n: int = 3, *, image_size: int | tuple[int, int] | None = None, channels: int | None = None
+    model: nn.Module,
+    n: int = 3,
+    *,
+    init: Init = "identity",
+    image_size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
 ) -> nn.Module:
     """Return a new network in which each ReLU on an image-like tensor is a series activation that computes the same.
 
@@ -27,12 +33,16 @@ def series_activation(
     Args:
         model: the network; it stays as it is.
         n: how far a pixel looks; the kernel's side is 2n + 1.
+        init: "random" starts the kernels as VanillaNet's, for training from the beginning, and the network computes
+            something else.
         image_size: side, or (H, W), of the image that is passed through once, to see how wide each activation is.
         channels: of that image; the network's own by default.
 
     Raises:
-        ValueError: there is no such ReLU, or one that serves several places in a network that cannot be traced.
+        ValueError: there is no such ReLU or ``init``, or a ReLU that serves several places in a network that cannot be
+            traced.
     """
+    check_init(init)
     model = own_copy(model)
     within = {id(m.act) for m in model.modules() if isinstance(m, SeriesActivation)}
     shapes = output_shapes(
@@ -47,12 +57,12 @@ def series_activation(
             "not a layer; other activations are left alone."
         )
     if all(len(found) == 1 for found in widths.values()):
-        return replace_layers(model, {relu: _series(relu, model, found[0], n) for relu, found in widths.items()})
+        return replace_layers(model, {relu: _series(relu, model, found[0], n, init) for relu, found in widths.items()})
     names = {module: name for name, module in model.named_modules()}
-    return _one_per_place(model, {names[relu]: found for relu, found in widths.items()}, n)
+    return _one_per_place(model, {names[relu]: found for relu, found in widths.items()}, n, init)
 
 
-def _one_per_place(model: nn.Module, channels: dict[str, list[int]], n: int) -> nn.Module:
+def _one_per_place(model: nn.Module, channels: dict[str, list[int]], n: int, init: Init) -> nn.Module:
     traced = trace_graph(model)
     if traced is None:
         shared = next(name for name, found in channels.items() if len(found) > 1)
@@ -69,7 +79,7 @@ def _one_per_place(model: nn.Module, channels: dict[str, list[int]], n: int) -> 
         place = calls[name]
         calls[name] += 1
         own = name if place == 0 else f"{name}_{place}"
-        layer = _series(model.get_submodule(name), model, channels[name][place], n)
+        layer = _series(model.get_submodule(name), model, channels[name][place], n, init)
         if place == 0:
             replace_layer(graph, own, layer)
         else:
@@ -79,7 +89,8 @@ def _one_per_place(model: nn.Module, channels: dict[str, list[int]], n: int) -> 
     return graph
 
 
-def _series(relu: nn.Module, model: nn.Module, channels: int, n: int) -> SeriesActivation:
+def _series(relu: nn.Module, model: nn.Module, channels: int, n: int, init: Init) -> SeriesActivation:
     layer = SeriesActivation(channels, n)
-    layer.become_relu()
+    if init == "identity":
+        layer.become_relu()
     return layer.to(next(model.parameters())).train(relu.training)
