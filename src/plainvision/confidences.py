@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plainvision.fields import check_ranges
-
 _BINS = 15
 # A temperature beyond these says that something else is wrong.
 COLDEST, HOTTEST = 0.02, 50.0
@@ -88,6 +86,11 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return math.exp(found)
 
 
-def check_temperature(values: object, prefix: str = "") -> None:
-    """Raise a `ValueError` where the field ``temperature`` of ``values`` can be none."""
-    check_ranges(values, {"temperature": (COLDEST, HOTTEST)}, prefix)
+def check_temperature(value: object, name: str = "temperature") -> None:
+    """Raise a `ValueError`, which calls it ``name``, where a value can be no temperature."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not COLDEST <= value <= HOTTEST:  # type: ignore[operator]
+        raise ValueError(
+            f"{name}={value!r} is no temperature: that is a number from {COLDEST:g} to {HOTTEST:g}, and 1 changes "
+            "nothing. Fit one with `plainvision evaluate --calibrate`."
+        )

@@ -25,7 +25,8 @@ import tensorboard.compat.proto.summary_pb2
 import tensorboard.summary.writer.record_writer  # noqa: F401
 import torch
 
-import plainvision.models  # noqa: F401
+import plainvision.models
+import plainvision.training.report.run  # noqa: F401  # Matplotlib takes a second
 from plainvision.bench import comparison, measure  # noqa: F401
 from plainvision.search import search_cells
 from plainvision.search.comparison import compare_with_random
@@ -204,6 +205,8 @@ def content(folder: Path) -> dict[str, object]:
         elif path.name == "metrics.jsonl":
             lines = [{k: v for k, v in line.items() if k != "images_per_second"} for line in read_metrics(path.parent)]
             found[name] = lines
+        elif path.name == "report.html":
+            found[name] = path.read_text().split("<h2>Speed</h2>")[0]  # then times and folders follow
         elif path.name == "state.pt":
             state = torch.load(path, weights_only=True)
             found[name] = repr(state) + str(numbers(state))

@@ -175,6 +175,20 @@ def test_what_can_be_no_temperature_is_refused(calibrated, tmp_path):
         assert said(ended, "the header of", "does not describe a network", "temperature")
 
 
+def test_nothing_takes_what_can_be_no_temperature(calibrated, photographs, tmp_path):
+    network, _ = load_network(calibrated[0])
+    pv.set_slope(network, 1)
+    how = pv.deploy.Preprocessing.of(DATA)
+    for act in (
+        lambda: pv.predict(calibrated[0], photographs, temperature=0.0),
+        lambda: evaluate(network, DATA, temperature=-1.0),
+        lambda: pv.deploy.export(network, tmp_path / "out", preprocessing=how, temperature=math.nan),
+    ):
+        with pytest.raises(ValueError, match=r"temperature=.* is no temperature"):
+            act()
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_deployed_folder_is_calibrated_itself(trained, tmp_path):
     network, origin = load_network(trained)
     preprocessing = pv.deploy.Preprocessing.of(DATA)

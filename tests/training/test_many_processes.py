@@ -122,6 +122,7 @@ def test_two_processes_train_as_one_does(tmp_path):
     network, origin = load_network(tmp_path / "two" / "everything", "last")  # both scored the network that was saved
     assert evaluate(network, origin.recipe.data).loss == pytest.approx(scores[-1]["validation_loss"], rel=1e-5)
 
+    assert all((tmp_path / "two" / name / "report.html").is_file() for name in RUNS)
     page = Reader((tmp_path / "two" / "everything" / "report.html").read_text()).text  # of both processes' images
     assert f"of {10 * FEW.validation_per_class} images (95 % interval" in page
     classes = page.split("F1 % ")[1].split("Recall is")[0]

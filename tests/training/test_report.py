@@ -1,6 +1,7 @@
 """The page of a run and of an evaluation: what it tells, what names and numbers cannot do to it, and what it costs."""
 
 import math
+import re
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -211,6 +212,11 @@ def test_the_page_of_many_classes_and_images_is_bounded(tmp_path):
     assert reader.count("figure") == MOST_IMAGES
     assert f"The {MOST_IN_MATRIX} of 1,000 classes with the most errors" in reader.text
     assert "The 100 of " in reader.text
+    matrix = page.split('<table class="matrix">')[1].split("</table>")[0]
+    rows = re.findall(r"<tr><th>(class \d+)</th>(.*?)</tr>", matrix)
+    assert len(rows) == MOST_IN_MATRIX
+    for name, cells in rows:  # with those of other names
+        assert sum(map(int, re.findall(r">(\d+)</td>", cells))) == sum(one.label == name for one in predictions)
     assert reader.count("td") < 3000
 
 

@@ -57,7 +57,7 @@ class Description:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        check_temperature(self, f"{DESCRIPTION}: ")
+        check_temperature(self.temperature, f"{DESCRIPTION}: temperature")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from plainvision.confidences import check_temperature
 from plainvision.deploy.examination import Examination, Reference
 from plainvision.deploy.preprocessing import Preprocessing
 from plainvision.layers.linear_pair import LinearPair
@@ -43,8 +44,9 @@ class Source:
         """Return ``model`` with its deployed form; it stays as it is.
 
         Raises:
-            ValueError: it has linear pairs whose slope is not 1.
+            ValueError: it has linear pairs whose slope is not 1, or ``temperature`` is none.
         """
+        check_temperature(temperature)
         network = copy.deepcopy(model).cpu().float().eval()
         reference = None if examination is None else Reference(network, examination)
         deployed, unfused = _deployed(network, preprocessing.image_size)

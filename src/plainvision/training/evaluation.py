@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from plainvision.confidences import check_temperature
 from plainvision.data.batches import Batch, EvaluationBatches
 from plainvision.inspection.eval_mode import eval_mode
 from plainvision.inspection.foreign import Foreign
+from plainvision.intervals import share_interval
 from plainvision.models.pretrained import preparation_of
 from plainvision.training.recipe import Data
 
@@ -54,6 +56,12 @@ class Evaluation:
     skipped: tuple[str, ...] = ()
     """Images of this process that could not be read."""
 
+    @property
+    def top1_interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of top-1."""
+        low, high = share_interval(round(self.top1 * self.images / 100), self.images)
+        return 100 * low, 100 * high
+
 
 def evaluate(
     model: nn.Module,
@@ -77,12 +85,14 @@ def evaluate(
         total: sums a tensor over processes, when each sees a part of the images.
 
     Raises:
-        ValueError: the model has another number of classes than the data, or there is no image.
+        ValueError: the model has another number of classes than the data, ``temperature`` can be none, or there is no
+            image.
     """
     batches = EvaluationBatches(data, batch_size=batch_size, classes=classes) if isinstance(data, Data) else data
     names = classes or getattr(batches, "classes", None)
     if names is None:
         raise ValueError("batches without `classes` do not say what the logits mean: give `classes` too.")
+    check_temperature(temperature)
     predictions: list[Prediction] = []
     skipped: list[str] = []
     with at_work(model, device) as place:

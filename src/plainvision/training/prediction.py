@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from plainvision.confidences import check_temperature
 from plainvision.data.photographs import Photograph, Photographs, Source
 from plainvision.data.rows import Batch
 from plainvision.deploy.folder import Answer
@@ -95,13 +96,16 @@ def predict(
         device: where to compute; None is a GPU where there is one, for a network where that is.
 
     Raises:
-        ValueError: there is no such model, it does not say how images are prepared, or ``top`` or ``batch_size`` is
-            below 1; while iterating, no image can be read, ``classes`` are not the network's, or it answers NaN.
+        ValueError: there is no such model, it does not say how images are prepared, ``top`` or ``batch_size`` is below
+            1, or ``temperature`` is none; while iterating, no image can be read, ``classes`` are not the network's, or
+            it answers NaN.
         FileNotFoundError: the folder of a run has no weights.
     """
     for name, value in (("top", top), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name}={value} must be above zero.")
+    if temperature is not None:
+        check_temperature(temperature)
     if not isinstance(model, nn.Module):
         words = network_words(os.fspath(model))
         if not words.is_ours:

@@ -1,6 +1,5 @@
 """Doubts about a finished run that its numbers raise."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ def doubts(evaluation: Evaluation, raw: Evaluation | None, metrics: Sequence[dic
     ``raw`` are the scores of the weights themselves, where their average is kept.
     """
     found = []
-    low, high = _interval(evaluation)
+    low, high = evaluation.top1_interval
     if low <= evaluation.largest_class:
         found.append(
             f"The network has learned nothing that shows: top-1 is {evaluation.top1:.2f} % of {evaluation.images} "
@@ -27,7 +26,7 @@ def doubts(evaluation: Evaluation, raw: Evaluation | None, metrics: Sequence[dic
             "lr, a longer warm-up or clip_grad."
         )
     if raw is not None:
-        raw_low, raw_high = _interval(raw)
+        raw_low, raw_high = raw.top1_interval
         if raw_low > high or raw_high < low:
             remedy = " The average is behind: give more epochs, a lower decay, or its warm-up."
             behind = remedy if raw_low > high else ""
@@ -36,10 +35,3 @@ def doubts(evaluation: Evaluation, raw: Evaluation | None, metrics: Sequence[dic
                 f"themselves {raw.top1:.2f} %.{behind}"
             )
     return found
-
-
-def _interval(evaluation: Evaluation) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of top-1, per cent."""
-    share, n, z = evaluation.top1 / 100, evaluation.images, 1.96
-    middle, spread = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return tuple(100 * (middle + sign * spread) / (1 + z * z / n) for sign in (-1, 1))  # type: ignore[return-value]

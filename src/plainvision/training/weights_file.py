@@ -45,7 +45,7 @@ class Origin:
     """Divides the logits for calibrated confidences."""
 
     def __post_init__(self) -> None:
-        check_temperature(self, "header.")
+        check_temperature(self.temperature, "header.temperature")
         if not 0 <= self.epoch <= 10**9 or not 1 <= len(self.classes) <= 10**6:
             raise ValueError(f"epoch={self.epoch} with {len(self.classes)} classes cannot be")
 

@@ -2,9 +2,9 @@
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 from PIL import Image
 
 from plainvision.bench import host_facts
@@ -12,10 +12,9 @@ from plainvision.data.decoding import reason
 from plainvision.data.thumbnails import thumbnail
 from plainvision.figures.page import Card, Page
 from plainvision.figures.reliability import reliability_diagram
-from plainvision.intervals import share_interval
 from plainvision.training.evaluation import Evaluation, Prediction
 from plainvision.training.report.tables import class_rows, confusion_rows, score_rows
-from plainvision.training.scores import calibration, class_scores, confusion_matrix, hardest, most_confused
+from plainvision.training.scores import calibration, class_scores, hardest, most_confused
 
 # Bounds of what the page holds, whatever the number of classes and images.
 MOST_CLASSES, MOST_IN_MATRIX, MOST_PAIRS, MOST_IMAGES = 100, 30, 15, 24
@@ -25,18 +24,15 @@ _MOST_NAMES = 20
 
 def in_one_sentence(evaluation: Evaluation) -> str:
     """Return top-1 with its interval."""
-    low, high = share_interval(round(evaluation.top1 * evaluation.images / 100), evaluation.images)
-    return (
-        f"Top-1 is {evaluation.top1:.2f} % of {evaluation.images:,} images (95 % interval {100 * low:.1f} to "
-        f"{100 * high:.1f} %)"
-    )
+    low, high = evaluation.top1_interval
+    return f"Top-1 is {evaluation.top1:.2f} % of {evaluation.images:,} images (95 % interval {low:.1f} to {high:.1f} %)"
 
 
 def facts_of(evaluation: Evaluation) -> dict[str, str]:
     """Return what is to be seen first."""
-    low, high = share_interval(round(evaluation.top1 * evaluation.images / 100), evaluation.images)
+    low, high = evaluation.top1_interval
     return {
-        "top-1": f"{evaluation.top1:.2f} %\n{100 * low:.1f} to {100 * high:.1f} %",
+        "top-1": f"{evaluation.top1:.2f} %\n{low:.1f} to {high:.1f} %",
         "top-5": f"{evaluation.top5:.2f} %",
         "loss": f"{evaluation.loss:.4f}",
         "calibration error": f"{calibration(evaluation.predictions).error:.2f}\npoints",
@@ -106,17 +102,21 @@ def tell_classes(page: Page, predictions: Sequence[Prediction], classes: Sequenc
 
 def tell_confusions(page: Page, predictions: Sequence[Prediction], classes: Sequence[str]) -> None:
     """Add the confusion matrix and the pairs of classes that are confused most."""
-    matrix = confusion_matrix(predictions, classes)
+    counts = Counter((one.label, one.predicted) for one in predictions)
+    chosen, others = list(classes), []
     page.heading("Confusions")
-    columns = list(classes)
     if len(classes) > MOST_IN_MATRIX:
-        wrong = matrix - np.diag(matrix.diagonal())
-        chosen = np.sort(np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")[:MOST_IN_MATRIX])
-        others = matrix[chosen].sum(1) - matrix[np.ix_(chosen, chosen)].sum(1)
-        matrix = np.column_stack([matrix[np.ix_(chosen, chosen)], others])
-        columns = [classes[place] for place in chosen]
+        errors: Counter[str] = Counter()
+        for (label, predicted), images in counts.items():
+            if label != predicted:
+                errors += Counter({label: images}) + Counter({predicted: images})
+        worst = set(sorted(classes, key=lambda name: -errors[name])[:MOST_IN_MATRIX])
+        chosen, others = [name for name in classes if name in worst], ["others"]
         page.paragraph(f"The {MOST_IN_MATRIX} of {len(classes):,} classes with the most errors:")
-    page.matrix(columns, columns + ["others"] * (matrix.shape[1] - len(columns)), matrix.tolist())
+    own = Counter(one.label for one in predictions)
+    rows = [[counts[label, predicted] for predicted in chosen] for label in chosen]
+    rows = [[*row, *[own[label] - sum(row)][: len(others)]] for label, row in zip(chosen, rows, strict=True)]
+    page.matrix(chosen, chosen + others, rows)
     page.paragraph("A row holds the images of a class, a column those that get its name.")
     pairs = most_confused(predictions, MOST_PAIRS)
     if pairs:

@@ -50,7 +50,7 @@ def run_page(result: "Result", recipe: Recipe, images: EvaluationBatches) -> Pag
     epochs = [line for line in lines if "top1" in line]
     page = Page(
         f"{recipe.name}: {recipe.model}",
-        f"{in_one_sentence(result.last)} after {len(epochs):,} epochs.",
+        f"{in_one_sentence(result.last)} after {len(epochs):,} epoch{'s' * (len(epochs) != 1)}.",
     )
     own = {"best top-1": f"{result.best_top1:.2f} %", "parameters": f"{count_parameters(result.network):,}"}
     page.facts(facts_of(result.last) | own)
