@@ -130,9 +130,10 @@ def _loading(repo: str | None, in_timm: bool, is_ours: bool, temperature: float)
 
 
 def _data(found: Network, data: Data) -> str:
+    fitted = "squashed, " if data.resize == "squash" else ""
     prepared = (
         f"{data.image_size} x {data.image_size} pixels, {'RGB' if data.channels == 3 else 'grey'}, "
-        f"{data.interpolation}, centre crop of {data.crop_ratio:g}; mean {_numbers(data.mean)}, std "
+        f"{data.interpolation}, {fitted}centre crop of {data.crop_ratio:g}; mean {_numbers(data.mean)}, std "
         f"{_numbers(data.std)}"
     )
     rows = [("prepared as", prepared)]
@@ -158,7 +159,7 @@ def _recipe(recipe: Any) -> str:
 
 
 def _results(evaluation: Evaluation, data: Data, found: Network) -> str:
-    low, high = _interval(evaluation.top1, evaluation.images)
+    low, high = evaluation.top1_interval
     five = _interval(evaluation.top5, evaluation.images)
     rows = [("top-1", _share(evaluation.top1), f"{low:.1f} to {high:.1f} %")]
     if len(evaluation.per_class) > 5:
