@@ -25,7 +25,7 @@ from plainvision.models.reading import read_safetensors, save_tensors
 from plainvision.training import evaluate, train
 from plainvision.training.calibrating import calibrate
 from plainvision.training.scores import calibration
-from plainvision.training.weights_file import load_network
+from plainvision.training.weights_file import load_network, save_network
 
 DATA = replace(DIGITS, train_per_class=60, validation_per_class=30)
 
@@ -162,6 +162,18 @@ def test_the_deployed_forms_keep_it(calibrated, photographs, tmp_path):
         assert answer.classes == other.classes
         assert other.confidences == pytest.approx(answer.confidences, abs=1e-5)
     assert [answer.confidences[0] for answer in answers] == pytest.approx(wanted, abs=1e-4)
+
+
+def test_fuse_and_deploy_keep_it(calibrated, tmp_path):
+    network, origin = load_network(calibrated[0])
+    pv.set_slope(network, 1)
+    save_network(tmp_path / "trained.safetensors", network.state_dict(), origin)
+    fused = plainvision("fuse", tmp_path / "trained.safetensors", "--out", tmp_path / "fused.safetensors")
+    assert (fused.status, fused.err) == (0, "")
+    assert load_network(tmp_path / "fused.safetensors")[1].temperature == origin.temperature
+    deployed = plainvision("deploy", tmp_path / "fused.safetensors", "--to", "torch", "--out", tmp_path / "out")
+    assert (deployed.status, deployed.err) == (0, "")
+    assert pv.deploy.load(tmp_path / "out").description.temperature == origin.temperature
 
 
 def test_what_can_be_no_temperature_is_refused(calibrated, tmp_path):

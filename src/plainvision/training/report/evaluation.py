@@ -45,8 +45,8 @@ def evaluation_page(
     classes: Sequence[str],
     picture: Callable[[str], Image.Image],
     *,
+    command: str,
     temperature: float = 1.0,
-    command: str = "",
 ) -> Page:
     """Return the page of a network's forms, by what they are called, scored on the same images; the first in detail."""
     first = next(iter(results.values()))
