@@ -14,7 +14,7 @@ from plainvision.models import pretrained
 from plainvision.recipes import get_recipe
 from plainvision.training import loop
 from plainvision.training.run_folder import recipe_of
-from plainvision.training.techniques import EMA, DeepTraining
+from plainvision.training.techniques import EMA, DeepTraining, FrozenBackbone
 
 SHORT = ("--data.workers", "0", "--machine.threads", "1")
 
@@ -116,11 +116,12 @@ def test_trained_weights_are_fine_tuned_on_images_prepared_as_theirs(tmp_path, w
     own = timm.models.get_pretrained_cfg("test_resnet")
     assert (recipe.data.mean, recipe.data.std, recipe.data.interpolation) == (own.mean, own.std, own.interpolation)
     assert own.mean == (0.5, 0.5, 0.5)  # else the test would prove nothing
-    assert (recipe.name, recipe.model, recipe.data.image_size) == ("finetune", "test_resnet", 96)
+    assert (recipe.name, recipe.model, recipe.data.image_size) == ("finetune", "test_resnet", 160)
+    assert recipe.techniques == (FrozenBackbone(epochs=1),)  # of two
     assert recipe.new_classifier
     text = " ".join(ended.out.split())
     assert "test_resnet with a new classifier" in text
-    assert "not its own 160, which would enlarge them" in text
+    assert "which learns alone for 15 of 30 epochs; images as for these weights: 160 pixels" in text
     assert "mean 0.5, std 0.5" in text
     again = plainvision("train", "--data.root", root, "--start-from", weights, "--out", out, "--resume")
     assert (again.status, again.err) == (0, "")
@@ -131,13 +132,6 @@ def test_trained_weights_are_fine_tuned_on_images_prepared_as_theirs(tmp_path, w
     )
     assert (more.status, more.err) == (0, "")
     assert recipe_of(tmp_path / "more").data.mean == own.mean
-
-
-def test_a_network_for_one_size_keeps_its_own(tmp_path, asked):
-    root = images(tmp_path / "photos", side=40)
-    words = ("train", "--data.root", root, "--model", "test_vit", "--pretrained", "--out", tmp_path / "run")
-    assert said(plainvision(*words), "not now")
-    assert asked[0].data.image_size == 160
 
 
 def test_a_named_recipe_takes_mean_and_std_of_the_weights_and_says_so(tmp_path, asked, weights):

@@ -109,8 +109,12 @@ def _read(model: nn.Module, source: str | Path | Mapping[str, Any]) -> tuple[dic
     return counters | state, origin
 
 
-def _classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
-    """Return what the keys of the classifier start with: of one layer, or of several, as distilled networks have."""
+def classifier_layers(model: nn.Module) -> list[nn.Module]:
+    """Return the classifier of ``model``: one layer, or several, as distilled networks have.
+
+    Raises:
+        ValueError: the network does not say what its classifier is.
+    """
     get_classifier = getattr(model, "get_classifier", None)
     found: Any = last_layer(model) if get_classifier is None else get_classifier()
     if found is None:
@@ -118,7 +122,12 @@ def _classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
             f"cannot leave the classifier of {type(model).__name__} out: it has no get_classifier() to say which "
             "layers those are. Give it one, or load weights of the same classes with load_checkpoint."
         )
-    classifiers = {id(layer) for layer in (found if isinstance(found, tuple | list) else [found])}
+    return list(found) if isinstance(found, tuple | list) else [found]
+
+
+def _classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
+    """Return what the keys of the classifier start with."""
+    classifiers = {id(layer) for layer in classifier_layers(model)}
     return tuple(f"{name}." for name, module in model.named_modules() if id(module) in classifiers)
 
 

@@ -29,16 +29,14 @@ def published_weights(name: str, **options: Any) -> dict[str, Tensor]:
         ) from error
 
 
-def published_preparation(name: str) -> tuple[dict[str, Any], bool]:
+def published_preparation(name: str) -> dict[str, Any]:
     """Return how images were prepared for a network's published weights, as fields of `Data`.
-
-    Beside it, whether the network takes images of that size alone.
 
     Raises:
         ValueError: there is no such network, or nobody says how.
     """
     if is_torchvision(name):
-        return {"channels": 3, **preparation(name)}, "vit_" in name or "maxvit" in name
+        return {"channels": 3, **preparation(name)}
     list_models()  # ours are registered
     found = timm.models.get_pretrained_cfg(name) if is_known(name) else None
     if found is None:
@@ -46,7 +44,7 @@ def published_preparation(name: str) -> tuple[dict[str, Any], bool]:
             f"nobody says how images are prepared for the weights of {name!r}. Name a network of ours, timm's or "
             "torchvision's; `plainvision models` lists ours."
         )
-    return preparation_of(found.to_dict()), bool(found.fixed_input_size)
+    return preparation_of(found.to_dict())
 
 
 def preparation_of(config: dict[str, Any]) -> dict[str, Any]:

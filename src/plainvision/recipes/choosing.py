@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from plainvision.data.settings import Augment, Data
 from plainvision.recipes.registry import get_recipe, recipe
 from plainvision.training.recipe import PRETRAINED, Machine, Recipe
-from plainvision.training.techniques import EMA, DeepTraining, Technique
+from plainvision.training.techniques import EMA, DeepTraining, FrozenBackbone, Technique
 
 if TYPE_CHECKING:
     from plainvision.data.glance import Glance
@@ -33,7 +33,10 @@ class Choice:
 
 @recipe
 def finetune() -> Recipe:
-    """Trained weights on other classes: a new classifier, a lower rate for each layer down. No recorded result yet."""
+    """Trained weights on other classes: a new classifier, alone at first, then all layers. No recorded result yet.
+
+    Below the classifier each layer learns at a lower rate than the one above.
+    """
     return Recipe(
         name="finetune",
         model="tf_efficientnet_lite0",
@@ -41,13 +44,14 @@ def finetune() -> Recipe:
         new_classifier=True,
         data=Data(root="images", mean=(0.5,) * 3, std=(0.5,) * 3),  # of that network
         augment=Augment(scale=(0.35, 1.0)),
-        epochs=10,
+        epochs=8,
         batch_size=32,
         optimizer="adamw",
         lr=1e-3,
         weight_decay=0.05,
         layer_decay=0.8,
         warmup_epochs=1,
+        techniques=(FrozenBackbone(epochs=4),),
     )
 
 
@@ -72,26 +76,24 @@ def choose(seen: "Glance", model: str | None, weights: "KnownWeights | None") ->
 
 def _finetuned(seen: "Glance", weights: "KnownWeights") -> Choice:
     base = get_recipe("finetune")
-    size = weights.preparation["image_size"]
-    side = size if weights.fixed_size else min(size, max(32, seen.side // 32 * 32))
+    epochs = _epochs(20_000, seen.images, 4, 30)
     batch = _batch_size(seen.images, base.batch_size)
     chosen = replace(
         base,
         model=weights.model,
         model_options=weights.options,
-        techniques=weights.techniques,
+        techniques=(*weights.techniques, FrozenBackbone(epochs=epochs // 2)),
         start_from=weights.source,
-        data=replace(seen.data, **{**weights.preparation, "image_size": side}),
-        epochs=_epochs(30_000, seen.images, 5, 30),
+        data=replace(seen.data, **weights.preparation),
+        epochs=epochs,
         batch_size=batch,
     )
-    smaller = f", not its own {size}, which would enlarge them" if side < size else ", as the network's own"
     return Choice(
         chosen,
         (
-            f"recipe finetune, for there are trained weights: {weights.model} with a new classifier, {chosen.epochs} "
-            f"epochs, images of {side} pixels{smaller}, prepared as for these weights: mean {_few(chosen.data.mean)}, "
-            f"std {_few(chosen.data.std)}, {chosen.data.interpolation}.",
+            f"recipe finetune, for there are trained weights: {weights.model} with a new classifier, which learns "
+            f"alone for {epochs // 2} of {epochs} epochs; images as for these weights: {chosen.data.image_size} pixels, mean "
+            f"{_few(chosen.data.mean)}, std {_few(chosen.data.std)}, {chosen.data.interpolation}.",
         ),
     )
 

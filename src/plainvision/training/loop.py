@@ -189,6 +189,7 @@ class _Run:
         images, labels = batch.images.to(self.accelerator.device), batch.labels.to(self.accelerator.device)
         if self.recipe.machine.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
+        self.optimization.model.train()
         for technique in self.recipe.techniques:
             technique.step_start(self.state)
         loss, right = self.optimization.step(images, labels, self.state.step)

@@ -51,16 +51,15 @@ class Optimization:
     def step(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Take one optimizer step; return the loss and the number of this process's images that were classified right.
 
-        Images (B, C, H, W) and labels (B,) are this process's share. Random numbers follow from the recipe's seed, the
-        step, counted from 0, and the process, so that a resumed run draws the same ones. A mixed image is classified
-        right by the class of the image underneath.
+        The network is in the mode that it is to train in. Images (B, C, H, W) and labels (B,) are this process's
+        share. Random numbers follow from the recipe's seed, the step, counted from 0, and the process, so that a
+        resumed run draws the same ones. A mixed image is classified right by the class of the image underneath.
         """
         self.scheduler.step_update(step)
         seed_everything(self.recipe.seed, step, self.accelerator.process_index)
         targets = self._targets(labels)
         if self.mixup is not None:
             images, targets = self.mixup(images, labels)
-        self.model.train()
         passes = self.recipe.machine.accumulate
         loss, right = torch.zeros((), device=images.device), torch.zeros((), device=images.device)
         parts = zip(images.chunk(passes), targets.chunk(passes), labels.chunk(passes), strict=True)

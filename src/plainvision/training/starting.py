@@ -40,8 +40,6 @@ class KnownWeights:
     """Its own options, as far as the weights' file records them."""
     techniques: tuple[Technique, ...] = ()
     """What gave it its form."""
-    fixed_size: bool = False
-    """Whether it takes images of one size alone."""
 
 
 def known_weights(source: str, model: str | None) -> KnownWeights:
@@ -71,8 +69,7 @@ def known_weights(source: str, model: str | None) -> KnownWeights:
             if source != PRETRAINED
             else "--pretrained: of which network? Name it with --model, for instance --model tf_efficientnet_lite0."
         )
-    told, fixed = published_preparation(name)
-    return KnownWeights(source, name, told, fixed_size=fixed)
+    return KnownWeights(source, name, published_preparation(name))
 
 
 def weights_path(source: str) -> Path:

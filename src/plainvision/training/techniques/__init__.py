@@ -3,6 +3,7 @@
 from plainvision.training.techniques.attention_pooling import AttentionPooling as AttentionPooling
 from plainvision.training.techniques.deep_training import DeepTraining as DeepTraining
 from plainvision.training.techniques.ema import EMA as EMA
+from plainvision.training.techniques.frozen_backbone import FrozenBackbone as FrozenBackbone
 from plainvision.training.techniques.fuse_after_anneal import FuseAfterAnneal as FuseAfterAnneal
 from plainvision.training.techniques.linear_pairs import LinearPairs as LinearPairs
 from plainvision.training.techniques.random_options import RandomOptions as RandomOptions
@@ -19,6 +20,7 @@ TECHNIQUES: dict[str, type[Technique]] = {
         AttentionPooling,
         SeriesActivations,
         LinearPairs,
+        FrozenBackbone,
         DeepTraining,
         FuseAfterAnneal,
         RandomOptions,
