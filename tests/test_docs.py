@@ -186,9 +186,10 @@ def runs(tmp_path_factory) -> Path:
         recipe = get_recipe("vanillanet_digits").to_dict()
         (folder / "runs" / name / "recipe.json").write_text(json.dumps(recipe))
     for number in range(8):
-        file = folder / "PHOTOS" / "ab"[number % 2] / f"{number}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (64, 64), (20 * number, 0, 0)).save(file)
+        for place in ("PHOTOS", "clothing.zip"):  # a folder may be called so
+            file = folder / place / "ab"[number % 2] / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (64, 64), (20 * number, 0, 0)).save(file)
     (folder / "runs" / "s60").mkdir()
     for name in ("tf_efficientnet_lite0.safetensors", "resnet50.pth", "runs/s60/last.safetensors"):
         (folder / name).touch()  # training would read it

@@ -88,12 +88,13 @@ def _finetuned(seen: "Glance", weights: "KnownWeights") -> Choice:
         epochs=epochs,
         batch_size=batch,
     )
+    how = chosen.data
     return Choice(
         chosen,
         (
             f"recipe finetune, for there are trained weights: {weights.model} with a new classifier, which learns "
-            f"alone for {epochs // 2} of {epochs} epochs; images as for these weights: {chosen.data.image_size} pixels, mean "
-            f"{_few(chosen.data.mean)}, std {_few(chosen.data.std)}, {chosen.data.interpolation}.",
+            f"alone for {epochs // 2} of {epochs} epochs; images as for these weights: {how.image_size} pixels, "
+            f"mean {_few(how.mean)}, std {_few(how.std)}, {how.interpolation}.",
         ),
     )
 
