@@ -86,6 +86,11 @@ def test_it_takes_the_passes_that_it_says_and_no_large_batch(image):
     assert found.shares == (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
+def test_confidences_are_those_of_the_temperature(image):
+    (found,) = deletion(OnePatch(), image, maps(True), [0], draws=1, temperature=3.0)
+    assert found.by_map[0] == pytest.approx(torch.sigmoid(torch.tensor(2.0)).item())
+
+
 def test_a_patch_is_covered_with_what_is_said(image):
     image = image + torch.linspace(0, 1, image.shape[2])
     (by_mean,) = deletion(OnePatch(), image, maps(True), [0], draws=1)

@@ -59,6 +59,12 @@ def test_classes_come_with_their_confidences_the_likeliest_first(picture):
     assert str(one) == f"{first}, {second}"
 
 
+def test_confidences_are_those_of_the_temperature(picture):
+    model = column()
+    one = explain_image(model, picture, picture, names=NAMES, temperature=0.1)
+    assert one.confidences == pytest.approx((model(picture[None])[0] / 0.1).softmax(0).topk(3).values.tolist())
+
+
 def test_a_single_token_has_one_map_for_all_classes(picture):
     model = column()
     one = explain_image(model, picture, picture, names=NAMES)

@@ -7,7 +7,7 @@ Example: plainvision explain shoe.jpg hat.jpg --model runs/clothing --out maps.p
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -90,6 +90,7 @@ def main(words: list[str]) -> None:
                 classes=chosen,
                 method=arguments.method,
                 layer=arguments.layer,
+                temperature=network.temperature,
             )
             say(f"{path}  {label}, {one.method}: {one}")
             if one.doubt:
@@ -97,7 +98,8 @@ def main(words: list[str]) -> None:
             if arguments.deletion:
                 maps = one.maps[:1] if len(arguments.model) > 1 else one.maps  # of several networks one map is drawn
                 own = one.indices[: len(maps)]
-                found = deletion(model, image.to(device), maps, own, cover=arguments.cover)
+                how: dict[str, Any] = {"cover": arguments.cover, "temperature": network.temperature}
+                found = deletion(model, image.to(device), maps, own, **how)
                 one = replace(one, deletions=found)
                 for name, each in zip(one.classes, found, strict=False):
                     say(f"  {name}: {each}")

@@ -70,6 +70,7 @@ def deletion(
     draws: int = 5,
     seed: int = 0,
     cover: Cover = "mean",
+    temperature: float = 1.0,
 ) -> tuple[Deletion, ...]:
     """Return how the confidence in each class falls as the patches of its map are covered.
 
@@ -84,6 +85,7 @@ def deletion(
         draws: orders at random that the map's is compared with; they are the same for all maps.
         seed: of these orders.
         cover: "mean" covers with the image's mean colour, "blur" with the blurred image.
+        temperature: divides the logits, for calibrated confidences.
 
     Raises:
         ValueError: the maps are not one for each class, a number is out of range, or there is no such class or cover.
@@ -104,10 +106,10 @@ def deletion(
     ranked = [ties[one.flatten()[ties].argsort(descending=True, stable=True)] for one in maps.cpu()]
     covered = torch.stack([_covered(order, count, maps.shape[1:]) for order in ranked + orders for count in counts])
     with eval_mode(model), torch.inference_mode():
-        whole = _confidences(model, image[None])
+        whole = _confidences(model, image[None], temperature)
         chosen = class_indices(classes, whole.shape[1]).tolist()
         instead = _cover(image, maps.shape[1:], cover)
-        found = [_confidences(model, _with(image, instead, part)) for part in covered.split(_BATCH)]
+        found = [_confidences(model, _with(image, instead, part), temperature) for part in covered.split(_BATCH)]
     curves = torch.cat(found).unflatten(0, (len(ranked) + draws, steps))
     shares = (0.0, *(count / patches for count in counts))
     return tuple(
@@ -146,8 +148,8 @@ def _with(image: Tensor, instead: Tensor, covered: Tensor) -> Tensor:
     return torch.where(masks > 0, instead, image)
 
 
-def _confidences(model: nn.Module, images: Tensor) -> Tensor:
-    return check_logits(model(images.clone()), model).float().softmax(1).cpu()
+def _confidences(model: nn.Module, images: Tensor, temperature: float) -> Tensor:
+    return (check_logits(model(images.clone()), model).float() / temperature).softmax(1).cpu()
 
 
 def _area(shares: Sequence[float], curve: Sequence[float]) -> float:

@@ -67,6 +67,7 @@ def explain_image(
     classes: Sequence[int] | None = None,
     method: Method | None = None,
     layer: str | None = None,
+    temperature: float = 1.0,
 ) -> Explanation:
     """Return the answer of ``model`` for ``image`` (C, H, W), and its maps for the ``top`` classes.
 
@@ -79,6 +80,7 @@ def explain_image(
         classes: the classes to explain instead.
         method: "attention" or "gradcam"; None is attention where the network has it.
         layer: the name of the layer of Grad-CAM; None is `last_spatial_layer`.
+        temperature: divides the logits, for calibrated confidences.
 
     Raises:
         ValueError: the network has no such maps, class or layer; or the names are not as many as its classes.
@@ -93,7 +95,7 @@ def explain_image(
     if method is None:
         method = "gradcam" if layer is not None or attention_kind(model) is None else "attention"
     with eval_mode(model), torch.no_grad():
-        confidences = check_logits(model(batch), model)[0].float().softmax(0).cpu()
+        confidences = (check_logits(model(batch), model)[0].float() / temperature).softmax(0).cpu()
     names = class_names(len(confidences)) if names is None else names
     if len(names) != len(confidences):
         raise ValueError(
