@@ -69,7 +69,7 @@ def test_names_are_never_cut_off(monkeypatch):
         (["test_resnet", "--image-size", "32", "--sizes", "32", "64"], "Give --image-size for one side, or --sizes"),
         (["test_resnet", "--sizes", "32", "64", "32"], "--sizes 32 64 32 names a side twice. Give each one once."),
         (["test_resnet", "--sizes", "0", "64"], "there is no image of 3 channels and 0x0 pixels"),
-        (["test_vit_relpos", "--sizes", "160", "64", "--runs", "1"], "test_vit_relpos cannot run on 1x3x64x64 on cpu"),
+        (["test_vit_relpos", "--image-size", "64", "--runs", "1"], "test_vit_relpos cannot run on 1x3x64x64 on cpu"),
         (
             ["test_resnet", "--figure", "a.png"],
             "one image size shows no growth. Give two or more, for instance: --sizes",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from plainvision.inspection.devices import usable_device
 
-Precision = Literal["no", "bf16", "fp16"]
+Precision = Literal["no", "bf16", "fp16", "amp"]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -38,10 +38,17 @@ class Circumstances:
         if self.precision not in get_args(Precision):
             raise ValueError(f"unknown precision {self.precision!r}. Give one of {', '.join(get_args(Precision))}.")
 
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """What layers compute in that autocast casts for; None where nothing is cast."""
+        if self.precision != "amp":
+            return DTYPES.get(self.precision)
+        return torch.bfloat16 if self.device.type == "cpu" else torch.float16
+
     def place(self, model: nn.Module) -> nn.Module:
         """Return ``model``, or a copy of it where device, type or memory layout have to change."""
         moves = any(tensor.device != self.device for tensor in _tensors(model))
-        if not moves and self.precision == "no" and not self.channels_last:
+        if not moves and self.precision in ("no", "amp") and not self.channels_last:
             return model
         return self.copy_of(model, DTYPES.get(self.precision))
 

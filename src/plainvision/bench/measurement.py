@@ -37,6 +37,13 @@ class Measurement:
     """Milliseconds of each pass, one per round."""
     peak_memory_mb: float | None
     """Peak memory of a pass, above what was in use, in MB (1e6 bytes); None where unknown."""
+    held_mb: float = 0.0
+    """What is in use before a pass: weights, buffers and images, in MB."""
+
+    @property
+    def total_memory_mb(self) -> float | None:
+        """Peak memory with weights and images, in MB, as papers report it; None where unknown."""
+        return None if self.peak_memory_mb is None else self.peak_memory_mb + self.held_mb
 
     @property
     def runs(self) -> int:
@@ -68,6 +75,7 @@ class Measurement:
             "p50_ms": self.p50_ms,
             "p90_ms": self.p90_ms,
             "images_per_second": self.images_per_second,
+            "total_memory_mb": self.total_memory_mb,
         }
 
 

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plainvision.bench.circumstances import (
-    DTYPES,
     Circumstances,
     Precision,
     device_for,
@@ -59,7 +58,8 @@ def measure(
         runs: timed rounds.
         warmup: untimed rounds before them.
         device: where to run, on copies where the networks are elsewhere; None runs where they are.
-        precision: `bf16` and `fp16` run a copy with weights and images in that type, as in deployment.
+        precision: `bf16` and `fp16` run a copy with weights and images in that type, as in deployment; `amp` keeps
+            float32 weights and casts per layer, to fp16, on CPUs to bf16, as papers measure that say "mixed precision".
         channels_last: run a copy in the channels_last memory layout.
         compile: compile with torch.compile first, untimed.
         seconds: stop, for all networks, after the round in which the slowest has used up this much time; the
@@ -96,8 +96,8 @@ def measure_training_step(
     """Time a training step and return one `Measurement` per network: forward, cross-entropy, backward, SGD.
 
     It times copies, in turns, and takes the arguments of `measure`, and ``num_classes``, the number of logits.
-    ``precision`` is mixed: autocast, and for `fp16` a scaled loss. ``macs`` are those of the forward pass. Peak memory
-    covers activations, scratch space and gradients, but neither weights nor images.
+    ``precision`` is mixed in any case: autocast, and for fp16 a scaled loss. ``macs`` are those of the forward pass.
+    Peak memory covers activations, scratch space and gradients, but neither weights nor images.
 
     Raises:
         ValueError: what `measure` refuses, a network that does not return (batch_size, num_classes), or a frozen one.
@@ -152,6 +152,7 @@ def _measure(
             threads=torch.get_num_threads(),
             times_ms=tuple(times[name]),
             peak_memory_mb=_memory(setup, network, works[name]),
+            held_mb=_held(setup, network),
         )
         for name, network in networks.items()
     ]
@@ -161,6 +162,14 @@ def _memory(setup: Circumstances, network: nn.Module, work: Callable[[], object]
     if isinstance(network, Foreign):  # a runtime keeps what it has, so that a pass here would show nothing
         return network.process_mb(setup.batch_size)
     return peak_memory_mb(work, setup.device)
+
+
+def _held(setup: Circumstances, network: nn.Module) -> float:
+    """Return the MB of a network's weights and buffers and of the images; a runtime's are in its peak already."""
+    if isinstance(network, Foreign):
+        return 0.0
+    tensors = [*network.parameters(), *network.buffers(), setup.images(floating_dtype(network))]
+    return sum(tensor.nbytes for tensor in tensors) / 1e6
 
 
 def _rounds(
@@ -192,8 +201,10 @@ def _rounds(
 
 
 def _inference(setup: Circumstances, network: nn.Module, images: Tensor) -> Callable[[], object]:
+    mixed = setup.precision == "amp"
+
     def work() -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(setup.device.type, setup.autocast, enabled=mixed):
             network(images)
 
     return work
@@ -204,8 +215,8 @@ def _training(num_classes: int, setup: Circumstances, network: nn.Module, images
     labels = labels.to(setup.device)
     # A learning rate of 0 costs the same arithmetic, and untrained weights cannot run away and overflow.
     optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
-    device, dtype = setup.device.type, DTYPES.get(setup.precision)
-    scaler = torch.amp.GradScaler(device, enabled=setup.precision == "fp16")
+    device, dtype = setup.device.type, setup.autocast
+    scaler = torch.amp.GradScaler(device, enabled=dtype == torch.float16)
 
     def work() -> None:
         with torch.autocast(device, dtype, enabled=dtype is not None):

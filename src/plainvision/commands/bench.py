@@ -4,12 +4,13 @@ Example: plainvision bench resnet50 vanillanet_9 vanillanet_9:deployed --sizes 2
 """
 
 import shlex
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import tyro
 
-from plainvision.commands import Table, parsed, show, speed_cells
+from plainvision.commands import Table, parsed, say, show, speed_cells
 from plainvision.commands.options.network import NetworksOptions
 from plainvision.commands.options.output import Device, OutputOptions
 
@@ -33,8 +34,8 @@ class Arguments:
     runs: int = 30
     """Timed passes of each network."""
     device: Device = None
-    precision: Literal["no", "bf16", "fp16"] = "no"
-    """Type of weights and images."""
+    precision: Literal["no", "bf16", "fp16", "amp"] = "no"
+    """Type of weights and images; amp keeps float32 weights and casts for each layer."""
     channels_last: bool = False
     """Use the channels_last memory layout."""
     compile: bool = False
@@ -65,7 +66,7 @@ def main(words: list[str]) -> None:
 
     import torch
 
-    from plainvision.bench import comparison, growth_exponents, measure
+    from plainvision.bench import at_size, comparison, growth_exponents, measure
     from plainvision.figures.growth import growth_figure
     from plainvision.inspection.devices import usable_device
 
@@ -78,11 +79,19 @@ def main(words: list[str]) -> None:
             "Networks of one call are timed on the same images; time these in several calls."
         )
     rows = []
+    modules = {name: network.model for name, network in networks.items()}
     for size in sizes:
+        fitting = modules
+        if arguments.sizes:
+            fitting, refused = at_size(modules, size, next(iter(channels.values())))
+            for name, why in refused.items():
+                say(f"{name} does not run at {size} pixels: {why}")
+            if not fitting:
+                continue
         if arguments.compile:
             torch.compiler.reset()  # or the second size is compiled for any size, and slower than the first for it
         measurements = measure(
-            {name: network.model for name, network in networks.items()},
+            fitting,
             image_size=size,
             channels=next(iter(channels.values())),
             batch_size=arguments.batch_size,
@@ -93,21 +102,28 @@ def main(words: list[str]) -> None:
             compile=arguments.compile,
         )
         rows += comparison(measurements)
+    if not rows:
+        raise ValueError("no network runs at any of these sizes. Give sizes that they were built for.")
     show(_table(rows, len(sizes) > 1))
+    totals = [f"{row['name']} {_figure(row['total_memory_mb'])} MB" for row in rows if row["total_memory_mb"]]
+    if totals and len(sizes) == 1:
+        print(f"Peak memory with weights and images: {', '.join(totals)}.")
     if any(network.named is not None for network in networks.values()):
         print("Peak memory of a deployed folder is the growth of a fresh process, weights included.")
     figures = {"rows": rows}
-    if len(sizes) > 1:
-        figures["growth"] = growth_exponents(rows)
+    measured = Counter(row["name"] for row in rows)
+    grown = [row for row in rows if measured[row["name"]] > 1]
+    if grown:
+        figures["growth"] = growth_exponents(grown)
         table = Table(("network", "peak memory", "time"))
         for row in figures["growth"]:
             exponents = (row["memory_exponent"], row["time_exponent"])
             table.add_row(row["name"], *("" if exponent is None else f"{exponent:.2f}" for exponent in exponents))
         show(table)
         print("Exponents of growth with the image's surface: 1 is in proportion to it.")
-    drawn = growth_figure(rows) if arguments.output.figure else None
+    drawn = growth_figure(grown) if arguments.output.figure else None
     command = f"plainvision bench {shlex.join(words)}"
-    shown = ("name", "image_size", "p50_ms", "images_per_second", "peak_memory_mb")
+    shown = ("name", "image_size", "p50_ms", "images_per_second", "peak_memory_mb", "total_memory_mb")
     columns = (*shown, "speed_ratio", "ratio_low", "ratio_high")
     arguments.output.write("timed side by side", figures, command, drawn, columns)
 
@@ -123,10 +139,10 @@ def _table(rows: list[dict], several: bool) -> Table:
         f"relative to the first{' at the same side' if several else ''}",
     )
     for row in rows:
-        costs = (row["parameters"] / 1e6, row["macs"] / 1e9)
-        found = (row[key] for key in ("p50_ms", "p90_ms", "images_per_second", "peak_memory_mb"))
+        keys = ("p50_ms", "p90_ms", "images_per_second", "peak_memory_mb")
+        found = (row["parameters"] / 1e6, row["macs"] / 1e9, *(row[key] for key in keys))
         sides = [str(row["image_size"][0])] if several else []
-        table.add_row(row["name"], *sides, *map(_figure, (*costs, *found)), *speed_cells(row))
+        table.add_row(row["name"], *sides, *map(_figure, found), *speed_cells(row))
     return table
 
 
