@@ -15,7 +15,7 @@ from plainvision import commands
 from plainvision.recipes import get_recipe, list_recipes
 from plainvision.training import Recipe, loop
 from plainvision.training.recipe import for_epochs
-from plainvision.training.techniques import EMA, DeepTraining
+from plainvision.training.techniques import EMA, DeepTraining, FrozenBackbone
 
 FEW = ("--data.train-per-class", "8", "--data.validation-per-class", "2", "--batch-size", "40")
 
@@ -204,7 +204,7 @@ def test_every_recipe_scales_what_lasts_a_part_of_the_run_and_says_so(name, monk
     assert recipe.warmup_epochs < 3
     assert ("warmup_epochs" in said) == (base.warmup_epochs != recipe.warmup_epochs)
     for place, (old, new) in enumerate(zip(base.techniques, recipe.techniques, strict=True)):
-        if isinstance(old, DeepTraining):
+        if isinstance(old, DeepTraining | FrozenBackbone):
             assert new.epochs < 3 or old.epochs >= base.epochs
             assert (f"techniques.{place}.epochs" in said) == (old.epochs != new.epochs)
         if isinstance(old, EMA):

@@ -196,6 +196,13 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path, content, message):
     assert said(plainvision("train", tmp_path / "a.json", "--out", tmp_path / "run"), "a.json", message)
 
 
+def test_a_recorded_network_is_no_larger_than_any(tmp_path):
+    plain = replace(get_recipe("vanillanet_digits"), model_options={"width": 9000.0}).to_dict()
+    (tmp_path / "a.json").write_text(json.dumps(plain))
+    ended = plainvision("train", tmp_path / "a.json", "--out", tmp_path / "run")
+    assert said(ended, "a.json: its network vanillanet_5 cannot be built, or has more than 2,147,483,648 numbers")
+
+
 def test_a_recipe_that_is_not_there_is_told(tmp_path):
     ended = plainvision("train", tmp_path / "recpe.json", "--out", tmp_path / "run")
     assert said(ended, "recpe.json: there is no such file", "Give the folder of a run, its recipe.json")

@@ -40,4 +40,4 @@ def main(words: list[str]) -> None:
 
 
 def _is_of_imagenet(root: str) -> bool:
-    return not (root == "digits" or root.endswith(".zip"))
+    return not (root in ("digits", "images") or root.endswith(".zip"))

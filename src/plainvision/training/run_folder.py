@@ -21,13 +21,15 @@ from torch import Tensor
 from plainvision.data.drawn_split import DrawnSplit
 from plainvision.data.settings import RECORDED
 from plainvision.files import nearby, write_json
-from plainvision.models.described import check_description
+from plainvision.models.described import bounded, build_outline, check_description
 from plainvision.training.recipe import Recipe, as_recorded
 from plainvision.training.resumable import ResumableFolder, read_asked
 from plainvision.training.weights_file import Origin, save_network
 
 # Bytes of a recipe; the longest option of a network, a genotype, has 2 ** 20.
 _LARGEST = 2**22
+# Of the network that somebody else's recipe describes.
+_MOST_NUMBERS, _MOST_LAYERS = 2**31, 2**17
 
 
 class RunFolder(ResumableFolder):
@@ -93,7 +95,7 @@ def recipe_of(path: Path) -> Recipe:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or describes no network.
+        ValueError: it is damaged, or describes no network, or one that is far larger than any.
     """
     file = path / RunFolder.file if path.is_dir() else path
     if not file.is_file():
@@ -103,6 +105,15 @@ def recipe_of(path: Path) -> Recipe:
             "recipe."
         )
     found = _recipe_in(file)
+    try:
+        with bounded(_MOST_NUMBERS, _MOST_LAYERS):
+            build_outline(found.model, found.model_options)
+    except Exception as error:  # networks raise anything about their options
+        why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise ValueError(
+            f"{file}: its network {found.model} cannot be built, or has more than {_MOST_NUMBERS:,} numbers or "
+            f"{_MOST_LAYERS:,} layers ({why}). Correct model_options, or copy the file again."
+        ) from error
     start_from = found.start_from and RECORDED + found.start_from.removeprefix(RECORDED)
     return replace(as_recorded(found), start_from=start_from, new_classifier=found.new_classifier)
 
