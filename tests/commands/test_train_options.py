@@ -27,7 +27,7 @@ def asked(monkeypatch) -> list:
     """What reaches the training loop instead of being trained."""
     calls: list = []
 
-    def train(recipe, out, *, resume, console):
+    def train(recipe, out, *, resume, console, trackers):
         calls.append((recipe, out, resume))
         raise ValueError("not now")
 
@@ -97,6 +97,7 @@ def test_a_value_that_cannot_work_is_explained(tmp_path, words, message):
         (["--epochs", "many"], ["Error parsing --epochs", "'many'", "plainvision train vanillanet_digits --help"]),
         (["--epoch", "3"], ["Unrecognized options: --epoch", "--epochs", "plainvision train vanillanet_digits --help"]),
         (["--loss", "hinge"], ["--loss", "'hinge'", "cross_entropy", "bce"]),
+        (["--log", "paper"], ["--log", "'paper'", "tensorboard", "wandb", "mlflow"]),
         (["--class-weights", "rare"], ["--class-weights", "'rare'", "balanced"]),
         (["--data.sampling", "even"], ["--data.sampling", "'even'", "shuffled", "balanced"]),
         (["--techniques.1.epochs", "3"], ["Unrecognized options: --techniques.1.epochs"]),

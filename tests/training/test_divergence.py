@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 from training.recipes_for_tests import PLAIN, TINY
 
-from plainvision.training import Machine, loop, train
+from plainvision.training import Machine, learner, loop, train
 from plainvision.training.evaluation import Evaluation
 from plainvision.training.optimization import Optimization
 from plainvision.training.state import State
@@ -103,7 +103,7 @@ class Tied(nn.Module):
 
 
 def test_tied_weights_are_saved_and_stay_tied(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "build_network", lambda *_: Tied())
+    monkeypatch.setattr(learner, "build_network", lambda *_: Tied())
     result = train(replace(TINY, techniques=(EMA(decay=0.5),)), tmp_path / "run")
     weights = load_file(tmp_path / "run" / "last.safetensors")
     assert torch.equal(weights["first.weight"], weights["second.weight"])

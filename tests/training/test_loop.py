@@ -187,7 +187,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(t
 
 
 def test_the_folder_holds_what_it_promises(tmp_path, capsys):
-    train(PLAIN, tmp_path, console=Console())
+    train(PLAIN, tmp_path, console=Console(), trackers=["tensorboard"])
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {
         "recipe.json", "metrics.jsonl", "best.safetensors", "last.safetensors", "report.html", "state.pt", "tensorboard"

@@ -16,6 +16,7 @@ from plainvision.commands import Table, parsed, resumable, say, show
 from plainvision.commands.options.recipe import Base, base_recipe, record_of
 from plainvision.recipes import list_recipes
 from plainvision.training.recipe import Recipe
+from plainvision.training.trackers import Tracker
 
 if TYPE_CHECKING:
     from plainvision.training.cross_validation import CrossValidation
@@ -37,6 +38,8 @@ class Arguments:
     """Add a technique to the recipe, as NAME:option=value,...; may be given several times."""
     without: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Leave a technique of the recipe out, by its name; may be given several times."""
+    log: tuple[Tracker, ...] = ()
+    """Show the metrics in these programs too; their packages must be installed."""
     show_recipe: bool = False
     """Print every field of the recipe first, not only those that differ from the defaults."""
 
@@ -79,9 +82,9 @@ def main(words: list[str]) -> None:
     recipe, out, resume = arguments.recipe, arguments.out, arguments.resume
     with resumable("train", words):
         if recipe.data.folds is not None and recipe.data.fold is None:
-            _tell(cross_validate(recipe, out, resume=resume, console=Console()), out)
+            _tell(cross_validate(recipe, out, resume=resume, console=Console(), trackers=arguments.log), out)
             return
-        result = train(recipe, out, resume=resume, console=Console())
+        result = train(recipe, out, resume=resume, console=Console(), trackers=arguments.log)
     if not process_group().is_main_process:
         return
     say(f"top-1 {result.last.top1:.2f} %, best {result.best_top1:.2f} %; weights in {result.folder}")

@@ -1,6 +1,7 @@
 """Cross-validation: one run for each fold, and how their scores spread."""
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from plainvision.files import write_json
 from plainvision.processes import process_group
 from plainvision.training.loop import train
 from plainvision.training.recipe import Recipe
+from plainvision.training.trackers import Tracker
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,12 @@ def folder_of(out: str | Path, fold: int) -> Path:
 
 
 def cross_validate(
-    recipe: Recipe, out: str | Path, *, resume: bool = False, console: Console | None = None
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    console: Console | None = None,
+    trackers: Sequence[Tracker] = (),
 ) -> CrossValidation:
     """Train one run for each of ``recipe.data.folds``, in ``out``/fold_1 and so on, and write their scores there.
 
@@ -63,6 +70,7 @@ def cross_validate(
         out: the folder of the runs and of cross_validation.json.
         resume: go on where the work stopped; a fold whose run has ended is scored again, and not trained.
         console: where to show progress.
+        trackers: what else gets each run's metrics, see `train`.
 
     Raises:
         ValueError, OSError, TrainingInterrupted: those of `train`.
@@ -77,7 +85,7 @@ def cross_validate(
         if console is not None and process_group().is_main_process:
             console.print(f"fold {fold} of {folds}", highlight=False)
         begun = resume and (folder / "recipe.json").is_file()
-        result = train(own, folder, resume=begun, console=console)
+        result = train(own, folder, resume=begun, console=console, trackers=trackers)
         scores.append(FoldScore(fold, result.last.images, result.last.top1, result.best_top1))
     found = CrossValidation(tuple(scores))
     if process_group().is_main_process:

@@ -5,15 +5,14 @@ and the position in the run. A restart therefore needs the weights, the optimize
 """
 
 import math
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import FullyShardedDataParallelPlugin, gather_object
+from accelerate.utils import gather_object
 from rich.console import Console
 from timm.utils import distribute_bn
 from torch import nn
@@ -22,21 +21,19 @@ from plainvision.data.batches import EvaluationBatches, TrainingBatches
 from plainvision.data.locations import absolute
 from plainvision.data.rows import Batch
 from plainvision.data.survey import first_line
-from plainvision.processes import TrainingInterrupted, process_group, stop_requested, threads
-from plainvision.seeds import seed_everything
-from plainvision.training.checks import all_finite, check_data, check_network, has_batch_norm
-from plainvision.training.class_weights import balanced_weights, said_of_weights
+from plainvision.processes import TrainingInterrupted, stop_requested, threads
+from plainvision.training.checks import all_finite, check_data, has_batch_norm
+from plainvision.training.class_weights import said_of_weights
 from plainvision.training.evaluation import Evaluation, evaluate
+from plainvision.training.learner import Learner, accelerator_for
 from plainvision.training.losses import Losses
-from plainvision.training.optimization import Optimization
 from plainvision.training.progress import TrainingProgress
 from plainvision.training.recipe import Recipe
-from plainvision.training.resumable import read_metrics
+from plainvision.training.resumable import dotted_fields, read_metrics
 from plainvision.training.run_folder import RunFolder
-from plainvision.training.starting import load_start
-from plainvision.training.state import State, restore, saved_state, whole_weights
+from plainvision.training.state import restore, saved_state, whole_weights
+from plainvision.training.trackers import Tracker, Trackers, check_trackers
 from plainvision.training.verdict import doubts
-from plainvision.training.weights_file import build_network
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,14 @@ class Result:
     """Why the run ended before the recipe's last epoch, in words; None where it did not."""
 
 
-def train(recipe: Recipe, out: str | Path, *, resume: bool = False, console: Console | None = None) -> Result:
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    console: Console | None = None,
+    trackers: Sequence[Tracker] = (),
+) -> Result:
     """Train by ``recipe`` in the folder ``out``, alone or as one of many processes.
 
     Args:
@@ -67,14 +71,17 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, console: Con
         out: the run's folder, see `plainvision.training.run_folder`.
         resume: continue the run that is there, to the weights that it would have had without a break.
         console: where to show progress and each epoch's scores, for instance `rich.console.Console()`; None is nowhere.
+        trackers: what else gets the metrics: "tensorboard", "wandb", "mlflow".
 
     Raises:
         ValueError: recipe, data and folder do not fit together, or the loss is not finite.
         OSError: the folder cannot be written, or a process that reads images was killed; the state is saved.
+        ImportError: a tracker's package is not installed.
         TrainingInterrupted: Ctrl-C or SIGTERM came; the state is saved.
     """
+    check_trackers(trackers)
     with threads(recipe.machine.threads), stop_requested() as stop, ExitStack() as held:
-        run = _Run(recipe, out, resume, console, held)
+        run = _Run(recipe, out, resume, console, trackers, held)
         per_epoch = run.batches.steps_per_epoch
         with run.progress:
             for epoch in range(run.state.step // per_epoch, recipe.epochs):
@@ -102,13 +109,21 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, console: Con
 class _Run:
     """A run in progress: its parts, and what `train` does with them."""
 
-    def __init__(self, recipe: Recipe, out: str | Path, resume: bool, console: Console | None, held: ExitStack) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: str | Path,
+        resume: bool,
+        console: Console | None,
+        trackers: Sequence[Tracker],
+        held: ExitStack,
+    ) -> None:
         for technique in recipe.techniques:
             technique.check(recipe)
         self.recipe = recipe
         # What is recorded is found from any folder.
         self.folder = RunFolder(out, replace(recipe, data=absolute(recipe.data)), resume=resume)
-        self.accelerator = _accelerator(recipe)
+        self.accelerator = accelerator_for(recipe)
         share = {"rank": self.accelerator.process_index, "processes": self.accelerator.num_processes}
         self.batches = TrainingBatches(recipe, **share)
         self.classes, self.folder.drawn = self.batches.classes, self.batches.drawn
@@ -120,20 +135,11 @@ class _Run:
             held.enter_context(self.folder.held())
         self.images = images = f"{self.batches.fingerprint} {self.validation.fingerprint}"
         saved = self.folder.load_state(images) if resume else None
-        seed_everything(recipe.seed)
         # The saved network has the form of the epoch of its last step; `begin_epoch` gives it the next one's.
         epoch = max(0, saved["step"] - 1) // self.batches.steps_per_epoch if saved else 0
-        self.state = State(build_network(recipe, len(self.classes), epoch).to(self.accelerator.device))
-        if saved is None:  # the saved weights descend from those of the start
-            load_start(self.state.model, recipe)
-        per_pass = recipe.batch_size // share["processes"] // recipe.machine.accumulate
-        check_network(self.state.model, recipe, len(self.classes), per_pass)
-        self.weights = None
-        if recipe.class_weights is not None and self.batches.labels is not None:  # a stream has refused it
-            self.weights = balanced_weights(self.batches.labels, len(self.classes))
-        self.optimization = self._optimization()
-        for technique in recipe.techniques:
-            technique.start(self.state)
+        # Saved weights descend from those that the recipe starts from.
+        self.learner = Learner(recipe, self.accelerator, self.batches, epoch=epoch, fresh=saved is None)
+        self.state = self.learner.state
         if not resume and self.accelerator.is_main_process:
             held.enter_context(self.folder.held())
         self.accelerator.wait_for_everyone()
@@ -141,14 +147,17 @@ class _Run:
             with self.folder.putting_back():
                 if saved["step"] > self.steps:
                     raise ValueError(f"step is {saved['step']}, of {self.steps}")
-                restore(saved, self.state, self.optimization)
+                restore(saved, self.state, self.learner.optimization)
         if self.accelerator.is_main_process:
             self.folder.save_split()
             self.folder.rewind_metrics(self.state.step)
         self.saved = self.state.step
-        self.losses = Losses(self.folder, self.accelerator, recipe.machine.log_steps)
-        visible = console if self.accelerator.is_main_process else None
-        self.progress = TrainingProgress(self.steps, self.state.step, visible)
+        main = self.accelerator.is_main_process
+        self.progress = TrainingProgress(self.steps, self.state.step, console if main else None)
+        settings = dotted_fields(recipe.to_dict())
+        tracking = Trackers(trackers if main else (), self.folder.path, settings, self.state.step, self.progress.say)
+        held.callback(tracking.finish)
+        self.losses = Losses(self.folder, self.accelerator, recipe.machine.log_steps, tracking)
         self.progress.say(
             f"{recipe.brief()}\n"
             f"{len(self.classes)} classes, {self.batches.images_per_epoch} images an epoch, {self.steps} steps"
@@ -159,47 +168,31 @@ class _Run:
         ):
             if labels is not None:
                 self.progress.say(first_line(split, self.classes, labels))
-        if self.weights is not None:
-            self.progress.say(said_of_weights(self.weights, self.classes))
+        if self.learner.weights is not None:
+            self.progress.say(said_of_weights(self.learner.weights, self.classes))
         if recipe.machine.accumulate > 1 and has_batch_norm(self.state.model):
             self.progress.say(
                 f"machine.accumulate={recipe.machine.accumulate}: the network has batch norms, whose statistics are "
-                f"those of each pass's {per_pass} images; results differ from those of whole batches"
+                f"those of each pass's {self.learner.images_per_pass} images; results differ from those of whole "
+                "batches"
             )
         self.skipped: set[str] = set()
         self.evaluation: Evaluation | None = None
 
     def begin_epoch(self, epoch: int) -> None:
         """Give the network, and the one that is kept, the form of this epoch."""
-        self.state.epoch = epoch
-        model = self.state.model
-        for technique in self.recipe.techniques:
-            model = technique.reshape(model, epoch)
-            if self.state.kept is not None:
-                self.state.kept = technique.reshape(self.state.kept, epoch)
-        if model is not self.state.model:
-            self.state.model = model
-            self.optimization = self._optimization()
+        self.learner.reshape(epoch)
         if epoch > 0 and self._settled(epoch) and not self._settled(epoch - 1):
             self.state.best_top1 = -1.0  # what scored well in another form is not what will be deployed
         self.losses.restart_clock()
 
     def step(self, batch: Batch) -> None:
         """Take one optimizer step."""
-        images, labels = batch.images.to(self.accelerator.device), batch.labels.to(self.accelerator.device)
-        if self.recipe.machine.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        self.optimization.model.train()
-        for technique in self.recipe.techniques:
-            technique.step_start(self.state)
-        loss, right = self.optimization.step(images, labels, self.state.step)
-        self.state.step += 1
-        for technique in self.recipe.techniques:
-            technique.step_end(self.state)
+        loss, right = self.learner.step(batch)
         for name in sorted(set(batch.skipped) - self.skipped):
             self.progress.say(f"skipped {name}")
         self.skipped |= set(batch.skipped)
-        self.losses.add(loss, right, len(labels))
+        self.losses.add(loss, right, len(batch.labels))
         if self.losses.due:
             self._read_losses()
         interval = self.recipe.machine.checkpoint_steps
@@ -243,7 +236,7 @@ class _Run:
         """Save the full state, once every loss and every weight up to it is known to be finite."""
         self._read_losses()
         self._check_weights()
-        state = saved_state(self.state, self.optimization)
+        state = saved_state(self.state, self.learner.optimization)
         if self.accelerator.is_main_process:
             self.folder.save_state(state, self.images)
         self.saved = self.state.step
@@ -304,7 +297,7 @@ class _Run:
         return all(technique.settled(epoch) for technique in self.recipe.techniques)
 
     def _read_losses(self) -> None:
-        figures = self.losses.read(self.state.step, self.optimization.learning_rate)
+        figures = self.losses.read(self.state.step, self.learner.optimization.learning_rate)
         if figures is not None:
             self.progress.advance(self.state.epoch, self.state.step, **figures)
 
@@ -323,30 +316,3 @@ class _Run:
         """Return an evaluation with the predictions for all images; every process must call this."""
         predictions, skipped = map(gather_object, (list(evaluation.predictions), list(evaluation.skipped)))
         return replace(evaluation, predictions=tuple(predictions), skipped=tuple(skipped))
-
-    def _optimization(self) -> Optimization:
-        model = self.state.model.to(self.accelerator.device)
-        if self.recipe.machine.channels_last:
-            model = model.to(memory_format=torch.channels_last)
-        if self.recipe.machine.sync_batch_norm:
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        self.state.model = model
-        steps = self.batches.steps_per_epoch
-        return Optimization(self.recipe, model, self.accelerator, len(self.classes), steps, self.weights)
-
-
-def _accelerator(recipe: Recipe) -> Accelerator:
-    machine = recipe.machine
-    plugin = FullyShardedDataParallelPlugin(fsdp_version=2) if machine.fsdp else None
-    process_group()
-    # Accelerate remembers the settings of the process's first run, and would refuse others; the group stays.
-    AcceleratorState._reset_state()
-    accelerator = Accelerator(mixed_precision=machine.precision, fsdp_plugin=plugin)
-    if machine.fsdp and accelerator.num_processes == 1:
-        raise ValueError(
-            "machine.fsdp shards parameters over processes, and there is only one. Start with `accelerate launch` or "
-            "`torchrun`, or drop machine.fsdp."
-        )
-    if machine.sync_batch_norm and accelerator.device.type == "cpu":
-        raise ValueError("machine.sync_batch_norm needs a GPU in each process; torch has none for CPUs. Drop it.")
-    return accelerator

@@ -1,9 +1,6 @@
 """Buffers losses: reading one synchronises the device, so it happens every `log_steps`."""
 
-import contextlib
-import io
 import math
-import os
 import time
 from typing import Any
 
@@ -12,17 +9,17 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from plainvision.training.run_folder import RunFolder
+from plainvision.training.trackers import Trackers
 
 
 class Losses:
     """Buffers the losses of ``interval`` steps, writes their means, and raises when one is not finite."""
 
-    def __init__(self, folder: RunFolder, accelerator: Accelerator, interval: int) -> None:
-        self.folder, self.accelerator, self.interval = folder, accelerator, interval
+    def __init__(self, folder: RunFolder, accelerator: Accelerator, interval: int, trackers: Trackers) -> None:
+        self.folder, self.accelerator, self.interval, self.trackers = folder, accelerator, interval, trackers
         self._steps: list[tuple[Tensor, Tensor]] = []
         self._images = 0
         self.restart_clock()
-        self._events = f"events.out.tfevents.{int(time.time())}.{os.getpid()}"
 
     @property
     def due(self) -> bool:
@@ -61,11 +58,10 @@ class Losses:
         return figures
 
     def log(self, line: dict[str, Any]) -> None:
-        """Write one line of numbers to the metrics, and to TensorBoard where it is installed."""
+        """Write one line of numbers to the metrics, and hand it to the trackers."""
         if self.accelerator.is_main_process:
             self.folder.log(line)
-            with contextlib.suppress(ImportError):
-                self._show(line)
+            self.trackers.log(line)
 
     def restart_clock(self) -> None:
         """Begin to measure images per second: the time until now went into something else."""
@@ -79,19 +75,3 @@ class Losses:
             f"{kept if self.folder.state_file.exists() else f'{self.folder.path} holds no checkpoint yet.'} Start anew "
             "with a lower lr, a longer warm-up or clip_grad; with precision fp16, try bf16."
         )
-
-    def _show(self, line: dict[str, Any]) -> None:
-        # TensorBoard's own writer is a thread, whose errors nobody would catch.
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        file, now, events = self.folder.path / "tensorboard" / self._events, time.time(), io.BytesIO()
-        written = [] if file.exists() else [Event(wall_time=now, file_version="brain.Event:2")]
-        for name, value in line.items():
-            if name not in ("epoch", "step"):
-                summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
-                written.append(Event(wall_time=now, step=line["step"], summary=summary))
-        for event in written:
-            RecordWriter(events).write(event.SerializeToString())
-        self.folder.append(file, events.getvalue())

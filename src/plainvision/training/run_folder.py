@@ -8,7 +8,7 @@
     last.safetensors     the newest
     state.pt             everything that a restart needs
     report.html          the run on one page, once it has ended
-    tensorboard/         where TensorBoard is installed
+    tensorboard/         where a run is tracked so; wandb/ likewise
 
 Weights carry the recipe in their header, so that a file alone says which network it belongs to.
 """
