@@ -40,6 +40,8 @@ class Arguments:
     """Leave a technique of the recipe out, by its name; may be given several times."""
     log: tuple[Tracker, ...] = ()
     """Show the metrics in these programs too; their packages must be installed."""
+    find_lr: bool = False
+    """Instead of training, try learning rates over one short run and suggest one; the figure goes to OUT_lr.png."""
     show_recipe: bool = False
     """Print every field of the recipe first, not only those that differ from the defaults."""
 
@@ -60,9 +62,18 @@ def main(words: list[str]) -> None:
                 "have one chosen, name the images: plainvision train --data.root IMAGES --out runs/a"
             )
     base = base_recipe(words)
-    given = Arguments(recipe=base.recipe, out=tyro.MISSING)
+    # A range test leaves nothing but its figure.
+    given = Arguments(recipe=base.recipe, out=Path(base.recipe.name) if "--find-lr" in typed else tyro.MISSING)
     verb = " ".join(["train", *words[: len(words) - len(base.words)]])
     arguments = parsed(Arguments, base.words, verb, __doc__, default=given)
+
+    if arguments.find_lr:
+        if arguments.resume:
+            raise ValueError("--find-lr tries rates on a new network, and continues no run. Leave --resume out.")
+        from plainvision.commands.options.learning_rates import find_learning_rate
+
+        find_learning_rate(arguments.recipe, arguments.out.with_name(f"{arguments.out.name}_lr.png"))
+        return
 
     from rich.console import Console
     from rich.pretty import pretty_repr
