@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from plainvision.commands import Table, parsed, resumable, say, show
+from plainvision.commands.options.batch_size import fitted, without_auto
 from plainvision.commands.options.recipe import Base, base_recipe, record_of
 from plainvision.recipes import list_recipes
 from plainvision.training.recipe import Recipe
@@ -61,18 +62,19 @@ def main(words: list[str]) -> None:
                 "the recipe's name comes first, for instance: plainvision train vanillanet_digits --out runs/a. To "
                 "have one chosen, name the images: plainvision train --data.root IMAGES --out runs/a"
             )
-    base = base_recipe(words)
+    left, auto = without_auto(words)
+    base = base_recipe(left)
     # A range test leaves nothing but its figure.
     given = Arguments(recipe=base.recipe, out=Path(base.recipe.name) if "--find-lr" in typed else tyro.MISSING)
-    verb = " ".join(["train", *words[: len(words) - len(base.words)]])
+    verb = " ".join(["train", *left[: len(left) - len(base.words)]])
     arguments = parsed(Arguments, base.words, verb, __doc__, default=given)
-
+    recipe = fitted(arguments.recipe) if auto else arguments.recipe
     if arguments.find_lr:
         if arguments.resume:
             raise ValueError("--find-lr tries rates on a new network, and continues no run. Leave --resume out.")
         from plainvision.commands.options.learning_rates import find_learning_rate
 
-        find_learning_rate(arguments.recipe, arguments.out.with_name(f"{arguments.out.name}_lr.png"))
+        find_learning_rate(recipe, arguments.out.with_name(f"{arguments.out.name}_lr.png"))
         return
 
     from rich.console import Console
@@ -86,11 +88,11 @@ def main(words: list[str]) -> None:
     if not arguments.resume and os.environ.get("RANK", "0") == "0":
         for line in base.said:
             say(textwrap.fill(line, 100, subsequent_indent="  "))
-        if scaled := _scaled(base, arguments.recipe):
-            say(f"for {arguments.recipe.epochs} epochs instead of {base.named.epochs}: {', '.join(scaled)}")
+        if scaled := _scaled(base, recipe):
+            say(f"for {recipe.epochs} epochs instead of {base.named.epochs}: {', '.join(scaled)}")
     if arguments.show_recipe:
-        say(pretty_repr(arguments.recipe))
-    recipe, out, resume = arguments.recipe, arguments.out, arguments.resume
+        say(pretty_repr(recipe))
+    out, resume = arguments.out, arguments.resume
     with resumable("train", words):
         if recipe.data.folds is not None and recipe.data.fold is None:
             _tell(cross_validate(recipe, out, resume=resume, console=Console(), trackers=arguments.log), out)

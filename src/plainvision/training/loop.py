@@ -127,7 +127,7 @@ class _Run:
         share = {"rank": self.accelerator.process_index, "processes": self.accelerator.num_processes}
         self.batches = TrainingBatches(recipe, **share)
         self.classes, self.folder.drawn = self.batches.classes, self.batches.drawn
-        size = max(1, recipe.batch_size // share["processes"])
+        size = max(1, recipe.batch_size // share["processes"] // recipe.machine.accumulate)
         self.validation = EvaluationBatches(recipe.data, batch_size=size, classes=self.classes, **share)
         check_data(recipe, self.classes, share["processes"])
         self.steps = recipe.epochs * self.batches.steps_per_epoch

@@ -82,7 +82,7 @@ class Recipe:
     epochs: Annotated[int, 1, 10**6] = 300
     """Passes over the training images."""
     batch_size: Annotated[int, 1, 10**7] = 1024
-    """Images per optimizer step, over all processes together."""
+    """Images per optimizer step, over all processes together; `auto`: as many, in as few passes as fit the GPU."""
     optimizer: str = "lamb"
     """timm's name of the optimizer: lamb, sgd, adamw, ..."""
     lr: Annotated[float, ABOVE_ZERO, FINITE] = 3.5e-3
