@@ -32,7 +32,7 @@ class Arguments:
     out: Path
     """The run's folder."""
     resume: bool = False
-    """Continue the run in that folder, as if it had never stopped."""
+    """Continue the run in that folder as if unbroken."""
     pretrained: bool = False
     """Start from the weights that timm or torchvision publish for the network, with a new classifier."""
     added: Annotated[tuple[str, ...], tyro.conf.arg(name="with"), tyro.conf.UseAppendAction] = ()
@@ -40,9 +40,9 @@ class Arguments:
     without: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Leave a technique of the recipe out, by its name; may be given several times."""
     log: tuple[Tracker, ...] = ()
-    """Show the metrics in these programs too; their packages must be installed."""
+    """Hand the metrics to these programs too."""
     find_lr: bool = False
-    """Instead of training, try learning rates over one short run and suggest one; the figure goes to OUT_lr.png."""
+    """Try learning rates and suggest one, instead of training."""
     show_recipe: bool = False
     """Print every field of the recipe first, not only those that differ from the defaults."""
 

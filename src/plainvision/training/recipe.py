@@ -82,7 +82,7 @@ class Recipe:
     epochs: Annotated[int, 1, 10**6] = 300
     """Passes over the training images."""
     batch_size: Annotated[int, 1, 10**7] = 1024
-    """Images per optimizer step, over all processes together; `auto`: as many, in as few passes as fit the GPU."""
+    """Images per step, over all processes; `auto` fits a GPU."""
     optimizer: str = "lamb"
     """timm's name of the optimizer: lamb, sgd, adamw, ..."""
     lr: Annotated[float, ABOVE_ZERO, FINITE] = 3.5e-3
@@ -96,7 +96,7 @@ class Recipe:
     optimizer_eps: Annotated[float | None, 0.0, 1.0] = None
     """Epsilon of Adam-like optimizers; None keeps the optimizer's own."""
     weight_decay: Annotated[float, 0.0, 1e3] = 0.0
-    """Weight decay, on weights of two and more dimensions only."""
+    """Weight decay, on weights of two dimensions or more."""
     layer_decay: Annotated[float | None, ABOVE_ZERO, 1.0] = None
     """Each layer, from the head down, learns at this fraction of the rate of the one above."""
     schedule: Literal["cosine", "step", "constant"] = "cosine"
@@ -116,9 +116,9 @@ class Recipe:
     bce_threshold: Annotated[float | None, 0.0, 1.0] = None
     """With bce, targets above this count as 1 and all others as 0; None keeps the shares of mixed images."""
     class_weights: Literal["balanced"] | None = None
-    """Let each image count in the loss by its class: `balanced` gives rare and frequent classes the same weight."""
+    """Let all classes weigh the same in the loss."""
     patience: Annotated[int | None, 1, 10**6] = None
-    """Stop after so many epochs without a better top-1, counted once the network has its final form."""
+    """Stop after so many epochs without a better top-1."""
     techniques: tuple[Technique, ...] = ()
     """What a run does beside plain training, in this order."""
     machine: Machine = field(default_factory=Machine)
