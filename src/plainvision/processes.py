@@ -127,6 +127,14 @@ class Loader(DataLoader[_Read]):
             ) from error
 
 
+def usual_workers() -> int:
+    """Return how many processes read images where nobody says: as many as there are processors, and at most eight.
+
+    Processes that were started together on this machine share its processors.
+    """
+    return max(1, min(8, _processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
 def _leave_stopping(_: int) -> None:
     # Ctrl-C and SIGTERM reach the whole group; the main process ends those that read, when it is ready.
     for number in (signal.SIGINT, signal.SIGTERM):

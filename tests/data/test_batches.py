@@ -19,6 +19,7 @@ from data.pictures_for_tests import (
 )
 
 from plainvision.data.batches import Batch, EvaluationBatches, TrainingBatches
+from plainvision.data.rows import workers_of
 from plainvision.training.recipe import Augment, Data, Machine
 
 
@@ -33,6 +34,24 @@ def test_batches_do_not_depend_on_workers_and_an_epoch_can_be_entered_at_any_ste
         assert_equal(epochs[number][2:], list(helped.epoch(number, start_step=2)))
         assert_equal(epochs[number][1:], list(alone.epoch(number, start_step=1)))
     assert list(alone.epoch(0, start_step=3)) == []
+
+
+@pytest.mark.parametrize(
+    ("root", "given", "processors", "share", "expected"),
+    [
+        ("photos.zip", None, 16, "1", 8),
+        ("photos.zip", None, 2, "1", 2),
+        ("photos.zip", None, 16, "4", 4),
+        ("photos.zip", None, 4, "8", 1),
+        ("photos.zip", 0, 16, "1", 0),
+        ("digits", None, 16, "1", 0),
+        ("digits", 3, 16, "1", 3),
+    ],
+)
+def test_as_many_processes_read_as_pay(monkeypatch, root, given, processors, share, expected):
+    monkeypatch.setattr("plainvision.processes._processors", lambda: processors)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", share)
+    assert workers_of(Data(root=root, workers=given)) == expected
 
 
 def test_an_epoch_is_a_permutation_by_seed_and_epoch(folder):

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -168,34 +169,60 @@ def test_a_reading_process_that_is_killed_is_one_error_and_the_run_is_saved(whol
     assert_alike(tmp_path / "run", tmp_path / "other")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_the_whole_group_is_one_message(tmp_path, number):
-    words = ["train", "vanillanet_digits", "--out", str(tmp_path / "run"), "--epochs", "500", "--data.workers", "2"]
-    with subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "plainvision",
-            *words,
-            "--data.train-per-class",
-            "20",
-            "--data.validation-per-class",
-            "5",
-        ],
+def running(folder: Path, workers: int) -> subprocess.Popen[str]:
+    """Start a run in a group of processes of its own, and wait until its second epoch has ended."""
+    words = ["train", "vanillanet_digits", "--out", str(folder), "--epochs", "500", "--data.workers", str(workers)]
+    few = ["--data.train-per-class", "20", "--data.validation-per-class", "5"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "plainvision", *words, *few],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    ) as run:
-        while not run.stdout.readline().startswith("epoch 2/"):
-            assert run.poll() is None
-        os.killpg(run.pid, number)
+    )
+    while not run.stdout.readline().startswith("epoch 2/"):
+        assert run.poll() is None
+    return run
+
+
+def assert_all_ended(group: int) -> None:
+    """Wait until no process of a group is left; those that read notice within seconds that the main one was killed."""
+    for _ in range(300):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    raise AssertionError("a process was left behind")
+
+
+@pytest.mark.parametrize(
+    ("number", "send", "workers"),
+    [
+        pytest.param(signal.SIGINT, os.killpg, 2, id="Ctrl-C in a terminal, which reaches the whole group"),
+        pytest.param(signal.SIGTERM, os.killpg, 2, id="the end of a job, likewise"),
+        pytest.param(signal.SIGTERM, os.kill, 2, id="kill"),
+        pytest.param(signal.SIGINT, os.kill, 0, id="without processes that read"),
+    ],
+)
+def test_a_signal_is_one_message_and_leaves_no_process(tmp_path, number, send, workers):
+    with running(tmp_path / "run", workers) as run:
+        send(run.pid, number)
         _, errors = run.communicate(timeout=120)
     assert run.returncode == 130, errors
     assert "Traceback" not in errors
     assert errors.count("plainvision: stopped at step") == 1
     assert "everything is saved" in errors
     assert load_file(tmp_path / "run" / "last.safetensors")
+    assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"] >= 6
+    assert_all_ended(run.pid)
+
+
+def test_a_run_that_is_killed_leaves_no_process(tmp_path):
+    with running(tmp_path / "run", 2) as run:
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait(timeout=60)
+        assert_all_ended(run.pid)
 
 
 # a search and a study

@@ -17,7 +17,16 @@ from plainvision.data.drawn_split import DrawnSplit
 from plainvision.data.epochs import Epochs, all_unreadable
 from plainvision.data.images import open_images
 from plainvision.data.locations import class_lookup, location, place
-from plainvision.data.rows import Batch, Failure, Reader, Sample, collate, evaluation_transform, read_batches
+from plainvision.data.rows import (
+    Batch,
+    Failure,
+    Reader,
+    Sample,
+    collate,
+    evaluation_transform,
+    read_batches,
+    workers_of,
+)
 from plainvision.data.settings import Data
 from plainvision.data.streams import EvaluationStream, TrainingStream, is_stream
 from plainvision.processes import Loader
@@ -181,7 +190,7 @@ class _EvaluationImages(Dataset[Sample | Failure]):
         self.labels = class_lookup(images.classes, self.classes, data)[images.labels]
         self._chosen = range(rank, len(images.labels), processes)
         self.images = len(self._chosen)
-        self._batch_size, self._workers = batch_size, data.workers
+        self._batch_size, self._workers = batch_size, workers_of(data)
 
     def batches(self, first: int = 0, last: int | None = None) -> Iterator[Batch]:
         images = Subset(self, self._chosen[first:last])

@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from plainvision.data.image_kinds import Images
 from plainvision.data.locations import place
-from plainvision.data.rows import Batch, Failure, Reader, Sample, collate, read_batches, training_transform
+from plainvision.data.rows import Batch, Failure, Reader, Sample, collate, read_batches, training_transform, workers_of
 from plainvision.data.settings import Augment, Data
 from plainvision.processes import Loader
 from plainvision.seeds import derived_seed
@@ -45,7 +45,7 @@ class Epochs:
         self._first = share[0] * self._share
         self._steps: list[range] = []
         positions = _Positions(images, data, augment, batch_size, key)
-        self._loader = Loader(positions, collate, workers=data.workers, batches=self._steps, persistent=True)
+        self._loader = Loader(positions, collate, workers=workers_of(data), batches=self._steps, persistent=True)
         self._turn = 0
 
     def batches(self, epoch: int, start: int, steps: int) -> Iterator[Batch]:

@@ -31,7 +31,7 @@ from plainvision.data.rows import (
     read_batches,
 )
 from plainvision.data.settings import Data
-from plainvision.processes import Loader
+from plainvision.processes import Loader, usual_workers
 
 # What an argument may be.
 Source = str | Path | Image.Image
@@ -65,7 +65,8 @@ class Photographs:
     """
 
     def __init__(self, sources: Iterable[Source], data: Data, *, batch_size: int) -> None:
-        self._sources, self._batch_size, self._workers = sources, batch_size, data.workers
+        self._sources, self._batch_size = sources, batch_size
+        self._workers = usual_workers() if data.workers is None else data.workers
         self._mode, self._most = pixel_mode(data), data.max_pixels
         self._reading = _Reading(data)
 

@@ -13,6 +13,7 @@ from torch.utils.data import default_collate
 
 from plainvision.data.decoding import reason
 from plainvision.data.settings import Augment, Data
+from plainvision.processes import usual_workers
 from plainvision.seeds import seeded
 
 # So many times as long as high, an image is cut to its middle before it is resized.
@@ -109,6 +110,13 @@ def read_batches(loader: Iterable[Batch | Failure]) -> Iterator[Batch]:
         if isinstance(batch, Failure):
             raise ValueError(batch.message)
         yield batch
+
+
+def workers_of(data: Data) -> int:
+    """Return how many processes read images that can be read in any order: those asked for, or as many as pay."""
+    if data.workers is not None:
+        return data.workers
+    return 0 if data.root == "digits" else usual_workers()  # an embedded digit is there before a process is asked
 
 
 def pixel_mode(data: Data) -> str:

@@ -63,8 +63,8 @@ class Data:
     """An image of more pixels counts as one that cannot be read: it would take too much memory."""
     allow_pipes: bool = False
     """Let `wds/` run the commands that an address such as `pipe:COMMAND` or `gs://...` stands for."""
-    workers: Annotated[int, 0, 1024] = 4
-    """Processes that read images, beside the one that trains; 0 reads in the training process."""
+    workers: Annotated[int | None, 0, 1024] = None
+    """Processes that read images, beside the one that trains; None chooses."""
 
     def __post_init__(self) -> None:
         check_ranges(self, _DATA, "data.")

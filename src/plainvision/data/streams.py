@@ -76,7 +76,7 @@ class TrainingStream:
                 f"{recipe.data.root!r} has {shards} shards for {processes} processes, and each reads its "
                 f"own. Start at most {shards} processes, or pack the images in more shards."
             )
-        self._workers = min(recipe.data.workers, shards // processes)  # one without a shard leaves its share out
+        self._workers = min(_workers(recipe.data), shards // processes)  # one without a shard leaves its share out
         if source.classes is None and recipe.num_classes is None:
             listed = ', or list them in its _info.json: "classes": [...]' if isinstance(source, Shards) else ""
             raise ValueError(
@@ -153,7 +153,7 @@ class EvaluationStream:
             key=(self._share[0],),
             share=self._share,
         )
-        workers = min(self._data.workers, shards)
+        workers = min(_workers(self._data), shards)
         return read_batches(Loader(images, collate, workers=workers, batch_size=self._batch_size, seed=0))
 
 
@@ -205,6 +205,11 @@ class _Hub:
 
 def _undecoded(builder: Any, feature: Any, split: str) -> Any:
     return type(builder).as_streaming_dataset(builder, split=split).cast_column("image", feature)
+
+
+def _workers(data: Data) -> int:
+    # Not by the machine's processors: the order of a stream depends on their number.
+    return 4 if data.workers is None else data.workers
 
 
 def _open(data: Data, role: Role, seed: tuple[int, ...] | None) -> Shards | _Hub:

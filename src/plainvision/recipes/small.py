@@ -29,7 +29,6 @@ DIGITS = Data(
     crop_ratio=1.0,
     mean=(0.31,),  # of the digits as they are read, enlarged to 32 pixels
     std=(0.35,),
-    workers=0,  # 1,797 small images: a second process costs more than it brings
 )
 CIFAR10 = Data(
     root="cifar10-train.zip",

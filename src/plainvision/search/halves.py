@@ -12,7 +12,7 @@ import numpy as np
 from plainvision.data.epochs import Epochs
 from plainvision.data.image_kinds import Chosen
 from plainvision.data.images import open_images
-from plainvision.data.rows import Batch
+from plainvision.data.rows import Batch, workers_of
 from plainvision.data.streams import is_stream
 from plainvision.search.settings import CellSearch
 from plainvision.seeds import derived_seed
@@ -50,7 +50,7 @@ class Halves:
                 f"batch_size={settings.batch_size}, but half of the training images are {len(halves[1])}: not one "
                 f"batch is full. Set batch_size to {len(halves[1])} or less."
             )
-        reading = replace(data, workers=(data.workers + 1) // 2)  # each half has its own workers
+        reading = replace(data, workers=(workers_of(data) + 1) // 2)  # each half has its own workers
         size, seed = settings.batch_size, settings.seed
         self._halves = [
             Epochs(Chosen(images, half), reading, settings.augment, batch_size=size, key=(seed, number))

@@ -225,7 +225,7 @@ def as_recorded(recipe: Recipe) -> Recipe:
         class_map=data.class_map and kept(data.class_map, False),
         allow_pipes=False,
         max_pixels=min(data.max_pixels, Data.max_pixels),
-        workers=min(data.workers, os.cpu_count() or 1),
+        workers=None if data.workers is None else min(data.workers, os.cpu_count() or 1),
     )
     return dataclasses.replace(recipe, data=data, start_from=None, new_classifier=False)
 

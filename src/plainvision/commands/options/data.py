@@ -34,8 +34,8 @@ class DataOptions(TypedDict, total=False):
     """Read the first so many images of each class; None reads all, also where training scored few."""
     corrupt: Literal["skip", "stop"]
     """An image that cannot be read is left out, or stops the command."""
-    workers: int
-    """Processes that read images."""
+    workers: int | None
+    """Processes that read images; None chooses."""
     allow_pipes: bool
     """Let `wds/` run the commands that an address such as `pipe:COMMAND` or `gs://...` stands for."""
 
@@ -62,8 +62,8 @@ class PreparationOptions(TypedDict, total=False):
 class PhotographOptions(PreparationOptions, total=False):
     """How images without labels are read."""
 
-    workers: int
-    """Processes that read images."""
+    workers: int | None
+    """Processes that read images; None chooses."""
 
 
 class TrainingDataOptions(TypedDict, total=False):
