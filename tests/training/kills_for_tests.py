@@ -20,9 +20,6 @@ from pathlib import Path
 
 import safetensors.torch
 import sklearn.datasets  # noqa: F401  # takes seconds
-import tensorboard.compat.proto.event_pb2
-import tensorboard.compat.proto.summary_pb2
-import tensorboard.summary.writer.record_writer  # noqa: F401
 import torch
 
 import plainvision.models
@@ -199,7 +196,7 @@ def content(folder: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if "tensorboard" in path.parts or path.is_dir():
+        if path.is_dir():
             if path.name.startswith("."):
                 found[name] = "left behind"
         elif path.name == "metrics.jsonl":
