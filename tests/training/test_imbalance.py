@@ -163,7 +163,7 @@ def test_epochs_are_balanced_whoever_reads_them(unequal, repeats):
     assert sorted(Counter(batch.labels.tolist()).values()) == [6 * repeats, 7 * repeats, 7 * repeats]
     parts = replace(whole, batch_size=4 * repeats)
     alone = list(TrainingBatches(parts).epoch(1))
-    assert_close(torch.cat([part.images for part in alone]), batch.images, rtol=0, atol=0)
+    assert sorted(name for part in alone for name in part.names) == sorted(batch.names)
     helped = TrainingBatches(replace(parts, data=replace(parts.data, workers=2)))
     assert [b.names for b in helped.epoch(1, 2)] == [b.names for b in alone[2:]]
     shares = [list(TrainingBatches(parts, rank=rank, processes=2).epoch(1)) for rank in (0, 1)]
