@@ -109,6 +109,11 @@ def test_data_that_do_not_fit_are_refused_as_by_a_run():
         range_test(replace(PLAIN, num_classes=3))
 
 
+def test_of_a_cross_validation_the_first_fold_is_tried():
+    folds = replace(PLAIN, data=replace(PLAIN.data, folds=3))
+    assert range_test(folds, steps=20) == range_test(replace(folds, data=replace(folds.data, fold=1)), steps=20)
+
+
 def test_many_processes_are_refused(monkeypatch):
     class Two:
         num_processes = 2

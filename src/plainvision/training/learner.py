@@ -1,5 +1,7 @@
 """A recipe's network that learns step by step: without a folder, and without being scored."""
 
+from dataclasses import replace
+
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -10,7 +12,7 @@ from plainvision.data.batches import TrainingBatches
 from plainvision.data.rows import Batch
 from plainvision.processes import process_group
 from plainvision.seeds import seed_everything
-from plainvision.training.checks import check_network
+from plainvision.training.checks import check_data, check_network
 from plainvision.training.class_weights import balanced_weights
 from plainvision.training.optimization import Optimization
 from plainvision.training.recipe import Recipe
@@ -90,6 +92,19 @@ class Learner:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.state.model = model
         return Optimization(self.recipe, model, self.accelerator, self._classes, self._steps_per_epoch, self.weights)
+
+
+def trial_batches(recipe: Recipe) -> TrainingBatches:
+    """Return the batches of a trial in one process that is thrown away; of a cross-validation, its first fold's.
+
+    Raises:
+        FileNotFoundError, ValueError: the images are not there, or recipe and data do not fit together.
+    """
+    data = recipe.data
+    fold = 1 if data.folds is not None and data.fold is None else data.fold
+    batches = TrainingBatches(replace(recipe, data=replace(data, fold=fold)))
+    check_data(recipe, batches.classes, 1)
+    return batches
 
 
 def accelerator_for(recipe: Recipe) -> Accelerator:

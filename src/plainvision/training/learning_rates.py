@@ -15,10 +15,8 @@ from itertools import chain, count, islice
 import numpy as np
 from torch.optim import Optimizer
 
-from plainvision.data.batches import TrainingBatches
 from plainvision.processes import stop_requested, threads
-from plainvision.training.checks import check_data
-from plainvision.training.learner import Learner, accelerator_for
+from plainvision.training.learner import Learner, accelerator_for, trial_batches
 from plainvision.training.recipe import Recipe
 
 # The test has seen enough when the mean of so many steps is so many times the lowest such mean.
@@ -86,8 +84,7 @@ def range_test(recipe: Recipe, *, low: float = 1e-5, high: float = 10.0, steps: 
     accelerator = accelerator_for(recipe)
     if accelerator.num_processes > 1:
         raise ValueError("a range test runs in one process, with the whole batch. Start it without a launcher.")
-    batches = TrainingBatches(recipe)
-    check_data(recipe, batches.classes, 1)
+    batches = trial_batches(recipe)
     losses: list[float] = []
     diverged, lowest = False, math.inf
     with threads(recipe.machine.threads), stop_requested() as stop:

@@ -12,8 +12,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from plainvision.data.batches import TrainingBatches
 from plainvision.data.rows import Batch
 from plainvision.processes import threads
-from plainvision.training.checks import check_data
-from plainvision.training.learner import Learner, accelerator_for
+from plainvision.training.learner import Learner, accelerator_for, trial_batches
 from plainvision.training.recipe import Recipe
 
 # What a step may take: later ones meet memory in smaller pieces, and validation comes on top.
@@ -43,8 +42,7 @@ def fitting_passes(recipe: Recipe) -> Recipe:
             "batch_size=auto tries steps in one process, and the others would wait for it without end. Find "
             "machine.accumulate on one GPU with the batch_size that each process gets, and give that number."
         )
-    batches = TrainingBatches(recipe)
-    check_data(recipe, batches.classes, 1)
+    batches = trial_batches(recipe)
     tried = 0
     with _kept_free(accelerator.device), threads(recipe.machine.threads):
         for passes in _ladder(recipe):
