@@ -68,6 +68,18 @@ def test_a_recipe_with_everything_fits_and_the_run_that_follows_is_the_same(gpu,
     assert one.last.loss == other.last.loss
 
 
+def test_a_backbone_that_learns_later_has_to_fit_too(monkeypatch):
+    class Thawing(Learner):
+        def step(self, batch):
+            if self.state.epoch == 1 and self.images_per_pass > 12:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return super().step(batch)
+
+    monkeypatch.setattr(passes, "Learner", Thawing)
+    monkeypatch.setattr(passes, "_has_own_memory", lambda device: True)
+    assert fitting_passes(replace(PLAIN, epochs=2)).machine.accumulate == 4
+
+
 def test_what_never_fits_is_said_with_what_was_tried(gpu):
     gpu(1)
     with pytest.raises(ValueError, match=r"not even 2 images of 32x32 in a pass of test_vit fit into the mem.* cpu"):

@@ -42,7 +42,7 @@ class Learner:
         self.recipe, self.accelerator = recipe, accelerator
         self._classes, self._steps_per_epoch = len(batches.classes), batches.steps_per_epoch
         seed_everything(recipe.seed)
-        self.state = State(build_network(recipe, self._classes, epoch).to(accelerator.device))
+        self.state = State(build_network(recipe, self._classes, epoch).to(accelerator.device), epoch=epoch)
         if fresh:
             load_start(self.state.model, recipe)
         check_network(self.state.model, recipe, self._classes, self.images_per_pass)

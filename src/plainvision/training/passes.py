@@ -23,7 +23,8 @@ def fitting_passes(recipe: Recipe) -> Recipe:
     """Return ``recipe`` with the least `machine.accumulate` with which a training step fits, found by trying.
 
     The batch stays, and with it the result, but for the statistics of batch norms. Numbers from the recipe's own on are
-    tried, each at least twice the one before: two steps on noise, with the recipe's optimizer and techniques.
+    tried, each at least twice the one before: two steps on noise, with the recipe's optimizer and techniques, in the
+    form of the first and of the last epoch.
 
     Raises:
         ValueError: there is no GPU, there are several processes, not even the smallest pass fits, or recipe and data do
@@ -48,7 +49,8 @@ def fitting_passes(recipe: Recipe) -> Recipe:
         for passes in _ladder(recipe):
             tried = recipe.batch_size // passes
             split = replace(recipe, machine=replace(recipe.machine, accumulate=passes))
-            if _fits(split, accelerator, batches):
+            # A network that is frozen at first needs more later; one that is merged later needs more at first.
+            if all(_fits(split, accelerator, batches, epoch) for epoch in sorted({0, recipe.epochs - 1})):
                 return split
     size = recipe.data.image_size
     raise ValueError(
@@ -72,9 +74,9 @@ def _ladder(recipe: Recipe) -> list[int]:
     return ladder
 
 
-def _fits(recipe: Recipe, accelerator: Accelerator, batches: TrainingBatches) -> bool:
+def _fits(recipe: Recipe, accelerator: Accelerator, batches: TrainingBatches, epoch: int) -> bool:
     try:
-        learner = Learner(recipe, accelerator, batches)
+        learner = Learner(recipe, accelerator, batches, epoch=epoch)
         data = recipe.data
         images = torch.randn(recipe.batch_size, data.channels, data.image_size, data.image_size)
         labels = torch.arange(recipe.batch_size) % len(batches.classes)
