@@ -1,6 +1,6 @@
 """`plainvision explain` from files of images and weights to a figure, and what it says when something is missing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from plainvision.commands import main
 from plainvision.data.rows import evaluation_transform
 from plainvision.explain import class_names
 from plainvision.figures import maps as figures
+from plainvision.training.evaluation import evaluate
 from plainvision.training.recipe import Data, Recipe
 from plainvision.training.weights_file import Origin, build_network, load_network, save_network
 
@@ -33,6 +34,17 @@ class Place:
     tokens: Path
     plain: Path
     weights: Path
+
+
+@pytest.fixture
+def labelled(tmp_path) -> Path:
+    """Ten images in class folders, validation images alone."""
+    pixels = np.random.default_rng(1)
+    for number in range(10):
+        folder = tmp_path / "images" / "validation" / NAMES[number % 5]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.integers(0, 256, (70, 64, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    return tmp_path / "images"
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +223,12 @@ def test_an_image_with_a_transparent_palette_is_read(place, tmp_path):
             "{image} --model {column} --classes hat",
             "single class token, whose map serves all classes. Leave classes out",
         ),
+        (
+            "{image} --model {column} --wrong 2",
+            "--wrong and --correct choose images of --data.root, and {image}",
+        ),
+        ("--model {column} --wrong -1", "wrong=-1 and correct=0 are numbers of images, and must not be below 0"),
+        ("--model {column} --wrong 1 --data.root {folder}/nowhere", "there are no images at '{folder}/nowhere'"),
         ("{image} --model {tokens} --classes shoe", "unknown class 'shoe'. Did you mean shoes"),
         ("{image} --model {tokens} --classes zzz", "unknown class 'zzz'. There are dress, hat, pants, shirt, shoes"),
         ("{image} --model {tokens} --classes 5", "there is no class 5: the network has 5, from 0 to 4"),
@@ -228,3 +246,21 @@ def test_what_cannot_work_is_explained(place, capsys, monkeypatch, tmp_path, wor
     said = failure(capsys, *words.format(**vars(place)).split())
     assert message.format(**vars(place)) in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_and_correct_images_are_chosen_by_their_loss(place, labelled, capsys, tmp_path):
+    model, origin = load_network(place.plain)
+    data = replace(origin.recipe.data, root=str(labelled), workers=0)
+    all_of_them = evaluate(model, data, classes=NAMES).predictions
+    wrong = sorted((one for one in all_of_them if one.label != one.predicted), key=lambda one: -one.loss)
+    right = sorted((one for one in all_of_them if one.label == one.predicted), key=lambda one: one.loss)
+    assert len(wrong) > 2
+    words = f"--model {place.plain} {place.column} --data.root {labelled} --data.workers 0 --wrong 2 --correct 1"
+    main(["explain", *words.split(), "--no-deletion", "--out", str(tmp_path / "chosen.png")])
+    said = capsys.readouterr().out
+    for one in (*wrong[:2], *right[:1]):
+        assert said.count(f"{one.name}  ") == 2  # once for each network
+        assert f"its class is {one.label}; {place.plain} says {one.predicted}" in said
+    assert not any(one.name in said for one in (*wrong[2:], *right[1:]))
+    with Image.open(tmp_path / "chosen.png") as figure:
+        assert figure.size[0] > 200

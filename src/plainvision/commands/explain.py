@@ -3,21 +3,25 @@
 Of one network, a row per image and a map per class; of several, a row per network.
 
 Example: plainvision explain shoe.jpg hat.jpg --model runs/clothing --out maps.pdf
+         plainvision explain --model runs/clothing --data.root clothing.zip --wrong 4 --out wrong.png
 """
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from plainvision.commands import check_writable, parsed, say
-from plainvision.commands.options.data import PreparationOptions, changed_data
+from plainvision.commands.options.data import DataOptions, PreparationOptions, changed_data, data_to_read
 from plainvision.commands.options.network import NetworksOptions
 from plainvision.commands.options.output import Device
 
 if TYPE_CHECKING:
     from plainvision.explain.explanation import Explanation
+    from plainvision.training.chosen_images import ChosenImage
+    from plainvision.training.network_words import Network
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,10 @@ class Arguments:
 
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Files of images."""
+    wrong: int = 0
+    """Of the images of --data.root, explain so many that the first network gets wrong, those of the largest loss."""
+    correct: int = 0
+    """And so many that it gets right, those of the least loss."""
     model: tuple[str, ...] = ()
     """One network or more: folders of runs, .safetensors files that plainvision wrote, or names (ours, timm's,
     torchvision/NAME) with their options: NAME:option=value,..."""
@@ -37,6 +45,8 @@ class Arguments:
     """Explain this many of the likeliest classes."""
     classes: tuple[str, ...] = ()
     """Explain these classes instead, by name or number."""
+    source: Annotated[DataOptions, tyro.conf.arg(name="data")] = field(default_factory=DataOptions)
+    """The images that --wrong and --correct choose from."""
     data: PreparationOptions = field(default_factory=PreparationOptions)
     """How the images are prepared."""
     layer: str | None = None
@@ -55,14 +65,20 @@ class Arguments:
 def main(words: list[str]) -> None:
     """Print what each network answers, and write the figure."""
     arguments = parsed(Arguments, words, "explain", __doc__)
-    if not arguments.images or not arguments.model:
+    chooses = arguments.wrong != 0 or arguments.correct != 0
+    if (not arguments.images and not chooses) or not arguments.model:
         raise ValueError(
             "give images and networks, for instance: plainvision explain shoe.jpg --model runs/clothing --out maps.png"
+        )
+    if chooses and arguments.images:
+        raise ValueError(
+            f"--wrong and --correct choose images of --data.root, and {arguments.images[0]} is one already. Leave the "
+            "files out, or these options."
         )
 
     from plainvision.explain.deletion import deletion
     from plainvision.explain.explanation import class_index, class_names, explain_image
-    from plainvision.explain.pictures import check_files, read_picture
+    from plainvision.explain.pictures import as_seen, check_files, read_picture
     from plainvision.figures.maps import class_maps, compare
     from plainvision.figures.style import check_format, save
     from plainvision.inspection.devices import usable_device
@@ -72,27 +88,35 @@ def main(words: list[str]) -> None:
     check_files(arguments.images)
     device = usable_device(arguments.device)
     explained: dict[str, list[Explanation]] = {}
-    for label, network in arguments.networks.load(arguments.model).items():
+    networks = arguments.networks.load(arguments.model)
+    chosen = _chosen(arguments, next(iter(networks.values())), device) if chooses else []
+    titles = [one.prediction.name for one in chosen] or [path.name for path in arguments.images]
+    for label, network in networks.items():
         data = changed_data(network.data, arguments.data)
         # What timm and we call num_classes; without it there are no logits to explain either.
         names = network.classes or class_names(getattr(network.model, "num_classes", 0))
-        chosen = [class_index(word, names) for word in arguments.classes] or None
+        asked = [class_index(word, names) for word in arguments.classes] or None
         model = network.model.to(device)
         explained[label] = []
-        for path in arguments.images:
-            image, picture = read_picture(path, data)
+        read = [partial(as_seen, one.picture) for one in chosen]
+        read = read or [partial(read_picture, path) for path in arguments.images]
+        for place, name in enumerate(arguments.images or titles):
+            image, picture = read[place](data)
             one = explain_image(
                 model,
                 image.to(device),
                 picture,
                 names=names,
                 top=arguments.top,
-                classes=chosen,
+                classes=asked,
                 method=arguments.method,
                 layer=arguments.layer,
                 temperature=network.temperature,
             )
-            say(f"{path}  {label}, {one.method}: {one}")
+            say(f"{name}  {label}, {one.method}: {one}")
+            if place < len(chosen):
+                said = chosen[place].prediction
+                say(f"  its class is {said.label}; {next(iter(networks))} says {said.predicted}")
             if one.doubt:
                 say(f"  {one.doubt}")
             if arguments.deletion:
@@ -101,10 +125,9 @@ def main(words: list[str]) -> None:
                 how: dict[str, Any] = {"cover": arguments.cover, "temperature": network.temperature}
                 found = deletion(model, image.to(device), maps, own, **how)
                 one = replace(one, deletions=found)
-                for name, each in zip(one.classes, found, strict=False):
-                    say(f"  {name}: {each}")
+                for explained_class, each in zip(one.classes, found, strict=False):
+                    say(f"  {explained_class}: {each}")
             explained[label].append(one)
-    titles = [path.name for path in arguments.images]
     if len(explained) == 1:
         ((label, explanations),) = explained.items()
         figure = class_maps(explanations, titles=titles, label=label, smooth=arguments.smooth)
@@ -112,3 +135,23 @@ def main(words: list[str]) -> None:
         figure = compare(explained, titles=titles, smooth=arguments.smooth)
     save(figure, arguments.out)
     print(f"figure in {arguments.out}")
+
+
+def _chosen(arguments: Arguments, network: "Network", device: Any) -> "list[ChosenImage]":
+    from plainvision.training.chosen_images import chosen_images
+
+    found = chosen_images(
+        network.model,
+        data_to_read(network, arguments.source, arguments.data),
+        classes=network.classes,
+        wrong=arguments.wrong,
+        correct=arguments.correct,
+        device=device,
+        temperature=network.temperature,
+    )
+    if not found:
+        raise ValueError(
+            "the network gets none of the images wrong, so that --wrong finds nothing. Ask for --correct ones, or give "
+            "other images with --data.validation-split."
+        )
+    return found

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from plainvision.data.decoding import decode, reason
@@ -37,6 +38,11 @@ def read_picture(path: Path, data: Data) -> tuple[Tensor, Tensor]:
         picture = decode(path.open("rb"), pixel_mode(data), data.max_pixels)
     except Exception as error:  # a damaged file makes decoders raise nearly anything
         raise ValueError(f"cannot read the image {path}: {reason(error)}. Give another, or save it anew.") from error
-    pixels = evaluation_transform(data)(picture)
+    return as_seen(picture, data)
+
+
+def as_seen(picture: Image.Image, data: Data) -> tuple[Tensor, Tensor]:
+    """Return a picture as a network takes it and as it is shown: resized and cropped alike, (C, H, W)."""
+    pixels = evaluation_transform(data)(picture.convert(pixel_mode(data)))
     mean, std = (torch.tensor(values)[:, None, None] for values in (data.mean, data.std))
     return pixels, (pixels * std + mean).clamp(0, 1)
