@@ -209,6 +209,7 @@ def test_every_command_is_understood(words, monkeypatch, runs):
     if verb == "train":
         monkeypatch.setattr("plainvision.training.loop.train", begin)
         monkeypatch.setattr("plainvision.training.cross_validation.train", begin)
+        monkeypatch.setattr("plainvision.training.learning_rates.range_test", begin)
         with pytest.raises(_Parsed):
             main(words)
     else:
