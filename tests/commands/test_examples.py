@@ -13,7 +13,9 @@ from commands.running import plainvision
 from hub_stand_in import hub  # noqa: F401  # a fixture
 from networks_for_tests import trained
 from PIL import Image
+from safetensors.torch import save_file
 
+import plainvision as pv
 from plainvision import commands
 from plainvision.commands import dynamic
 from plainvision.recipes import get_recipe
@@ -30,6 +32,7 @@ SHORTER = {
     "card": f"--data.image-size {SIDE} --data.workers 0",
     "push": f"--data.image-size {SIDE} --data.workers 0",
     "explain": f"--data.image-size {SIDE}",
+    "probe": f"--data.image-size {SIDE} --data.workers 0 --cache features",
     "deploy": f"--data.image-size {SIDE} --data.workers 0 --allow-loss 100",
     "tune": f"--data.image-size {SIDE} --data.workers 0 --seconds 15 --threads 1",
     "bench": "--sizes 64 96 --runs 2",
@@ -80,6 +83,7 @@ def place(tmp_path_factory) -> Path:
         save_network(
             folder / "runs" / name / "best.safetensors", network.state_dict(), Origin(recipe, CLASSES, recipe.epochs)
         )
+    save_file(pv.create_model("tf_efficientnet_lite0").state_dict(), folder / "lite0.safetensors")
     short = [*SHORTER["dynamic evaluate"].split(), "--data.root", "clothing.zip"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

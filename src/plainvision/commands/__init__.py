@@ -34,6 +34,7 @@ VERBS = {
     "tune": "find the fastest form of a network that passes its gate",
     "bench": "time networks side by side",
     "explain": "show where networks look, as a figure",
+    "probe": "tell how much the frozen features of a network know of other classes",
     "card": "write the model card of a trained network: data, recipe, scores, cost, limits",
     "push": "put a trained network on the Hugging Face Hub, with its card",
     "pull": "get a network from the Hugging Face Hub as a file that every command takes",

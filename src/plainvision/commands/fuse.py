@@ -8,17 +8,13 @@ Example: plainvision fuse runs/clothing --out clothing.safetensors
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
 from plainvision.commands import check_writable, parsed
 from plainvision.commands.options.network import NetworkOptions
 from plainvision.commands.options.output import Device
-from plainvision.training.network_words import NO_RUN, Network, NetworkWords
-
-if TYPE_CHECKING:
-    from plainvision.training.weights_file import Origin
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ def main(words: list[str]) -> None:
     device = usable_device(arguments.device)
     words_of = arguments.network.words
     found = arguments.network.load()
-    origin = found.origin or _origin(found, words_of)
+    origin = found.origin or words_of.origin(found)
     source = Path(words_of.name)
     folder = Path() if found.origin is None else source if source.is_dir() else source.parent
     out = arguments.out or folder / "deployed.safetensors"
@@ -52,26 +48,3 @@ def main(words: list[str]) -> None:
     save_network(out, fused.cpu().state_dict(), replace(origin, deployed=True))
     print(fused.report)
     print(f"deployed form in {out}")
-
-
-def _origin(found: Network, words: NetworkWords) -> "Origin":
-    """Return what rebuilds a network by name.
-
-    Raises:
-        ValueError: a file can't, because the name is torchvision's, leads elsewhere, or an option is no plain value.
-    """
-    from plainvision.explain.explanation import class_names
-    from plainvision.models.described import check_description
-    from plainvision.training.recipe import Recipe
-    from plainvision.training.weights_file import Origin
-
-    if words.is_torchvision:
-        raise ValueError(
-            f"{words.name}: a file has to rebuild its network by a name of ours or timm's. timm has most of "
-            "torchvision's networks and their weights, for instance resnet50.tv_in1k --pretrained."
-        )
-    own = {key: value for key, value in words.options.items() if key != "num_classes"}
-    check_description(words.name, own)
-    return Origin(
-        Recipe(NO_RUN, words.name, own, data=found.data), class_names(int(getattr(found.model, "num_classes", 0))), 0
-    )

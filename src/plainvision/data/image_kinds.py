@@ -284,8 +284,9 @@ class Digits(Images):
         digits = load_digits()
         every = np.arange(len(digits.target))
         train, validation = train_test_split(every, test_size=360, random_state=0, stratify=digits.target)
-        self._chosen = np.sort(train if role == "train" else validation)
-        self._role = self.split = role
+        trains = role == "train" or data.validation_split == data.train_split
+        self._chosen = np.sort(train if trains else validation)
+        self._role = self.split = "train" if trains else "validation"
         self._pixels = np.round(digits.images[self._chosen] * (255 / 16)).astype(np.uint8)
         self.classes = tuple(str(digit) for digit in range(10))
         self.labels = digits.target[self._chosen].astype(np.int64)

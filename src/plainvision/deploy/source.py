@@ -1,16 +1,15 @@
 """A network to be deployed, and what its forms are compared with."""
 
 import copy
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from plainvision.confidences import check_temperature
 from plainvision.deploy.examination import Examination, Reference
 from plainvision.deploy.preprocessing import Preprocessing
+from plainvision.inspection.fingerprint import weights_fingerprint
 from plainvision.layers.linear_pair import LinearPair
 from plainvision.surgery.fusing import fuse
 
@@ -54,11 +53,7 @@ class Source:
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the network's weights and buffers, by name."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.model.state_dict().items()):
-            digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-            digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return weights_fingerprint(self.model)
 
 
 def _deployed(network: nn.Module, image_size: int) -> tuple[nn.Module, str | None]:

@@ -1,4 +1,4 @@
-"""Detection and segmentation: torchvision's heads and segmentation_models_pytorch's decoder on any network of ours.
+"""Other uses of a network: torchvision's detectors and segmentation_models_pytorch's decoder on it, probes of it.
 
 Names load when they are first used.
 """
@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from plainvision.tasks.anchors import fit_anchors
     from plainvision.tasks.detection import detector, detector_macs
+    from plainvision.tasks.probing import probe
     from plainvision.tasks.segmentation import segmenter
 
-__all__ = ["detector", "detector_macs", "fit_anchors", "segmenter"]
+__all__ = ["detector", "detector_macs", "fit_anchors", "probe", "segmenter"]
 
 _WHERE = {
     "detector": "detection",
     "detector_macs": "detection",
     "fit_anchors": "anchors",
+    "probe": "probing",
     "segmenter": "segmentation",
 }
 

@@ -143,6 +143,27 @@ class NetworkWords:
         found.model.eval()
         return found
 
+    def origin(self, found: Network) -> "Origin":
+        """Return what rebuilds ``found``, a network by name; a thousand classes get ImageNet's names, others numbers.
+
+        Raises:
+            ValueError: a file can't: the name is torchvision's or leads elsewhere, or an option is no plain value.
+        """
+        from plainvision.explain.explanation import class_names
+        from plainvision.models.described import check_description
+        from plainvision.training.recipe import Recipe
+        from plainvision.training.weights_file import Origin
+
+        if self.is_torchvision:
+            raise ValueError(
+                f"{self.name}: a file has to rebuild its network by a name of ours or timm's. timm has most of "
+                "torchvision's networks and their weights, for instance resnet50.tv_in1k --pretrained."
+            )
+        own = {key: value for key, value in self.options.items() if key != "num_classes"}
+        check_description(self.name, own)
+        classes = class_names(int(getattr(found.model, "num_classes", 0)))
+        return Origin(Recipe(NO_RUN, self.name, own, data=found.data), classes, 0)
+
     def _built(self, pretrained: bool) -> Network:
         from plainvision.data.settings import Data
         from plainvision.models.registry import create_model

@@ -72,6 +72,15 @@ def build_network(recipe: Recipe, classes: int, epoch: int) -> nn.Module:
     return model
 
 
+def build_described(origin: Origin) -> nn.Module:
+    """Return the network of an origin, with new weights, in its form; what its words cannot build raises anything."""
+    model = build_network(origin.recipe, len(origin.classes), origin.epoch)
+    if origin.deployed:
+        set_slope(model, 1)
+        model = fold(model)
+    return model
+
+
 def _options(recipe: Recipe, classes: int) -> dict[str, Any]:
     data = {"num_classes": classes} | ({"in_chans": recipe.data.channels} if recipe.data.channels != 3 else {})
     return {**data, **recipe.model_options}
@@ -182,8 +191,4 @@ def _described(origin: Origin, tensors: Mapping[str, Tensor]) -> nn.Module:
     with bounded(elements, layers):
         build_outline(origin.recipe.model, _options(origin.recipe, len(origin.classes)))
     with bounded(2 * elements, 2 * layers):
-        model = build_network(origin.recipe, len(origin.classes), origin.epoch)
-        if origin.deployed:
-            set_slope(model, 1)
-            model = fold(model)
-    return model
+        return build_described(origin)
