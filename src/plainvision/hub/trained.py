@@ -15,6 +15,7 @@ from timm.models._hub import save_config_for_hf
 from plainvision.data.settings import RECORDED, Data
 from plainvision.inspection.eval_mode import eval_mode
 from plainvision.training.network_words import Network, network_words
+from plainvision.training.recipe import with_files
 from plainvision.training.weights_file import Origin, save_network
 
 # What a published network's configuration says of its own weights and images.
@@ -63,7 +64,8 @@ def published(origin: Origin | None) -> Origin:
         labels=data.labels and _name(data.labels),
         class_map=data.class_map and _name(data.class_map),
     )
-    return replace(origin, recipe=replace(origin.recipe, data=data, start_from=None, new_classifier=False))
+    recipe = with_files(origin.recipe, lambda _, __, text: _name(text))
+    return replace(origin, recipe=replace(recipe, data=data, start_from=None, new_classifier=False))
 
 
 def write_files(found: Network, folder: Path, licence: str | None = None) -> bool:

@@ -20,7 +20,7 @@ from dataclasses import replace
 
 from plainvision.recipes.registry import recipe
 from plainvision.training.recipe import Augment, Data, Machine, Recipe
-from plainvision.training.techniques import EMA, DeepTraining
+from plainvision.training.techniques import EMA, DeepTraining, Distillation
 
 DIGITS = Data(
     root="digits",
@@ -156,6 +156,17 @@ def vanillanet_clothing() -> Recipe:
         # 23 steps make an epoch, so this averages over eleven.
         techniques=(DeepTraining(epochs=33), EMA(decay=0.996)),
     )
+
+
+@recipe
+def vanillanet_clothing_distilled() -> Recipe:
+    """`vanillanet_clothing` with a teacher beside the labels, a probe of a pretrained network. No recorded result yet.
+
+    The teacher comes from `plainvision probe tf_efficientnet_lite0 --pretrained --data.root clothing.zip
+    --data.image-size 112 --save lite0_clothing.safetensors`: it sees what the student sees.
+    """
+    base = vanillanet_clothing()
+    return replace(base, techniques=(*base.techniques, Distillation(teacher="lite0_clothing.safetensors")))
 
 
 @recipe

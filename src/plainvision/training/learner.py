@@ -1,6 +1,7 @@
 """A recipe's network that learns step by step: without a folder, and without being scored."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -42,7 +43,8 @@ class Learner:
         self.recipe, self.accelerator = recipe, accelerator
         self._classes, self._steps_per_epoch = len(batches.classes), batches.steps_per_epoch
         seed_everything(recipe.seed)
-        self.state = State(build_network(recipe, self._classes, epoch).to(accelerator.device), epoch=epoch)
+        network = build_network(recipe, self._classes, epoch).to(accelerator.device)
+        self.state = State(network, epoch=epoch, classes=batches.classes, data=recipe.data)
         if fresh:
             load_start(self.state.model, recipe)
         check_network(self.state.model, recipe, self._classes, self.images_per_pass)
@@ -91,7 +93,15 @@ class Learner:
         if self.recipe.machine.sync_batch_norm:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.state.model = model
-        return Optimization(self.recipe, model, self.accelerator, self._classes, self._steps_per_epoch, self.weights)
+        return Optimization(
+            self.recipe, model, self.accelerator, self._classes, self._steps_per_epoch, self.weights, self._changed
+        )
+
+    def _changed(self, loss: Tensor, answer: Any, part: Any) -> Tensor:
+        """Return the loss of a part of a batch with what techniques make of it."""
+        for technique in self.recipe.techniques:
+            loss = technique.loss(self.state, part, answer, loss)
+        return loss
 
 
 def trial_batches(recipe: Recipe) -> TrainingBatches:

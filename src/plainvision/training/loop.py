@@ -120,6 +120,7 @@ class _Run:
     ) -> None:
         for technique in recipe.techniques:
             technique.check(recipe)
+        recipe = replace(recipe, techniques=tuple(technique.pinned() for technique in recipe.techniques))
         self.recipe = recipe
         # What is recorded is found from any folder.
         self.folder = RunFolder(out, replace(recipe, data=absolute(recipe.data)), resume=resume)

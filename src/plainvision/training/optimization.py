@@ -1,6 +1,8 @@
 """One optimizer step: optimizer, schedule, loss and mixing are timm's."""
 
 import contextlib
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -16,10 +18,15 @@ from plainvision.training.class_weights import image_weights
 from plainvision.training.recipe import Recipe
 
 
+def _unchanged(loss: Tensor, answer: Any, part: Any) -> Tensor:
+    return loss
+
+
 class Optimization:
     """Takes optimizer steps on one network, which has no wrappers; one that changes its form gets a new one.
 
-    With ``weights``, (K,), each image counts by that of its class.
+    With ``weights``, (K,), each image counts by that of its class. What ``change`` returns for the loss, the logits and
+    a part (images, targets, labels) takes the place of that loss.
     """
 
     def __init__(
@@ -30,8 +37,9 @@ class Optimization:
         classes: int,
         steps_per_epoch: int,
         weights: Tensor | None = None,
+        change: Callable[[Tensor, Any, Any], Tensor] = _unchanged,
     ) -> None:
-        self.recipe, self.accelerator, self.classes = recipe, accelerator, classes
+        self.recipe, self.accelerator, self.classes, self.change = recipe, accelerator, classes, change
         self.weights = None if weights is None else weights.to(accelerator.device)
         self.mixup = _mixup(recipe, classes)
         optimizer = _optimizer(recipe, model)
@@ -69,7 +77,8 @@ class Optimization:
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
                 with self.accelerator.autocast():
                     logits = self.model(part)
-                share = self.criterion(logits.float(), wanted) * (len(part) / len(images))
+                mean = self.change(self.criterion(logits.float(), wanted), logits, (part, wanted, label))
+                share = mean * (len(part) / len(images))
                 self.accelerator.backward(share)
             loss += share.detach()
             right += (logits.detach().argmax(1) == label).sum()

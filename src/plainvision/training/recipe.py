@@ -8,7 +8,7 @@ import json
 import os
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -227,7 +227,21 @@ def as_recorded(recipe: Recipe) -> Recipe:
         max_pixels=min(data.max_pixels, Data.max_pixels),
         workers=None if data.workers is None else min(data.workers, os.cpu_count() or 1),
     )
-    return dataclasses.replace(recipe, data=data, start_from=None, new_classifier=False)
+    kept_recipe = dataclasses.replace(recipe, data=data, start_from=None, new_classifier=False)
+    return with_files(kept_recipe, lambda _, __, text: kept(text, False))
+
+
+def with_files(recipe: Recipe, named: Callable[[int, str, str], str | None]) -> Recipe:
+    """Return ``recipe`` with other files in its techniques: what ``named`` returns for place, field and present name.
+
+    A field that names no file stays as it is.
+    """
+    techniques = []
+    for place, one in enumerate(recipe.techniques):
+        own = {name: getattr(one, name) for name in one.files}
+        changes = {name: named(place, name, text) for name, text in own.items() if text is not None}
+        techniques.append(dataclasses.replace(one, **changes))  # type: ignore[type-var]
+    return dataclasses.replace(recipe, techniques=tuple(techniques))
 
 
 def _technique(plain: Any) -> Technique:

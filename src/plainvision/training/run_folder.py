@@ -22,7 +22,7 @@ from plainvision.data.drawn_split import DrawnSplit
 from plainvision.data.settings import RECORDED
 from plainvision.files import nearby, write_json
 from plainvision.models.described import bounded, build_outline, check_description
-from plainvision.training.recipe import Recipe, as_recorded
+from plainvision.training.recipe import Recipe, as_recorded, with_files
 from plainvision.training.resumable import ResumableFolder, read_asked
 from plainvision.training.weights_file import Origin, save_network
 
@@ -85,6 +85,12 @@ def recorded_recipe(folder: Path, given: Recipe) -> Recipe:
     changed = (name for name, value in vars(kept.data).items() if value != getattr(found.data, name))
     data = replace(kept.data, **{name: getattr(given.data, name) for name in changed})
     new_classifier = found.new_classifier and given.start_from is not None
+
+    def named(place: int, name: str, text: str) -> str | None:
+        same = place < len(given.techniques) and type(given.techniques[place]) is type(kept.techniques[place])
+        return getattr(given.techniques[place], name) if same else text
+
+    kept = with_files(kept, named)
     return replace(kept, data=data, start_from=given.start_from, new_classifier=new_classifier)
 
 

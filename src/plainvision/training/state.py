@@ -13,6 +13,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from plainvision.data.settings import Data
 from plainvision.training.optimization import Optimization
 from plainvision.training.techniques import Technique
 
@@ -37,6 +38,10 @@ class State:
     """Highest validation top-1 so far in the network's present form, per cent; -1 before the first."""
     stale_epochs: int = 0
     """Epochs in the network's final form since `best_top1` last rose."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes, in the order of the logits."""
+    data: Data = field(default_factory=Data)
+    """How the images of a step are prepared."""
     notes: dict[type[Technique], Any] = field(default_factory=dict)
     """What techniques compute in `Technique.start` and use in each step, by their class; it is not saved."""
 

@@ -2,6 +2,7 @@
 
 from plainvision.training.techniques.attention_pooling import AttentionPooling as AttentionPooling
 from plainvision.training.techniques.deep_training import DeepTraining as DeepTraining
+from plainvision.training.techniques.distillation import Distillation as Distillation
 from plainvision.training.techniques.ema import EMA as EMA
 from plainvision.training.techniques.frozen_backbone import FrozenBackbone as FrozenBackbone
 from plainvision.training.techniques.fuse_after_anneal import FuseAfterAnneal as FuseAfterAnneal
@@ -24,6 +25,7 @@ TECHNIQUES: dict[str, type[Technique]] = {
         DeepTraining,
         FuseAfterAnneal,
         RandomOptions,
+        Distillation,
         EMA,
     )
 }

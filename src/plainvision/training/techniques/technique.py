@@ -8,7 +8,7 @@ from plainvision.fields import Ranges, check_ranges, ranges_of
 if TYPE_CHECKING:  # a technique is described without torch; it imports it when it acts
     from collections.abc import Callable
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from plainvision.training.recipe import Recipe
     from plainvision.training.state import State
@@ -24,11 +24,13 @@ class Technique:
     For each technique in the recipe's order, a run calls::
 
         check(recipe)                        once, before anything is built
+        technique = pinned()                 once, before the run's folder records it
         model = build(model)                 once, on the new network
         start(state)                         once, when the optimizer exists, before a saved state is put back
         model = reshape(model, epoch)        on the built network, and as each epoch begins; on the kept network alike
         settled(epoch)                       as each epoch begins
         step_start(state)                    before each optimizer step
+        loss = loss(state, part, ...)        on each part of a batch, between the network's answer and the gradients
         step_end(state)                      after each optimizer step
         metrics(state)                       after each epoch's evaluation
 
@@ -42,6 +44,9 @@ class Technique:
     ranges: ClassVar[Ranges] = {}
     """Least and largest value of each field that is a number, from its ``Annotated[float, least, largest]``."""
 
+    files: ClassVar[tuple[str, ...]] = ()
+    """Fields that name files or addresses: in a recipe from somebody's file they are text that opens nothing."""
+
     def __init_subclass__(cls) -> None:
         cls.ranges = {**ranges_of(cls), **cls.ranges}
 
@@ -54,6 +59,10 @@ class Technique:
 
     def check(self, recipe: "Recipe") -> None:
         """Raise or warn when the recipe leaves this technique nothing to do."""
+
+    def pinned(self) -> "Technique":
+        """Return the technique with the hash of what it reads from files, so that a run resumes with the same."""
+        return self
 
     def build(self, model: "nn.Module") -> "nn.Module":
         """Return the network to train: ``model``, changed or not."""
@@ -72,6 +81,17 @@ class Technique:
 
     def step_start(self, state: "State") -> None:
         """Act before an optimizer step; ``state.step`` is its number, from 0."""
+
+    def loss(self, state: "State", part: Any, answer: Any, loss: "Tensor") -> "Tensor":
+        """Return the mean loss over a part of a batch: ``loss``, or what becomes of it.
+
+        Args:
+            state: the run's.
+            part: images (B, C, H, W), mixed and augmented as the network got them, targets (B, K) and labels (B,).
+            answer: the network's logits (B, K).
+            loss: the recipe's, after the techniques before.
+        """
+        return loss
 
     def step_end(self, state: "State") -> None:
         """Act after an optimizer step."""
