@@ -1,8 +1,10 @@
 """`plainvision evaluate`: scores in both forms, on other data, at other sizes."""
 
 import csv
+import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,9 @@ from pages_for_tests import Reader, assert_self_contained
 from safetensors.torch import save_file
 
 import plainvision as pv
+from plainvision.data.batches import EvaluationBatches
+from plainvision.training.resolutions import evaluate_sizes
+from plainvision.training.weights_file import load_network
 
 
 def test_evaluate_scores_both_forms(run, tmp_path):
@@ -158,3 +163,41 @@ def test_the_page_of_an_evaluation(run, tmp_path):
         assert f" {heading} " in text
     assert f"plainvision evaluate {run.folder} --fuse --report" in text
     assert said(plainvision("evaluate", run.folder, "--report", tmp_path), f"cannot write {tmp_path}", "--report")
+
+
+def test_sizes_score_each_size_and_the_mean_of_their_answers(run, tmp_path):
+    record, figure = tmp_path / "sizes.json", tmp_path / "sizes.png"
+    ended = plainvision("evaluate", run.folder, "--sizes", 32, 40, 48, "--json", record, "--figure", figure)
+    assert (ended.status, ended.err) == (0, "")
+    kept = json.loads(record.read_text())["figures"]["rows"]
+    assert [each["image_size"] for each in kept] == [32, 40, 48, None]
+    assert f"{kept[0]['top1']:.2f}" == row(ended.out, "top-1 %")[0]  # its own size
+    assert all(each["low"] < each["top1"] < each["high"] for each in kept)
+    assert f"32 px: top-1 {kept[0]['top1']:.2f} %" in ended.out
+    assert f"mean answer of these sizes: top-1 {kept[3]['top1']:.2f} %" in ended.out
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_mean_answer_is_that_of_the_mean_probabilities(run):
+    model, origin = load_network(run.folder)
+    found, refused = evaluate_sizes(model, origin.recipe.data, (32, 48))
+    assert refused == {}
+    total = 0
+    for size in (32, 48):
+        images = EvaluationBatches(replace(origin.recipe.data, image_size=size), batch_size=360)
+        (batch,) = images
+        with torch.no_grad():
+            total = total + model.eval()(batch.images).softmax(1)
+    assert found[-1].top1 == pytest.approx(100 * float((total.argmax(1) == batch.labels).double().mean()))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--sizes", "32", "32"], "sizes=(32, 32) must be one or more sides of images, each once"),
+        (["--figure", "a.png"], "--figure draws top-1 against the size of the images. Give two or more"),
+        (["--sizes", "8", "9"], "the network runs at none of the sizes: "),
+    ],
+)
+def test_sizes_that_cannot_be(run, words, message):
+    assert said(plainvision("evaluate", run.folder, *words), message)

@@ -6,16 +6,24 @@ Example: plainvision evaluate runs/clothing --data.root clothing.zip --data.vali
 import shlex
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from plainvision.commands import Table, parsed, say, show
 from plainvision.commands.options.data import DataOptions, PreparationOptions, data_to_read
 from plainvision.commands.options.network import NetworkOptions, network_first
-from plainvision.commands.options.output import Device
+from plainvision.commands.options.output import Device, OutputOptions
 from plainvision.commands.options.scores import ScoreOptions
 from plainvision.showing import shown
+
+if TYPE_CHECKING:
+    import torch
+    from matplotlib.figure import Figure
+
+    from plainvision.data.settings import Data
+    from plainvision.training.evaluation import Evaluation
+    from plainvision.training.network_words import Network
 
 
 @dataclass(frozen=True)
@@ -37,9 +45,13 @@ class Arguments:
     how often they are right. No class changes."""
     against: str | None = None
     """Another run, weights file or deployed folder, compared with the first on the same images."""
+    sizes: tuple[int, ...] = ()
+    """Sides of the images, in pixels: top-1 at each, and of the mean of their answers. --figure draws it."""
     batch_size: int = 64
     """Images per pass."""
     device: Device = None
+    output: Annotated[OutputOptions, tyro.conf.arg(name="")] = field(default_factory=OutputOptions)
+    """Where the record, and the figure of --sizes, go."""
 
 
 def main(words: list[str]) -> None:
@@ -56,6 +68,11 @@ def main(words: list[str]) -> None:
 
     device = usable_device(arguments.device)
     arguments.said.check()
+    arguments.output.check()
+    if arguments.output.figure is not None and len(arguments.sizes) < 2:
+        raise ValueError(
+            "--figure draws top-1 against the size of the images. Give two or more, for instance --sizes 160 224"
+        )
     place = TemperaturePlace(arguments.network.words, arguments.network.weights) if arguments.calibrate else None
     found = arguments.network.load()
     data = data_to_read(found, arguments.data, arguments.preparation)
@@ -84,5 +101,42 @@ def main(words: list[str]) -> None:
         second = score(other.model, prepared, classes=other.classes, temperature=other.temperature)
         say(f"{arguments.against}: top-1 {second.top1:.2f} %")
         say(str(compare_predictions(first.predictions, second.predictions)))
+    rows = [_record(arguments.network.network, form, one) for form, one in results.items()]
+    figure = None
+    if arguments.sizes:
+        rows, figure = _at_sizes(arguments, found, data, device)
     command, network = shlex.join(["plainvision", "evaluate", *words]), arguments.network.network
     arguments.said.tell(results, images, data, network=network, command=command, temperature=found.temperature)
+    arguments.output.write(f"top-1 of {network}", {"rows": rows}, command, figure)
+
+
+def _record(name: str, form: str, found: "Evaluation") -> dict[str, Any]:
+    low, high = found.top1_interval
+    return {"name": name, "form": form, "top1": found.top1, "low": low, "high": high, "images": found.images}
+
+
+def _at_sizes(
+    arguments: Arguments, found: "Network", data: "Data", device: "torch.device"
+) -> "tuple[list[dict[str, Any]], Figure | None]":
+    from plainvision.training.resolutions import evaluate_sizes
+
+    results, refused = evaluate_sizes(
+        found.model,
+        data,
+        arguments.sizes,
+        classes=found.classes,
+        batch_size=arguments.batch_size,
+        device=device,
+        found=lambda one: say(str(one)),
+    )
+    for size, why in refused.items():
+        say(f"the network does not run at {size} pixels: {why}")
+    rows = [
+        {"image_size": one.image_size, "top1": one.top1, "low": one.interval[0], "high": one.interval[1]}
+        for one in results
+    ]
+    if arguments.output.figure is None:
+        return rows, None
+    from plainvision.figures.resolutions import resolutions_figure
+
+    return rows, resolutions_figure(rows, trained=data.image_size)
