@@ -11,7 +11,9 @@ from safetensors.torch import load_file
 from torch import nn
 from training.recipes_for_tests import PLAIN, TINY
 
-from plainvision.training import Machine, learner, loop, train
+from plainvision.data.rows import Batch
+from plainvision.training import Machine, evaluation, learner, loop, train
+from plainvision.training.class_loss import ClassLoss
 from plainvision.training.evaluation import Evaluation
 from plainvision.training.optimization import Optimization
 from plainvision.training.state import State
@@ -80,8 +82,10 @@ def test_a_checkpoint_inside_an_epoch_is_looked_at_too(tmp_path, monkeypatch):
 
 
 def test_a_validation_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
-    evaluate = loop.evaluate
-    monkeypatch.setattr(loop, "evaluate", lambda *given, **named: replace(evaluate(*given, **named), loss=float("inf")))
+    evaluate = evaluation.evaluate
+    monkeypatch.setattr(
+        evaluation, "evaluate", lambda *given, **named: replace(evaluate(*given, **named), loss=float("inf"))
+    )
     with pytest.raises(ValueError, match=r"the validation loss is inf at step 2: training has diverged"):
         train(TINY, tmp_path / "run")
     assert not (tmp_path / "run" / "last.safetensors").exists()
@@ -186,13 +190,13 @@ def test_an_average_that_is_far_from_the_weights_is_said_with_both_scores():
 
 
 def test_a_run_with_an_average_scores_both_at_its_end(tmp_path, monkeypatch, capsys):
-    evaluate, networks = loop.evaluate, []
+    evaluate, networks = evaluation.evaluate, []
 
     def counted(network, *given, **named):
         networks.append(network)
         return replace(evaluate(network, *given, **named), top1=20.0 + 70.0 * (len(networks) == 3), images=1000)
 
-    monkeypatch.setattr(loop, "evaluate", counted)
+    monkeypatch.setattr(evaluation, "evaluate", counted)
     recipe = replace(TINY, techniques=(EMA(decay=0.5, warmup=False),))
     result = train(recipe, tmp_path / "run", console=Console())
     assert networks[:2] == [result.network] * 2
@@ -226,12 +230,12 @@ def test_a_short_run_does_not_keep_its_initial_weights_in_the_average():
 def test_the_step_with_accumulation_is_that_of_the_whole_batch_without_batch_norm():
     from accelerate import Accelerator
 
-    images, labels = torch.randn(8, 1, 4, 4), torch.arange(8)
+    batch = Batch(torch.randn(8, 1, 4, 4), torch.arange(8), (), ())
     weights = []
     for accumulate in (1, 4):
         torch.manual_seed(0)
         model = nn.Sequential(nn.Flatten(), nn.Linear(16, 10))
         recipe = replace(PLAIN, machine=Machine(accumulate=accumulate))
-        Optimization(recipe, model, Accelerator(cpu=True), 10, 1).step(images, labels, 0)
+        Optimization(recipe, model, Accelerator(cpu=True), ClassLoss(recipe, 10), 1).step(batch, 0)
         weights.append(model[1].weight.detach())
     torch.testing.assert_close(weights[0], weights[1])

@@ -17,9 +17,10 @@ from torch.testing import assert_close
 from training.recipes_for_tests import PLAIN, TINY
 from training.test_resume import assert_same_run
 
-from plainvision.data.batches import TrainingBatches
+from plainvision.data.batches import Batch, TrainingBatches
 from plainvision.data.epochs import balanced_order
 from plainvision.training import Augment, Data, Machine, Recipe, loop, train
+from plainvision.training.class_loss import ClassLoss
 from plainvision.training.class_weights import balanced_weights, image_weights
 from plainvision.training.optimization import Optimization
 
@@ -49,10 +50,15 @@ def balanced(root: Path, **changes) -> Recipe:
     return replace(made, data=replace(made.data, sampling="balanced"))
 
 
+def objective(weights: torch.Tensor | None, **changes) -> ClassLoss:
+    made = replace(PLAIN, **{"label_smoothing": 0.0, "machine": Machine(threads=1), **changes})
+    return ClassLoss(made, 4, weights)
+
+
 def optimization(weights: torch.Tensor | None, **changes) -> Optimization:
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
-    made = replace(PLAIN, **{"label_smoothing": 0.0, "machine": Machine(threads=1), **changes})
-    return Optimization(made, model, Accelerator(cpu=True), 4, 5, weights)
+    loss = objective(weights, **changes)
+    return Optimization(loss.recipe, model, Accelerator(cpu=True), loss, 5)
 
 
 # weights
@@ -71,8 +77,8 @@ def test_over_all_images_each_class_weighs_the_same(loss):
     weights = balanced_weights(LABELS, 4)
     labels = torch.from_numpy(LABELS)
     logits = torch.randn(len(labels), 4)
-    made = optimization(weights, loss=loss)
-    found = made.criterion(logits, made._targets(labels))
+    made = objective(weights, loss=loss)
+    found = made.criterion(logits, made.targets(labels))
     one_hot = F.one_hot(labels, 4).float()
     each = (
         F.cross_entropy(logits, labels, reduction="none")
@@ -92,7 +98,7 @@ def test_a_mixed_image_counts_by_its_shares_and_smoothing_changes_no_weight(loss
     targets = (1 - smoothing) * shares + smoothing / 4
     assert_close(image_weights(targets, weights, smoothing), torch.tensor([0.65, 2.0, 15.5]))
     logits = torch.randn(3, 4)
-    found = optimization(weights, loss=loss, label_smoothing=smoothing).criterion(logits, targets)
+    found = objective(weights, loss=loss, label_smoothing=smoothing).criterion(logits, targets)
     each = (
         -(targets * logits.log_softmax(1)).sum(1)
         if loss == "cross_entropy"
@@ -104,7 +110,7 @@ def test_a_mixed_image_counts_by_its_shares_and_smoothing_changes_no_weight(loss
 def test_the_threshold_of_a_mixed_image_is_taken_after_its_weight():
     weights = torch.tensor([0.5, 1.0, 2.0, 20.0])
     logits, mixed = torch.randn(1, 4), torch.tensor([[0.7, 0.3, 0.0, 0.0]])
-    found = optimization(weights, loss="bce", bce_threshold=0.0).criterion(logits, mixed)
+    found = objective(weights, loss="bce", bce_threshold=0.0).criterion(logits, mixed)
     hard = torch.tensor([[1.0, 1.0, 0.0, 0.0]])
     assert_close(found, 0.65 * F.binary_cross_entropy_with_logits(logits, hard))
 
@@ -112,8 +118,8 @@ def test_the_threshold_of_a_mixed_image_is_taken_after_its_weight():
 def test_weights_of_one_are_no_weights():
     logits, labels = torch.randn(8, 4), torch.arange(8) % 4
     for loss in ("cross_entropy", "bce"):
-        with_ones, without = (optimization(w, loss=loss, label_smoothing=0.1) for w in (torch.ones(4), None))
-        targets = without._targets(labels)
+        with_ones, without = (objective(w, loss=loss, label_smoothing=0.1) for w in (torch.ones(4), None))
+        targets = without.targets(labels)
         assert_close(with_ones.criterion(logits, targets), without.criterion(logits, targets))
 
 
@@ -123,7 +129,7 @@ def test_a_weighted_batch_in_parts_is_the_batch():
     for accumulate in (1, 4):
         torch.manual_seed(0)
         made = optimization(weights, machine=Machine(accumulate=accumulate))
-        loss, _ = made.step(images, labels, 0)
+        loss, _ = made.step(Batch(images, labels, (), ()), 0)
         found.append([loss, *(parameter.detach() for parameter in made.model.parameters())])
     assert_close(found[0], found[1])
 

@@ -13,6 +13,7 @@ from training.recipes_for_tests import EVERYTHING, PLAIN
 import plainvision as pv
 from plainvision.layers import LinearPair
 from plainvision.training import Augment, train
+from plainvision.training.class_loss import ClassLoss
 from plainvision.training.optimization import Optimization
 from plainvision.training.resumable import read_metrics
 from plainvision.training.techniques import EMA, DeepTraining, FuseAfterAnneal, LinearPairs, NoEffectWarning
@@ -64,12 +65,14 @@ def test_deep_training_ends_with_merged_pairs_that_fuse(tmp_path):
 
 
 def test_the_best_weights_are_the_best_that_fuse(tmp_path, monkeypatch):
-    from plainvision.training import loop
+    from plainvision.training import evaluation
 
     # Deep training ends before the third epoch; at the end the weights that were averaged are scored too.
     scores = iter([90.0, 80.0, 20.0, 10.0, 10.0])
-    evaluate = loop.evaluate
-    monkeypatch.setattr(loop, "evaluate", lambda *given, **named: replace(evaluate(*given, **named), top1=next(scores)))
+    evaluate = evaluation.evaluate
+    monkeypatch.setattr(
+        evaluation, "evaluate", lambda *given, **named: replace(evaluate(*given, **named), top1=next(scores))
+    )
     result = train(EVERYTHING, tmp_path)
     network, origin = load_network(tmp_path, "best")
     assert result.best_top1 == 20.0
@@ -123,7 +126,7 @@ def test_the_rate_warms_up_and_falls_to_its_least(tmp_path):
 
     recipe = replace(PLAIN, schedule="cosine", epochs=10, warmup_epochs=2, lr=1.0, min_lr=0.1, warmup_lr=0.0)
     model = pv.create_model("vanillanet_5", width=1 / 64)
-    optimization = Optimization(recipe, model, Accelerator(cpu=True), 10, steps_per_epoch=5)
+    optimization = Optimization(recipe, model, Accelerator(cpu=True), ClassLoss(recipe, 10), steps_per_epoch=5)
     rates = []
     for step in range(50):
         optimization.scheduler.step_update(step)
@@ -135,28 +138,20 @@ def test_the_rate_warms_up_and_falls_to_its_least(tmp_path):
 
 
 def test_every_class_of_a_mixed_image_counts_as_present_above_the_threshold():
-    from accelerate import Accelerator
-
     recipe = replace(PLAIN, loss="bce", label_smoothing=0.0, bce_threshold=0.0)
-    model = pv.create_model("vanillanet_5", width=1 / 64)
-    optimization = Optimization(recipe, model, Accelerator(cpu=True), 3, steps_per_epoch=5)
     logits, mixed = torch.randn(1, 3), torch.tensor([[0.7, 0.3, 0.0]])
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.tensor([[1.0, 1.0, 0.0]]))
-    assert_close(optimization.criterion(logits, mixed), expected)
+    assert_close(ClassLoss(recipe, 3).criterion(logits, mixed), expected)
     for wrong in ({"loss": "cross_entropy"}, {"bce_threshold": 1.0}):
         with pytest.raises(ValueError, match=r"bce_threshold=.* goes with loss='bce'"):
             replace(recipe, **wrong)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "bce"])
-def test_targets_are_smoothed_as_the_recipe_says(tmp_path, loss):
-    from accelerate import Accelerator
-
-    recipe = replace(PLAIN, loss=loss, label_smoothing=0.2)
-    model = pv.create_model("vanillanet_5", width=1 / 64)
-    optimization = Optimization(recipe, model, Accelerator(cpu=True), 10, steps_per_epoch=5)
+def test_targets_are_smoothed_as_the_recipe_says(loss):
+    made = ClassLoss(replace(PLAIN, loss=loss, label_smoothing=0.2), 10)
     logits, labels = torch.randn(4, 10), torch.tensor([3, 1, 4, 1])
-    found = optimization.criterion(logits, optimization._targets(labels))
+    found = made.criterion(logits, made.targets(labels))
     if loss == "cross_entropy":
         expected = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.2)
     else:

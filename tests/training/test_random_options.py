@@ -19,7 +19,7 @@ import plainvision as pv
 from plainvision.dynamic.levels import set_options
 from plainvision.layers.dynamic_conv import DynamicLayer, Option
 from plainvision.processes import TrainingInterrupted
-from plainvision.training import Recipe, loop, train
+from plainvision.training import Recipe, evaluation, loop, train
 from plainvision.training.state import State
 from plainvision.training.techniques import EMA, TECHNIQUES, NoEffectWarning, RandomOptions, Technique
 from plainvision.training.weights_file import build_network, load_network, save_network
@@ -74,13 +74,13 @@ class Witness(Technique):
 
 def test_a_step_has_random_options_and_all_else_the_trained_ones(tmp_path, monkeypatch):
     SEEN.update(before=[], after=[], evaluated=[])
-    evaluate = loop.evaluate
+    evaluate = evaluation.evaluate
 
     def noted(network, *given, **named):
         SEEN["evaluated"].append(options(network))
         return evaluate(network, *given, **named)
 
-    monkeypatch.setattr(loop, "evaluate", noted)
+    monkeypatch.setattr(evaluation, "evaluate", noted)
     result = train(replace(NARROW, techniques=(STRIDES, Witness())), tmp_path)
     state = started(NARROW)
     assert len(state.notes[RandomOptions]) == 12

@@ -21,7 +21,7 @@ from plainvision.processes import TrainingInterrupted, stop_requested
 from plainvision.search import search_cells
 from plainvision.search.cell_search import _Search
 from plainvision.study import LayerStudy, run_study
-from plainvision.training import Machine, learner, loop, train
+from plainvision.training import Machine, checks, loop, train
 from plainvision.training.resumable import read_metrics
 
 TESTS = Path(__file__).parent.parent
@@ -121,14 +121,14 @@ def test_two_runs_in_one_folder_are_refused(whole, tmp_path):
 
 
 def test_a_run_that_began_meanwhile_is_not_written_over(tmp_path, monkeypatch):
-    check = learner.check_network
+    check = checks.check_network
 
     def meanwhile(*given):
         monkeypatch.undo()
         train(TINY, tmp_path / "run")  # another process is faster
         check(*given)
 
-    monkeypatch.setattr(learner, "check_network", meanwhile)
+    monkeypatch.setattr(checks, "check_network", meanwhile)
     with pytest.raises(ValueError, match=r"already holds a run of the recipe 'tiny'"):
         train(TINY, tmp_path / "run")
 

@@ -60,7 +60,7 @@ class TrainingBatches:
     """
 
     def __init__(self, recipe: "Recipe", *, rank: int = 0, processes: int = 1) -> None:
-        _check_shares(recipe, processes)
+        check_shares(recipe, processes)
         data, augment, share = recipe.data, recipe.augment, (rank, processes)
         self._epochs: TrainingStream | Epochs
         self.labels: np.ndarray | None
@@ -222,7 +222,8 @@ def _training_classes(data: Data) -> tuple[str, ...] | None:
         return None
 
 
-def _check_shares(recipe: "Recipe", processes: int) -> None:
+def check_shares(recipe: "Recipe", processes: int) -> None:
+    """Raise a `ValueError` where a batch cannot be shared equally by processes and their passes."""
     passes = recipe.machine.accumulate
     if over := recipe.batch_size % (processes * passes):
         accumulating = f" in {passes} passes each (machine.accumulate)" if passes > 1 else ""

@@ -1,14 +1,15 @@
 """Epochs of images that can be read in any order: drawn by seed and epoch, augmented by position."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from plainvision.data.image_kinds import Images
 from plainvision.data.locations import place
-from plainvision.data.rows import Batch, Failure, Reader, Sample, collate, read_batches, training_transform, workers_of
+from plainvision.data.rows import Batch, Failure, Reader, collate, read_batches, training_transform, workers_of
 from plainvision.data.settings import Augment, Data
 from plainvision.processes import Loader
 from plainvision.seeds import derived_seed
@@ -26,6 +27,8 @@ class Epochs:
     Args:
         batch_size: images of a batch, over all processes.
         key: numbers that, with epoch and position, decide order and augmentation.
+        reader: makes a row of the image at a number's `Images.row`, by a seed; None classifies.
+        collated: makes a batch of rows.
         share: which process this is, and how many there are.
     """
 
@@ -37,6 +40,8 @@ class Epochs:
         *,
         batch_size: int,
         key: tuple[int, ...],
+        reader: Callable[..., Any] | None = None,
+        collated: Callable[[list[Any]], Any] = collate,
         share: tuple[int, int] = (0, 1),
     ) -> None:
         self.classes, self.fingerprint = images.classes, images.fingerprint
@@ -44,8 +49,9 @@ class Epochs:
         self._batch_size, self._share = batch_size, batch_size // share[1]
         self._first = share[0] * self._share
         self._steps: list[range] = []
-        positions = _Positions(images, data, augment, batch_size, key)
-        self._loader = Loader(positions, collate, workers=workers_of(data), batches=self._steps, persistent=True)
+        reader = Reader(data, training_transform(data, augment)) if reader is None else reader
+        positions = _Positions(images, data, augment.repeats, batch_size, key, reader)
+        self._loader = Loader(positions, collated, workers=workers_of(data), batches=self._steps, persistent=True)
         self._turn = 0
 
     def batches(self, epoch: int, start: int, steps: int) -> Iterator[Batch]:
@@ -65,17 +71,25 @@ class Epochs:
                 raise RuntimeError(f"epoch {epoch} is over: another call of epoch() has begun. Finish one first.")
 
 
-class _Positions(Dataset[Sample | Failure]):
+class _Positions(Dataset[Any]):
     """The image at a position, counted through all epochs, which says everything: a worker needs no state."""
 
-    def __init__(self, images: Images, data: Data, augment: Augment, batch_size: int, key: tuple[int, ...]) -> None:
-        self._images, self._repeats, self._batch_size, self._key = images, augment.repeats, batch_size, key
+    def __init__(
+        self,
+        images: Images,
+        data: Data,
+        repeats: int,
+        batch_size: int,
+        key: tuple[int, ...],
+        reader: Callable[..., Any],
+    ) -> None:
+        self._images, self._repeats, self._batch_size = images, repeats, batch_size
+        self._key, self._reader = key, reader
         self._balanced = data.sampling == "balanced"
         self._where = place(data, "train")
-        self._reader = Reader(data, training_transform(data, augment))
         self._order: tuple[int, np.ndarray] | None = None
 
-    def __getitem__(self, number: int) -> Sample | Failure:
+    def __getitem__(self, number: int) -> Any:
         epoch, position = divmod(number, len(self._images.labels) * self._repeats)
         order = self._order_of(epoch)
         unreadable: dict[int, str] = {}

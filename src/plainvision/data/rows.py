@@ -33,6 +33,13 @@ class Batch:
     skipped: tuple[str, ...]
     """The images that could not be read while making this batch, each `NAME (reason)`."""
 
+    def on(self, device: torch.device, *, channels_last: bool = False) -> "Batch":
+        """Return the batch on ``device``, its images in that memory layout."""
+        images = self.images.to(device)
+        if channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return replace(self, images=images, labels=self.labels.to(device))
+
     def pin_memory(self) -> "Batch":
         """Return the batch in page-locked memory; the `DataLoader` calls this where there is a GPU."""
         return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())

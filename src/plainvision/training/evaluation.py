@@ -62,6 +62,21 @@ class Evaluation:
         low, high = share_interval(round(self.top1 * self.images / 100), self.images)
         return 100 * low, 100 * high
 
+    @property
+    def score(self) -> float:
+        """Top-1, by which the best weights are chosen."""
+        return self.top1
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What the metrics of a run record."""
+        return {"top1": self.top1, "top5": self.top5, "validation_loss": self.loss}
+
+    @property
+    def words(self) -> str:
+        """The figures for the line of an epoch."""
+        return f"top-1 {self.top1:.2f} %  loss {self.loss:.4f}"
+
 
 def evaluate(
     model: nn.Module,

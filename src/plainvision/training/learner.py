@@ -10,15 +10,13 @@ from accelerate.utils import FullyShardedDataParallelPlugin
 from torch import Tensor, nn
 
 from plainvision.data.batches import TrainingBatches
-from plainvision.data.rows import Batch
 from plainvision.processes import process_group
 from plainvision.seeds import seed_everything
-from plainvision.training.checks import check_data, check_network
-from plainvision.training.class_weights import balanced_weights
+from plainvision.training.checks import check_data
 from plainvision.training.optimization import Optimization
 from plainvision.training.recipe import Recipe
-from plainvision.training.starting import load_start
 from plainvision.training.state import State
+from plainvision.training.task import StepBatch, TrainingSplit
 from plainvision.training.weights_file import build_network
 
 
@@ -30,7 +28,6 @@ class Learner:
     Attributes:
         state: the moving parts.
         optimization: takes the optimizer's steps.
-        weights: (K,) what an image of each class counts; None where all count alike.
 
     Raises:
         ValueError: there is no such network, or it cannot take such images.
@@ -38,19 +35,17 @@ class Learner:
     """
 
     def __init__(
-        self, recipe: Recipe, accelerator: Accelerator, batches: TrainingBatches, *, epoch: int = 0, fresh: bool = True
+        self, recipe: Recipe, accelerator: Accelerator, batches: TrainingSplit, *, epoch: int = 0, fresh: bool = True
     ) -> None:
         self.recipe, self.accelerator = recipe, accelerator
-        self._classes, self._steps_per_epoch = len(batches.classes), batches.steps_per_epoch
+        self._steps_per_epoch = batches.steps_per_epoch
         seed_everything(recipe.seed)
-        network = build_network(recipe, self._classes, epoch).to(accelerator.device)
+        network = build_network(recipe, len(batches.classes), epoch).to(accelerator.device)
         self.state = State(network, epoch=epoch, classes=batches.classes, data=recipe.data)
         if fresh:
-            load_start(self.state.model, recipe)
-        check_network(self.state.model, recipe, self._classes, self.images_per_pass)
-        self.weights: Tensor | None = None
-        if recipe.class_weights is not None and batches.labels is not None:  # a stream has refused it
-            self.weights = balanced_weights(batches.labels, self._classes)
+            recipe.task.load_start(self.state.model, recipe)
+        recipe.task.check_network(self.state.model, recipe, len(batches.classes), self.images_per_pass)
+        self._objective = recipe.task.objective(recipe, batches)
         self.optimization = self._optimization()
         for technique in recipe.techniques:
             technique.start(self.state)
@@ -72,15 +67,13 @@ class Learner:
             self.state.model = model
             self.optimization = self._optimization()
 
-    def step(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Take one step; return the loss and the number of this process's images that were classified right."""
-        images, labels = batch.images.to(self.accelerator.device), batch.labels.to(self.accelerator.device)
-        if self.recipe.machine.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
+    def step(self, batch: StepBatch) -> tuple[Tensor, Tensor | None]:
+        """Take one step; return the loss, and how many of this process's images were answered right."""
+        here = batch.on(self.accelerator.device, channels_last=self.recipe.machine.channels_last)
         self.optimization.model.train()
         for technique in self.recipe.techniques:
             technique.step_start(self.state)
-        loss, right = self.optimization.step(images, labels, self.state.step)
+        loss, right = self.optimization.step(here, self.state.step)
         self.state.step += 1
         for technique in self.recipe.techniques:
             technique.step_end(self.state)
@@ -94,7 +87,7 @@ class Learner:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.state.model = model
         return Optimization(
-            self.recipe, model, self.accelerator, self._classes, self._steps_per_epoch, self.weights, self._changed
+            self.recipe, model, self.accelerator, self._objective, self._steps_per_epoch, self._changed
         )
 
     def _changed(self, loss: Tensor, answer: Any, part: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""The training loop. It names no network and no technique, and can stop and resume at any step.
+"""The training loop. It names no network, no technique and no task, and can stop and resume at any step.
 
 No random state is carried from step to step: order, augmentation, mixing and dropout each follow from the recipe's seed
 and the position in the run. A restart therefore needs the weights, the optimizer and the number of steps.
@@ -10,21 +10,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from rich.console import Console
 from timm.utils import distribute_bn
 from torch import nn
 
-from plainvision.data.batches import EvaluationBatches, TrainingBatches
 from plainvision.data.locations import absolute
-from plainvision.data.rows import Batch
-from plainvision.data.survey import first_line
 from plainvision.processes import TrainingInterrupted, stop_requested, threads
-from plainvision.training.checks import all_finite, check_data, has_batch_norm
-from plainvision.training.class_weights import said_of_weights
-from plainvision.training.evaluation import Evaluation, evaluate
+from plainvision.training.checks import all_finite, has_batch_norm
 from plainvision.training.learner import Learner, accelerator_for
 from plainvision.training.losses import Losses
 from plainvision.training.progress import TrainingProgress
@@ -32,8 +27,8 @@ from plainvision.training.recipe import Recipe
 from plainvision.training.resumable import dotted_fields, read_metrics
 from plainvision.training.run_folder import RunFolder
 from plainvision.training.state import restore, saved_state, whole_weights
+from plainvision.training.task import Scores, StepBatch
 from plainvision.training.trackers import Tracker, Trackers, check_trackers
-from plainvision.training.verdict import doubts
 
 
 @dataclass(frozen=True)
@@ -46,14 +41,19 @@ class Result:
     """The network after the last epoch, or the average of its weights where the recipe keeps one, in eval mode."""
     classes: tuple[str, ...]
     """Names of the classes, in the order of the logits."""
-    best_top1: float
-    """Highest validation top-1 of an epoch in which the network had its final form, per cent."""
-    last: Evaluation
+    best_score: float
+    """Highest validation score of an epoch in which the network had its final form, per cent: a classifier's top-1."""
+    last: Any
     """The scores of `network`."""
     doubts: tuple[str, ...]
     """Reasons to doubt that the run learned what it could, a sentence each."""
     stopped_early: str | None
     """Why the run ended before the recipe's last epoch, in words; None where it did not."""
+
+    @property
+    def best_top1(self) -> float:
+        """The best score of a classifier."""
+        return self.best_score
 
 
 def train(
@@ -126,11 +126,8 @@ class _Run:
         self.folder = RunFolder(out, replace(recipe, data=absolute(recipe.data)), resume=resume)
         self.accelerator = accelerator_for(recipe)
         share = {"rank": self.accelerator.process_index, "processes": self.accelerator.num_processes}
-        self.batches = TrainingBatches(recipe, **share)
+        self.batches, self.validation = recipe.task.splits(recipe, **share)
         self.classes, self.folder.drawn = self.batches.classes, self.batches.drawn
-        size = max(1, recipe.batch_size // share["processes"] // recipe.machine.accumulate)
-        self.validation = EvaluationBatches(recipe.data, batch_size=size, classes=self.classes, **share)
-        check_data(recipe, self.classes, share["processes"])
         self.steps = recipe.epochs * self.batches.steps_per_epoch
         if resume and self.accelerator.is_main_process:
             held.enter_context(self.folder.held())
@@ -163,14 +160,8 @@ class _Run:
             f"{recipe.brief()}\n"
             f"{len(self.classes)} classes, {self.batches.images_per_epoch} images an epoch, {self.steps} steps"
         )
-        for split, labels in (
-            (recipe.data.train_split, self.batches.labels),
-            (self.validation.split, self.validation.labels),
-        ):
-            if labels is not None:
-                self.progress.say(first_line(split, self.classes, labels))
-        if self.learner.weights is not None:
-            self.progress.say(said_of_weights(self.learner.weights, self.classes))
+        for line in recipe.task.first_lines(recipe, self.batches, self.validation):
+            self.progress.say(line)
         if recipe.machine.accumulate > 1 and has_batch_norm(self.state.model):
             self.progress.say(
                 f"machine.accumulate={recipe.machine.accumulate}: the network has batch norms, whose statistics are "
@@ -178,22 +169,22 @@ class _Run:
                 "batches"
             )
         self.skipped: set[str] = set()
-        self.evaluation: Evaluation | None = None
+        self.evaluation: Scores | None = None
 
     def begin_epoch(self, epoch: int) -> None:
         """Give the network, and the one that is kept, the form of this epoch."""
         self.learner.reshape(epoch)
         if epoch > 0 and self._settled(epoch) and not self._settled(epoch - 1):
-            self.state.best_top1 = -1.0  # what scored well in another form is not what will be deployed
+            self.state.best_score = -1.0  # what scored well in another form is not what will be deployed
         self.losses.restart_clock()
 
-    def step(self, batch: Batch) -> None:
+    def step(self, batch: StepBatch) -> None:
         """Take one optimizer step."""
         loss, right = self.learner.step(batch)
         for name in sorted(set(batch.skipped) - self.skipped):
             self.progress.say(f"skipped {name}")
         self.skipped |= set(batch.skipped)
-        self.losses.add(loss, right, len(batch.labels))
+        self.losses.add(loss, right, len(batch.names))
         if self.losses.due:
             self._read_losses()
         interval = self.recipe.machine.checkpoint_steps
@@ -211,22 +202,21 @@ class _Run:
                 distribute_bn(network, self.accelerator.num_processes, reduce=True)
         self._check_weights()
         self.evaluation = scores = self._evaluate(self.state.best_network)
-        if not math.isfinite(scores.loss):
-            self.losses.diverged(f"the validation loss is {scores.loss} at step {self.state.step}")
-        top1 = scores.top1
-        line = {"epoch": self.state.epoch, "step": self.state.step, "top1": top1, "top5": scores.top5}
-        line |= {"validation_loss": scores.loss, "skipped": len(self.skipped)}
+        for name, value in scores.figures.items():
+            if not math.isfinite(value):
+                self.losses.diverged(f"the {name.replace('_', ' ')} is {value} at step {self.state.step}")
+        line = {"epoch": self.state.epoch, "step": self.state.step, **scores.figures, "skipped": len(self.skipped)}
         for technique in self.recipe.techniques:
             line |= technique.metrics(self.state)
         self.losses.log(line)
         self.progress.say(
-            f"epoch {self.state.epoch + 1}/{self.recipe.epochs}  top-1 {top1:.2f} %  loss {scores.loss:.4f}"
+            f"epoch {self.state.epoch + 1}/{self.recipe.epochs}  {scores.words}"
             + (f"  {len(self.skipped)} images skipped" if self.skipped else "")
         )
-        kinds = ("best", "last") if top1 > self.state.best_top1 else ("last",)
+        kinds = ("best", "last") if scores.score > self.state.best_score else ("last",)
         counts = "best" not in kinds and self._settled(self.state.epoch)
         self.state.stale_epochs = self.state.stale_epochs + 1 if counts else 0
-        self.state.best_top1 = max(self.state.best_top1, top1)
+        self.state.best_score = max(self.state.best_score, scores.score)
         weights = whole_weights(self.state.best_network, self.accelerator)
         if self.accelerator.is_main_process:
             for kind in kinds:
@@ -269,8 +259,8 @@ class _Run:
         if self.recipe.patience is None or stale < self.recipe.patience or done == self.recipe.epochs:
             return None
         return (
-            f"stopped early, after epoch {done} of {self.recipe.epochs}: top-1 has not risen above the "
-            f"{self.state.best_top1:.2f} % of epoch {done - stale} for {stale} epoch{'s' * (stale > 1)} "
+            f"stopped early, after epoch {done} of {self.recipe.epochs}: {self.recipe.task.score_name} has not risen "
+            f"above the {self.state.best_score:.2f} % of epoch {done - stale} for {stale} epoch{'s' * (stale > 1)} "
             f"(patience={self.recipe.patience})"
         )
 
@@ -280,17 +270,14 @@ class _Run:
             self.progress.say(self.stopped_early)
         evaluation = self.evaluation or self._evaluate(self.state.best_network)
         raw = self._evaluate(self.state.model) if self.state.kept else None
-        found = doubts(evaluation, raw, read_metrics(self.folder.path))
+        found = self.recipe.task.doubts(evaluation, raw, read_metrics(self.folder.path))
         for doubt in found:
             self.progress.say(doubt)
         network = self.state.best_network.eval()
-        best = self.state.best_top1
+        best = self.state.best_score
         result = Result(self.folder.path, network, self.classes, best, evaluation, tuple(found), self.stopped_early)
-        whole = self._of_all_processes(evaluation)
-        if self.accelerator.is_main_process:
-            from plainvision.training.report.run import write_run_report  # Matplotlib takes a second
-
-            said = write_run_report(replace(result, last=whole), self.recipe, self.validation)
+        said = self.recipe.task.report(result, self.recipe, self.validation, self.accelerator.is_main_process)
+        if said is not None:
             self.progress.say(said)
         return result
 
@@ -307,13 +294,8 @@ class _Run:
             if self.accelerator.reduce(all_finite(network), "sum") < self.accelerator.num_processes:
                 self.losses.diverged(f"weights are not finite after step {self.state.step}")
 
-    def _evaluate(self, network: nn.Module) -> Evaluation:
+    def _evaluate(self, network: nn.Module) -> Scores:
         total = partial(self.accelerator.reduce, reduction="sum") if self.accelerator.num_processes > 1 else None
         device = self.accelerator.device
         with self.accelerator.autocast():
-            return evaluate(network, self.validation, classes=self.classes, device=device, total=total)
-
-    def _of_all_processes(self, evaluation: Evaluation) -> Evaluation:
-        """Return an evaluation with the predictions for all images; every process must call this."""
-        predictions, skipped = map(gather_object, (list(evaluation.predictions), list(evaluation.skipped)))
-        return replace(evaluation, predictions=tuple(predictions), skipped=tuple(skipped))
+            return self.recipe.task.evaluate(network, self.validation, classes=self.classes, device=device, total=total)

@@ -17,7 +17,7 @@ class Losses:
 
     def __init__(self, folder: RunFolder, accelerator: Accelerator, interval: int, trackers: Trackers) -> None:
         self.folder, self.accelerator, self.interval, self.trackers = folder, accelerator, interval, trackers
-        self._steps: list[tuple[Tensor, Tensor]] = []
+        self._steps: list[tuple[Tensor, Tensor | None]] = []
         self._images = 0
         self.restart_clock()
 
@@ -26,8 +26,8 @@ class Losses:
         """Whether as many steps are buffered as the interval has."""
         return len(self._steps) >= self.interval
 
-    def add(self, loss: Tensor, right: Tensor, images: int) -> None:
-        """Buffer a step's loss and the number of this process's images that were classified right."""
+    def add(self, loss: Tensor, right: Tensor | None, images: int) -> None:
+        """Buffer a step's loss and the number of this process's images that were answered right, if that counts."""
         self._steps.append((loss, right))
         self._images += images
 
@@ -39,8 +39,9 @@ class Losses:
         """
         if not self._steps:
             return None
-        both = torch.stack([torch.stack(column) for column in zip(*self._steps, strict=True)])
-        losses, right = self.accelerator.reduce(both, "sum").tolist()
+        counted = [right for _, right in self._steps if right is not None]
+        columns = [torch.stack([loss for loss, _ in self._steps]), *([torch.stack(counted)] if counted else [])]
+        losses, *right = self.accelerator.reduce(torch.stack(columns), "sum").tolist()
         processes = self.accelerator.num_processes
         losses = [loss / processes for loss in losses]
         images, seconds = self._images * processes, time.perf_counter() - self._since
@@ -49,7 +50,7 @@ class Losses:
                 self.diverged(f"the loss is {loss} at step {step - len(losses) + 1 + i}")
         figures = {
             "loss": sum(losses) / len(losses),
-            "accuracy": 100 * sum(right) / images,
+            **({"accuracy": 100 * sum(right[0]) / images} if right else {}),
             "images_per_second": images / seconds,
         }
         self._steps, self._images = [], 0

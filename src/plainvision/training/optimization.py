@@ -1,4 +1,4 @@
-"""One optimizer step: optimizer, schedule, loss and mixing are timm's."""
+"""One optimizer step: optimizer and schedule are timm's, the loss is the task's."""
 
 import contextlib
 from collections.abc import Callable
@@ -6,16 +6,14 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from timm.data.mixup import Mixup
-from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 
 from plainvision.seeds import seed_everything
-from plainvision.training.class_weights import image_weights
 from plainvision.training.recipe import Recipe
+from plainvision.training.task import Objective, StepBatch
 
 
 def _unchanged(loss: Tensor, answer: Any, part: Any) -> Tensor:
@@ -25,8 +23,8 @@ def _unchanged(loss: Tensor, answer: Any, part: Any) -> Tensor:
 class Optimization:
     """Takes optimizer steps on one network, which has no wrappers; one that changes its form gets a new one.
 
-    With ``weights``, (K,), each image counts by that of its class. What ``change`` returns for the loss, the logits and
-    a part (images, targets, labels) takes the place of that loss.
+    What ``change`` returns for the loss, the answer and a part of a batch, as the objective has them, takes the place
+    of that loss.
     """
 
     def __init__(
@@ -34,14 +32,11 @@ class Optimization:
         recipe: Recipe,
         model: nn.Module,
         accelerator: Accelerator,
-        classes: int,
+        objective: Objective,
         steps_per_epoch: int,
-        weights: Tensor | None = None,
         change: Callable[[Tensor, Any, Any], Tensor] = _unchanged,
     ) -> None:
-        self.recipe, self.accelerator, self.classes, self.change = recipe, accelerator, classes, change
-        self.weights = None if weights is None else weights.to(accelerator.device)
-        self.mixup = _mixup(recipe, classes)
+        self.recipe, self.accelerator, self.objective, self.change = recipe, accelerator, objective, change
         optimizer = _optimizer(recipe, model)
         if recipe.machine.compile:
             model.compile()
@@ -56,71 +51,37 @@ class Optimization:
         """The highest learning rate of all layers, at the last step."""
         return max(group["lr"] for group in self.optimizer.param_groups)
 
-    def step(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Take one optimizer step; return the loss and the number of this process's images that were classified right.
+    def step(self, batch: StepBatch, step: int) -> tuple[Tensor, Tensor | None]:
+        """Take one optimizer step; return the loss, and how many of this process's images were answered right.
 
-        The network is in the mode that it is to train in. Images (B, C, H, W) and labels (B,) are this process's
-        share. Random numbers follow from the recipe's seed, the step, counted from 0, and the process, so that a
-        resumed run draws the same ones. A mixed image is classified right by the class of the image underneath.
+        The network is in the mode that it is to train in, and the batch is this process's share. Random numbers follow
+        from the recipe's seed, the step, counted from 0, and the process, so that a resumed run draws the same ones.
         """
         self.scheduler.step_update(step)
         seed_everything(self.recipe.seed, step, self.accelerator.process_index)
-        targets = self._targets(labels)
-        if self.mixup is not None:
-            images, targets = self.mixup(images, labels)
-        passes = self.recipe.machine.accumulate
-        loss, right = torch.zeros((), device=images.device), torch.zeros((), device=images.device)
-        parts = zip(images.chunk(passes), targets.chunk(passes), labels.chunk(passes), strict=True)
-        for i, (part, wanted, label) in enumerate(parts):
-            last = i == passes - 1
+        parts = self.objective.parts(batch, self.recipe.machine.accumulate)
+        device, images = self.accelerator.device, sum(count for count, _ in parts)
+        loss, right = torch.zeros((), device=device), torch.zeros((), device=device)
+        counted = True
+        for i, (count, part) in enumerate(parts):
+            last = i == len(parts) - 1
             # Processes exchange gradients once per step, with the last pass.
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
                 with self.accelerator.autocast():
-                    logits = self.model(part)
-                mean = self.change(self.criterion(logits.float(), wanted), logits, (part, wanted, label))
-                share = mean * (len(part) / len(images))
+                    answer = self.objective.answer(self.model, part)
+                mean, hits = self.objective.loss(answer, part)
+                share = self.change(mean, answer, part) * (count / images)
                 self.accelerator.backward(share)
             loss += share.detach()
-            right += (logits.detach().argmax(1) == label).sum()
+            if hits is None:
+                counted = False
+            else:
+                right += hits
         if self.recipe.clip_grad is not None:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return loss, right
-
-    def criterion(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean loss over the images, for logits and targets (B, K).
-
-        The mean is over the number of images, not over their weights: each part of a batch, and each process, then has
-        its right share.
-        """
-        weights = None
-        if self.weights is not None:
-            weights = image_weights(targets, self.weights, self.recipe.label_smoothing)[:, None]
-        if self.recipe.loss == "cross_entropy":  # which is linear in the targets
-            return SoftTargetCrossEntropy()(logits, targets if weights is None else targets * weights)
-        threshold = self.recipe.bce_threshold
-        return BinaryCrossEntropy(smoothing=0.0, target_threshold=threshold, weight=weights)(logits, targets)
-
-    def _targets(self, labels: Tensor) -> Tensor:
-        """Return (B, K) targets with the recipe's label smoothing; Mixup makes its own."""
-        smoothing = self.recipe.label_smoothing
-        targets = torch.full((len(labels), self.classes), smoothing / self.classes, device=labels.device)
-        return targets.scatter_(1, labels[:, None], 1 - smoothing + smoothing / self.classes)
-
-
-def _mixup(recipe: Recipe, classes: int) -> Mixup | None:
-    augment = recipe.augment
-    if not augment.mixup and not augment.cutmix:
-        return None
-    return Mixup(
-        mixup_alpha=augment.mixup,
-        cutmix_alpha=augment.cutmix,
-        prob=augment.mix_probability,
-        switch_prob=augment.switch_probability,
-        label_smoothing=recipe.label_smoothing,
-        num_classes=classes,
-    )
+        return loss, right if counted else None
 
 
 def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:

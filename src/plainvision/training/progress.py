@@ -36,9 +36,12 @@ class TrainingProgress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def advance(self, epoch: int, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
-        """Move the bar to ``step``."""
-        figures = f"loss {loss:.3f}  train {accuracy:.1f} %  {images_per_second:.0f} images/s "
+    def advance(
+        self, epoch: int, step: int, loss: float, images_per_second: float, accuracy: float | None = None
+    ) -> None:
+        """Move the bar to ``step``; a task that counts nothing as right has no accuracy."""
+        train = "" if accuracy is None else f"train {accuracy:.1f} %  "
+        figures = f"loss {loss:.3f}  {train}{images_per_second:.0f} images/s "
         self._bar.update(self._task, description=f"epoch {epoch + 1}", completed=step, figures=figures)
 
     def say(self, text: str) -> None:

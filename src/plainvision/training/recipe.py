@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 
 from plainvision.data.settings import RECORDED, Augment, Data
 from plainvision.fields import ABOVE_ZERO, BELOW_ONE, FINITE, check_ranges, from_plain, ranges_of
+from plainvision.training.classification import Classification
+from plainvision.training.task import TASKS, Task
 from plainvision.training.techniques import TECHNIQUES, Technique
 
 __all__ = ["PRETRAINED", "Augment", "Data", "Machine", "Option", "Recipe", "as_recorded", "for_epochs"]
@@ -121,6 +123,8 @@ class Recipe:
     """Stop after so many epochs without a better top-1."""
     techniques: tuple[Technique, ...] = ()
     """What a run does beside plain training, in this order."""
+    task: Task = field(default_factory=Classification)
+    """What is learned: to classify, unless another task is given."""
     machine: Machine = field(default_factory=Machine)
     """How the run uses the hardware."""
     seed: Annotated[int, -(2**63), 2**63 - 1] = 0
@@ -150,6 +154,11 @@ class Recipe:
                 "the schedule. Give fewer warmup_epochs or more epochs."
             )
 
+    def network_options(self, classes: int) -> dict[str, Any]:
+        """Return the options that the network is built with, for so many classes."""
+        data = {"num_classes": classes} | ({"in_chans": self.data.channels} if self.data.channels != 3 else {})
+        return {**data, **self.model_options}
+
     def brief(self) -> str:
         """Return the recipe's name, its network, and the fields that differ from the defaults, in lines to read."""
         changed = [f"{name}={value!r}" for name, value in _changed(self) if name not in ("name", "model", "techniques")]
@@ -161,6 +170,9 @@ class Recipe:
         """Return the recipe as plain values that JSON can hold."""
         plain = dataclasses.asdict(self)
         plain["techniques"] = [technique.to_dict() for technique in self.techniques]
+        plain["task"] = self.task.to_dict()
+        if isinstance(self.task, Classification):  # which every version takes for granted
+            del plain["task"]
         return json.loads(json.dumps(plain))
 
     @classmethod
@@ -174,7 +186,9 @@ class Recipe:
         techniques, options = rest.pop("techniques", None), rest.pop("model_options", None)
         if not isinstance(techniques, list) or not isinstance(options, dict):
             raise ValueError("recipe is no object that has techniques and model_options. Copy it again.")
-        ready = {"techniques": tuple(map(_technique, techniques)), "model_options": options}
+        ready: dict[str, Any] = {"techniques": tuple(map(_technique, techniques)), "model_options": options}
+        if "task" in rest:
+            ready["task"] = _task(rest.pop("task"))
         return from_plain(cls, rest, "recipe", ready)
 
 
@@ -250,6 +264,17 @@ def _technique(plain: Any) -> Technique:
     if not isinstance(name, str) or name not in TECHNIQUES:
         raise ValueError(f"unknown technique {name!r}; this version knows {', '.join(sorted(TECHNIQUES))}.")
     return from_plain(TECHNIQUES[name], fields, name)
+
+
+def _task(plain: Any) -> Task:
+    fields = dict(plain) if isinstance(plain, dict) else {}
+    name = fields.pop("task", None)
+    if not isinstance(name, str) or name not in TASKS:
+        raise ValueError(
+            f"its task is {name!r}, and this command knows {', '.join(sorted(TASKS))}. `plainvision detect` and "
+            "`plainvision segment` read networks of their tasks."
+        )
+    return from_plain(TASKS[name], fields, name)
 
 
 def _changed(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

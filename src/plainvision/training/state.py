@@ -34,10 +34,10 @@ class State:
     """The epoch that is running, from 0."""
     step: int = 0
     """Optimizer steps taken since the run began."""
-    best_top1: float = -1.0
-    """Highest validation top-1 so far in the network's present form, per cent; -1 before the first."""
+    best_score: float = -1.0
+    """Highest validation score so far in the network's present form, per cent; -1 before the first."""
     stale_epochs: int = 0
-    """Epochs in the network's final form since `best_top1` last rose."""
+    """Epochs in the network's final form since `best_score` last rose."""
     classes: tuple[str, ...] = ()
     """Names of the classes, in the order of the logits."""
     data: Data = field(default_factory=Data)
@@ -68,7 +68,7 @@ def saved_state(state: State, optimization: Optimization) -> dict[str, Any]:
     accelerator, optimizer = optimization.accelerator, optimization.optimizer.optimizer
     return {
         "step": state.step,
-        "best_top1": state.best_top1,
+        "best_top1": state.best_score,  # the name that the files of every version have
         "stale_epochs": state.stale_epochs,
         "model": whole_weights(state.model, accelerator),
         "kept": None if state.kept is None else state.kept.state_dict(),
@@ -85,7 +85,7 @@ def restore(saved: dict[str, Any], state: State, optimization: Optimization) -> 
     """Put back what `saved_state` returned, into networks of the same form."""
     accelerator, optimizer = optimization.accelerator, optimization.optimizer.optimizer
     state.step = saved["step"]
-    state.best_top1 = float(saved["best_top1"])
+    state.best_score = float(saved["best_top1"])
     state.stale_epochs = int(saved.get("stale_epochs", 0))  # earlier versions had no patience
     if accelerator.is_fsdp2:
         set_model_state_dict(state.model, saved["model"], options=_SPREAD)

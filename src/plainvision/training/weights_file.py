@@ -17,7 +17,6 @@ from plainvision.layers.linear_pair import set_slope
 from plainvision.models.described import bounded, build_outline, check_description
 from plainvision.models.loading import load_checkpoint
 from plainvision.models.reading import read_safetensors, save_tensors
-from plainvision.models.registry import create_model
 from plainvision.surgery.fusing import fold
 from plainvision.training.recipe import Recipe, as_recorded
 
@@ -56,15 +55,7 @@ def build_network(recipe: Recipe, classes: int, epoch: int) -> nn.Module:
     Raises:
         ValueError: there is no such network, or it has no such option.
     """
-    try:
-        model = create_model(recipe.model, **_options(recipe, classes))
-    except ValueError as error:
-        if "in_chans" in recipe.model_options or "no option 'in_chans'" not in str(error):
-            raise
-        raise ValueError(
-            f"{recipe.model} has no option in_chans, so that it takes RGB images alone, and data.channels is "
-            f"{recipe.data.channels}. Set data.channels to 3, or choose another network."
-        ) from error
+    model = recipe.task.build(recipe, classes)
     for technique in recipe.techniques:
         model = technique.build(model)
     for technique in recipe.techniques:
@@ -79,11 +70,6 @@ def build_described(origin: Origin) -> nn.Module:
         set_slope(model, 1)
         model = fold(model)
     return model
-
-
-def _options(recipe: Recipe, classes: int) -> dict[str, Any]:
-    data = {"num_classes": classes} | ({"in_chans": recipe.data.channels} if recipe.data.channels != 3 else {})
-    return {**data, **recipe.model_options}
 
 
 def save_network(path: Path, weights: Mapping[str, Tensor], origin: Origin) -> None:
@@ -189,6 +175,6 @@ def _described(origin: Origin, tensors: Mapping[str, Tensor]) -> nn.Module:
     elements = _GROWTH * sum(value.numel() for value in tensors.values()) + _ELEMENTS
     layers = _GROWTH * len(tensors) + _LAYERS
     with bounded(elements, layers):
-        build_outline(origin.recipe.model, _options(origin.recipe, len(origin.classes)))
+        build_outline(origin.recipe.model, origin.recipe.network_options(len(origin.classes)))
     with bounded(2 * elements, 2 * layers):
         return build_described(origin)
