@@ -1,0 +1,160 @@
+"""Average precision of boxes and masks, by faster_coco_eval, which has pycocotools' figures."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from plainvision.inspection.eval_mode import eval_mode
+from plainvision.tasks.boxes import BoxScenes, masks_of
+from plainvision.tasks.coco import Scene
+from plainvision.tasks.scenes import SceneBatch
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Average precision of boxes or of masks, per cent; -1 where no object is there to be found."""
+
+    ap: float
+    """The mean over overlaps of 50 to 95 per cent and over classes, COCO's own score."""
+    ap50: float
+    """At an overlap of 50 per cent."""
+    per_class: dict[str, float]
+    """AP of each class that has objects."""
+
+
+@dataclass(frozen=True)
+class DetectionScores:
+    """How well a detector finds the objects of a data set."""
+
+    box: Precision
+    mask: Precision | None
+    """None for a detector of boxes."""
+    images: int
+    objects: int
+    skipped: tuple[str, ...] = ()
+    """Images that could not be read."""
+
+    @property
+    def score(self) -> float:
+        """AP of the boxes, by which the best weights are chosen; nothing found is 0."""
+        return max(0.0, self.box.ap)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What the metrics of a run record."""
+        found = {"box_ap": self.box.ap, "box_ap50": self.box.ap50}
+        return found | ({} if self.mask is None else {"mask_ap": self.mask.ap, "mask_ap50": self.mask.ap50})
+
+    @property
+    def words(self) -> str:
+        """The figures for the line of an epoch."""
+        mask = "" if self.mask is None else f"  mask AP {self.mask.ap:.2f} %"
+        return f"box AP {self.box.ap:.2f} %  AP50 {self.box.ap50:.2f} %{mask}"
+
+
+def evaluate_detector(
+    network: nn.Module, batches: Iterable[SceneBatch], scenes: BoxScenes, *, device: torch.device, masks: bool
+) -> DetectionScores:
+    """Return the scores of a detector on ``batches`` of ``scenes``; it stays on its device and in its mode.
+
+    Raises:
+        ValueError: no image could be read.
+    """
+    by_name = {scenes.store.name(scene.path): scene for scene in scenes.scenes}
+    home = next(network.parameters()).device
+    seen: list[Scene] = []
+    found: list[dict[str, Any]] = []
+    skipped: list[str] = []
+    try:
+        network.to(device)
+        with eval_mode(network), torch.inference_mode():
+            for batch in batches:
+                skipped += batch.skipped
+                if not batch.images:
+                    continue
+                answers = network(list(batch.on(device).images))
+                for name, answer in zip(batch.names, answers, strict=True):
+                    found += results_of(answer, len(seen) + 1, scenes.category_ids, masks=masks)
+                    seen.append(by_name[name])
+    finally:
+        network.to(home)
+    if not seen:
+        raise ValueError("no image to evaluate: every one was skipped. Check data.root.")
+    objects = sum(not thing.crowd for scene in seen for thing in scene.things)
+    box = precision(seen, found, scenes.classes, scenes.category_ids, "bbox")
+    mask = precision(seen, found, scenes.classes, scenes.category_ids, "segm") if masks else None
+    return DetectionScores(box, mask, len(seen), objects, tuple(skipped))
+
+
+def results_of(
+    answer: dict[str, torch.Tensor], image_id: Any, category_ids: Sequence[int], *, masks: bool
+) -> list[dict[str, Any]]:
+    """Return what a detector says of an image as COCO's results: boxes as x, y, width, height, masks as run lengths."""
+    from faster_coco_eval import mask as coco_mask
+
+    outlines: list[Any] = [None] * len(answer["labels"])
+    if masks:
+        drawn = (answer["masks"][:, 0] >= 0.5).to(torch.uint8).cpu().numpy()
+        outlines = [coco_mask.encode(np.asfortranarray(one)) for one in drawn]
+    rows = zip(answer["boxes"].tolist(), answer["labels"].tolist(), answer["scores"].tolist(), outlines, strict=True)
+    found = []
+    for (x1, y1, x2, y2), label, score, outline in rows:
+        if label > 0:  # the background's column of a RetinaNet, which learns nothing
+            one = {"image_id": image_id, "category_id": category_ids[label - 1], "score": score}
+            one["bbox"] = [x1, y1, x2 - x1, y2 - y1]
+            found.append(one | ({} if outline is None else {"segmentation": outline}))
+    return found
+
+
+def precision(
+    scenes: Sequence[Scene], found: Sequence[dict[str, Any]], classes: Sequence[str], ids: Sequence[int], kind: str
+) -> Precision:
+    """Return the average precision of what was ``found``, as `results_of`, in scenes that are numbered from 1.
+
+    ``kind`` is "bbox" or "segm".
+    """
+    from faster_coco_eval import COCO, COCOeval_faster
+    from faster_coco_eval import mask as coco_mask
+
+    images, things = [], []
+    for number, scene in enumerate(scenes, start=1):
+        images.append({"id": number, "width": scene.width, "height": scene.height, "file_name": scene.path})
+        outlines = masks_of(scene.things, scene.height, scene.width) if kind == "segm" else [None] * len(scene.things)
+        for thing, outline in zip(scene.things, outlines, strict=True):
+            x1, y1, x2, y2 = thing.box
+            one = {"id": len(things) + 1, "image_id": number, "category_id": ids[thing.label], "area": thing.area}
+            one |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": int(thing.crowd)}
+            if outline is not None:
+                one["segmentation"] = coco_mask.encode(np.asfortranarray(outline))
+            things.append(one)
+    categories = [{"id": number, "name": name} for number, name in zip(ids, classes, strict=True)]
+    truth = COCO({"images": images, "annotations": things, "categories": categories, "info": {}})
+    counted = [{**one, "area": one["bbox"][2] * one["bbox"][3]} if kind == "bbox" else one for one in found]
+    if not counted or not things:
+        # The library takes neither for data.
+        nothing = 0.0 if things else -1.0
+        return Precision(nothing, nothing, {name: 0.0 for name in classes if things and _has(scenes, classes, name)})
+    results = COCOeval_faster(truth, truth.loadRes(counted), kind, print_function=_silent, extra_calc=False)
+    results.evaluate()
+    results.accumulate()
+    # (overlap, recall, class, area, most detections): all areas, the most detections; -1 where there is nothing.
+    table = np.asarray(results.eval["precision"])[:, :, :, 0, -1]
+    each = {name: _mean(table[:, :, k]) for k, name in enumerate(classes)}
+    return Precision(_mean(table), _mean(table[0]), {name: value for name, value in each.items() if value >= 0})
+
+
+def _silent(*_: object) -> None:
+    """Print nothing."""
+
+
+def _has(scenes: Sequence[Scene], classes: Sequence[str], name: str) -> bool:
+    return any(classes[thing.label] == name and not thing.crowd for scene in scenes for thing in scene.things)
+
+
+def _mean(table: np.ndarray) -> float:
+    there = table[table > -1]
+    return 100 * float(there.mean()) if there.size else -1.0
