@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from plainvision.data.image_kinds import Images
 from plainvision.data.locations import place
 from plainvision.data.rows import Batch, Failure, Reader, collate, read_batches, training_transform, workers_of
 from plainvision.data.settings import Augment, Data
@@ -16,6 +15,22 @@ from plainvision.seeds import derived_seed
 
 # So many unreadable images in a row are no accident, and a large data set should not be searched to its end.
 MOST_IN_A_ROW = 100
+
+
+class Readable(Protocol):
+    """What can be read in any order, such as `Images`."""
+
+    classes: tuple[str, ...]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,), by which `sampling` balances."""
+
+    def row(self, index: int) -> Any:
+        """Return an image, not yet decoded."""
+
+    def fingerprint(self) -> str:
+        """Return a hash that changes with the images."""
 
 
 class Epochs:
@@ -34,7 +49,7 @@ class Epochs:
 
     def __init__(
         self,
-        images: Images,
+        images: Readable,
         data: Data,
         augment: Augment,
         *,
@@ -76,7 +91,7 @@ class _Positions(Dataset[Any]):
 
     def __init__(
         self,
-        images: Images,
+        images: Readable,
         data: Data,
         repeats: int,
         batch_size: int,

@@ -1,6 +1,6 @@
 """Average precision of boxes and masks, by faster_coco_eval, which has pycocotools' figures."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,25 +120,31 @@ def precision(
     from faster_coco_eval import COCO, COCOeval_faster
     from faster_coco_eval import mask as coco_mask
 
-    images, things = [], []
+    images: list[dict[str, Any]] = []
+    things: list[dict[str, Any]] = []
     for number, scene in enumerate(scenes, start=1):
         images.append({"id": number, "width": scene.width, "height": scene.height, "file_name": scene.path})
         outlines = masks_of(scene.things, scene.height, scene.width) if kind == "segm" else [None] * len(scene.things)
         for thing, outline in zip(scene.things, outlines, strict=True):
             x1, y1, x2, y2 = thing.box
-            one = {"id": len(things) + 1, "image_id": number, "category_id": ids[thing.label], "area": thing.area}
-            one |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": int(thing.crowd)}
+            one: dict[str, Any] = {
+                "id": len(things) + 1,
+                "image_id": number,
+                "category_id": ids[thing.label],
+                "area": thing.area,
+            }
+            one["bbox"], one["iscrowd"] = [x1, y1, x2 - x1, y2 - y1], int(thing.crowd)
             if outline is not None:
                 one["segmentation"] = coco_mask.encode(np.asfortranarray(outline))
             things.append(one)
     categories = [{"id": number, "name": name} for number, name in zip(ids, classes, strict=True)]
     truth = COCO({"images": images, "annotations": things, "categories": categories, "info": {}})
-    counted = [{**one, "area": one["bbox"][2] * one["bbox"][3]} if kind == "bbox" else one for one in found]
-    if not counted or not things:
-        # The library takes neither for data.
+    if not found or not things:  # which the library takes for no data
         nothing = 0.0 if things else -1.0
         return Precision(nothing, nothing, {name: 0.0 for name in classes if things and _has(scenes, classes, name)})
-    results = COCOeval_faster(truth, truth.loadRes(counted), kind, print_function=_silent, extra_calc=False)
+    results = COCOeval_faster(
+        truth, truth.loadRes([dict(one) for one in found]), kind, print_function=_silent, extra_calc=False
+    )
     results.evaluate()
     results.accumulate()
     # (overlap, recall, class, area, most detections): all areas, the most detections; -1 where there is nothing.

@@ -11,7 +11,7 @@ from plainvision.data.epochs import Epochs
 from plainvision.data.rows import Failure, read_batches
 from plainvision.data.settings import Data
 from plainvision.processes import Loader
-from plainvision.tasks.scenes import SceneBatch, SceneReader, SceneSample, Scenes, Transform, collate
+from plainvision.tasks.scenes import SceneBatch, SceneReader, Scenes, SceneSample, Transform, collate
 
 if TYPE_CHECKING:
     from plainvision.training.recipe import Recipe
@@ -63,7 +63,7 @@ class ValidationScenes:
     """The scenes of a split, each once, in batches that every process reads whole."""
 
     def __init__(self, data: Data, scenes: Scenes, batch_size: int) -> None:
-        self.scenes, self.classes = scenes, scenes.classes
+        self.scenes, self.classes, self.image_size = scenes, scenes.classes, data.image_size
         rows = _Rows(scenes, SceneReader(data, None))
         self._loader = Loader(rows, collate, workers=data.workers, batch_size=batch_size)
 

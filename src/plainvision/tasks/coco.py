@@ -161,16 +161,10 @@ def _by_image(
             left_out["a box without area, or outside of its image"] += 1
         else:
             area = thing.get("area")
-            known = isinstance(area, int | float) and 0 < area < math.inf
-            found[owner].append(
-                Thing(
-                    box,
-                    labels[kind],
-                    bool(thing.get("iscrowd")),
-                    float(area) if known else (box[2] - box[0]) * (box[3] - box[1]),
-                    thing.get("segmentation") or None,
-                )
-            )
+            if not isinstance(area, int | float) or not 0 < area < math.inf:
+                area = (box[2] - box[0]) * (box[3] - box[1])
+            crowd, outline = bool(thing.get("iscrowd")), thing.get("segmentation") or None
+            found[owner].append(Thing(box, labels[kind], crowd, float(area), outline))
     return found
 
 

@@ -37,9 +37,7 @@ def _of_polygons(polygons: list[Any], height: int, width: int) -> np.ndarray:
     canvas = Image.new("L", (width, height))
     draw = ImageDraw.Draw(canvas)
     for polygon in polygons:
-        corners = isinstance(polygon, list) and all(
-            type(one) in (int, float) and -1e6 < one < 1e6 for one in polygon
-        )
+        corners = isinstance(polygon, list) and all(type(one) in (int, float) and -1e6 < one < 1e6 for one in polygon)
         if not corners or len(polygon) < 6 or len(polygon) % 2:
             raise ValueError("a polygon of its segmentation has no three corners within reach")
         # COCO's coordinates are of the pixels' edges, Pillow's of their centres.

@@ -68,7 +68,9 @@ def overlap_scores(
         raise ValueError("no pixel to evaluate: every image was skipped, or every pixel is ignored. Check data.root.")
     there = union > 0
     each = 100 * hits[there] / union[there]
-    named = dict(zip([name for name, one in zip(classes, there.tolist(), strict=True) if one], each.tolist(), strict=True))
+    named = dict(
+        zip([name for name, one in zip(classes, there.tolist(), strict=True) if one], each.tolist(), strict=True)
+    )
     return SegmentationScores(
         each.mean().item(), 100 * (hits.sum() / matrix.sum()).item(), named, images, tuple(skipped)
     )
@@ -111,7 +113,7 @@ def evaluate_segmenter(
 def class_map(
     network: nn.Module, image: Tensor, *, size: int, scales: Sequence[float] = (1.0,), flip: bool = False
 ) -> Tensor:
-    """Return the class (H, W) of each pixel of an image (C, H, W) in [0, 1], whose short side is resized to ``size``."""
+    """Return the class (H, W) of each pixel of an image (C, H, W) in [0, 1], its short side resized to ``size``."""
     factor = size / min(image.shape[1:])
     sides = [max(_STEP, round(side * factor / _STEP) * _STEP) for side in image.shape[1:]]
     resized = F.interpolate(image[None], sides, mode="bilinear", antialias=True)

@@ -52,7 +52,7 @@ class Pyramid(nn.Module):
     ) -> None:
         super().__init__()
         if isinstance(backbone, str):
-            network = _of_any_size(backbone, pretrained)
+            network = of_any_size(backbone, pretrained=pretrained, num_classes=0)
         elif pretrained:
             raise ValueError("pretrained=True goes with a network's name. Load the weights into your network yourself.")
         else:
@@ -108,11 +108,16 @@ def _feature_infos(network: nn.Module) -> Sequence[Mapping[str, Any]]:
     return infos
 
 
-def _of_any_size(name: str, pretrained: bool) -> nn.Module:
-    for options in _ANY_SIZE:
+def of_any_size(name: str, **options: Any) -> nn.Module:
+    """Build the network called ``name`` so that it takes images of any size, where it can be asked to.
+
+    Raises:
+        ValueError: there is no such network, or it has no such option.
+    """
+    for extra in _ANY_SIZE:
         try:
-            return create_model(name, pretrained=pretrained, num_classes=0, **options)
+            return create_model(name, **{**extra, **options})
         except ValueError as error:
-            if not options or f"no option {next(iter(options))!r}" not in str(error):
+            if not extra or f"no option {next(iter(extra))!r}" not in str(error):
                 raise
     raise AssertionError("the last of the options is none")

@@ -36,7 +36,9 @@ class TrainingTransform:
             cut = v2.RandomResizedCrop.get_params(image, list(self._augment.scale), list(self._augment.ratio))
             whole = target
             image = functional.crop(image, *cut)
-            target = {name: functional.crop(value, *cut) if _is_placed(value) else value for name, value in whole.items()}
+            target = {
+                name: functional.crop(value, *cut) if _is_placed(value) else value for name, value in whole.items()
+            }
             if "boxes" in target:
                 target = _kept(target, whole["boxes"], cut)
         if self._size is not None:

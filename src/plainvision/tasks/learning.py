@@ -1,0 +1,177 @@
+"""Detection and segmentation as tasks of a training run. No torch here: the command line reads their settings."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from plainvision.training.task import Task
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from plainvision.tasks.average_precision import DetectionScores
+    from plainvision.tasks.overlap import SegmentationScores
+    from plainvision.training.recipe import Recipe
+
+
+class SceneTask(Task):
+    """What detection and segmentation share: batches of scenes, and a backbone to start from."""
+
+    freeze_norms: bool
+
+    def load_start(self, model: "nn.Module", recipe: "Recipe") -> None:
+        from plainvision.tasks.starting import load_backbone_weights
+
+        load_backbone_weights(model, recipe)
+
+    def first_lines(self, recipe: "Recipe", training: Any, validation: Any) -> Iterator[str]:
+        yield training.scenes.first_line()
+        yield validation.scenes.first_line()
+
+
+@dataclass(frozen=True)
+class Detection(SceneTask):
+    """Find objects: their boxes, and their masks too by a Mask R-CNN. The best weights are those of the best box AP."""
+
+    kind: Literal["retinanet", "mask_rcnn"] = "retinanet"
+    """Boxes alone, or boxes and masks."""
+    anchor_sizes: tuple[tuple[int, ...], ...] | None = None
+    """Sizes of the anchors of each of five levels, in pixels of the resized image; None takes torchvision's."""
+    freeze_norms: bool = False
+    """Fix the batch norms of the backbone: right where it starts from trained weights, wrong where it does not."""
+
+    score_name = "box AP"
+    command = "detect"
+
+    def splits(self, recipe: "Recipe", rank: int, processes: int) -> Any:
+        from plainvision.tasks.batches import TrainingScenes, ValidationScenes
+        from plainvision.tasks.boxes import BoxScenes
+        from plainvision.tasks.transforms import TrainingTransform
+
+        masks = self.kind == "mask_rcnn"
+        scenes = BoxScenes(recipe.data, "train", masks=masks)
+        transform = TrainingTransform(recipe.augment)
+        training = TrainingScenes(recipe, scenes, transform, rank=rank, processes=processes)
+        known = BoxScenes(recipe.data, "validation", masks=masks, classes=scenes.classes)
+        return training, ValidationScenes(recipe.data, known, max(1, recipe.batch_size // processes))
+
+    def build(self, recipe: "Recipe", classes: int) -> "nn.Module":
+        from plainvision.tasks.detection import detector
+        from plainvision.tasks.pyramid import of_any_size
+
+        size = recipe.data.image_size
+        network: Any = detector(
+            of_any_size(recipe.model, **recipe.network_options(0)),
+            self.kind,
+            num_classes=classes,
+            freeze_norms=self.freeze_norms,
+            anchor_sizes=self.anchor_sizes,
+            min_size=size,
+            max_size=round(size * 5 / 3),  # as 800 and 1333
+        )
+        network.transform.image_mean, network.transform.image_std = list(recipe.data.mean), list(recipe.data.std)
+        return network
+
+    def check_network(self, model: "nn.Module", recipe: "Recipe", classes: int, per_pass: int) -> None:
+        from plainvision.tasks.starting import check_forward
+
+        check_forward(lambda image: model.eval()([image]), model, recipe)
+
+    def objective(self, recipe: "Recipe", training: Any) -> Any:
+        from plainvision.tasks.objectives import DetectionLoss
+
+        return DetectionLoss()
+
+    def evaluate(
+        self, model: "nn.Module", validation: Any, *, classes: tuple[str, ...], device: "torch.device", total: Any
+    ) -> "DetectionScores":
+        from plainvision.tasks.average_precision import evaluate_detector
+
+        masks = self.kind == "mask_rcnn"
+        return evaluate_detector(model, validation, validation.scenes, device=device, masks=masks)
+
+    def doubts(self, last: Any, raw: Any, metrics: Sequence[dict[str, Any]]) -> list[str]:
+        if last.box.ap50 > 1:
+            return []
+        return [
+            f"The detector has found next to nothing: AP50 is {last.box.ap50:.2f} % on {last.images} images. Give more "
+            "epochs, weights to start from (start_from), or anchors that fit the boxes (fit_anchors)."
+        ]
+
+
+@dataclass(frozen=True)
+class Segmentation(SceneTask):
+    """Name the class of each pixel. The best weights are those of the best mean intersection over union."""
+
+    kind: Literal["upernet"] = "upernet"
+    """The decoder."""
+    width: Annotated[int, 8, 4096] = 512
+    """Channels of the decoder."""
+    zero_ignored: bool = False
+    """In the maps of labels 0 is no class and 1 the first, as in ADE20k; 255 is never one."""
+    freeze_norms: bool = False
+    """Fix the batch norms of the backbone: right where it starts from trained weights, wrong where it does not."""
+
+    score_name = "mIoU"
+    command = "segment"
+
+    def splits(self, recipe: "Recipe", rank: int, processes: int) -> Any:
+        from plainvision.tasks.batches import TrainingScenes, ValidationScenes
+        from plainvision.tasks.label_maps import LabelScenes
+        from plainvision.tasks.transforms import TrainingTransform
+
+        scenes = LabelScenes(recipe.data, "train", zero_ignored=self.zero_ignored, num_classes=recipe.num_classes)
+        transform = TrainingTransform(recipe.augment, recipe.data.image_size)
+        training = TrainingScenes(recipe, scenes, transform, rank=rank, processes=processes)
+        known = LabelScenes(recipe.data, "validation", zero_ignored=self.zero_ignored, classes=scenes.classes)
+        return training, ValidationScenes(recipe.data, known, 1)
+
+    def build(self, recipe: "Recipe", classes: int) -> "nn.Module":
+        import torch
+
+        from plainvision.tasks.pyramid import of_any_size
+        from plainvision.tasks.segmentation import segmenter
+
+        network = segmenter(
+            of_any_size(recipe.model, **recipe.network_options(0)),
+            self.kind,
+            num_classes=classes,
+            width=self.width,
+            freeze_norms=self.freeze_norms,
+        )
+        network.mean = torch.tensor(recipe.data.mean)[:, None, None]
+        network.std = torch.tensor(recipe.data.std)[:, None, None]
+        return network
+
+    def check_network(self, model: "nn.Module", recipe: "Recipe", classes: int, per_pass: int) -> None:
+        from plainvision.tasks.starting import check_forward
+
+        if per_pass < 2:
+            raise ValueError(
+                f"batch_size={recipe.batch_size} with machine.accumulate={recipe.machine.accumulate} passes one image "
+                "at a time, and the decoder of a segmenter needs two to normalise by. Raise batch_size, or lower "
+                "machine.accumulate."
+            )
+        check_forward(lambda image: model.eval()(image[None]), model, recipe)
+
+    def objective(self, recipe: "Recipe", training: Any) -> Any:
+        from plainvision.tasks.objectives import SegmentationLoss
+
+        return SegmentationLoss(recipe.label_smoothing)
+
+    def evaluate(
+        self, model: "nn.Module", validation: Any, *, classes: tuple[str, ...], device: "torch.device", total: Any
+    ) -> "SegmentationScores":
+        from plainvision.tasks.overlap import evaluate_segmenter
+
+        return evaluate_segmenter(model, validation, classes, size=validation.image_size, device=device)
+
+    def doubts(self, last: Any, raw: Any, metrics: Sequence[dict[str, Any]]) -> list[str]:
+        named = sum(value > 0 for value in last.per_class.values())
+        if named > 1 or len(last.per_class) < 2:
+            return []
+        return [
+            f"The segmenter names one class alone: mean IoU is {last.miou:.2f} % over {len(last.per_class)} classes. "
+            "Give more epochs, or weights to start from (start_from)."
+        ]
