@@ -157,7 +157,7 @@ def test_what_cannot_detect_is_told():
         pv.tasks.detector(nn.Linear(2, 2), num_classes=1)
     with pytest.raises(ValueError, match=r"unknown kind 'yolo'.*'mask_rcnn' for masks too"):
         pv.tasks.detector("vanillanet_5", "yolo", num_classes=1)
-    with pytest.raises(ValueError, match="num_classes=0 leaves nothing to detect"):
+    with pytest.raises(ValueError, match="num_classes=0 with width=256 leaves nothing to detect"):
         pv.tasks.detector("vanillanet_5", num_classes=0)
     with pytest.raises(ValueError, match=r"unknown model 'vanilanet_5'\. Did you mean vanillanet_5"):
         pv.tasks.detector("vanilanet_5", num_classes=1)

@@ -18,11 +18,10 @@ from plainvision.tasks.pyramid import STRIDES, Pyramid
 
 Kind = Literal["retinanet", "mask_rcnn"]
 _STRIDES = {"retinanet": STRIDES[1:], "mask_rcnn": STRIDES}  # the finest feature is too large to search densely
-_WIDTH = 256
 
 
 class PyramidFeatures(nn.Module):
-    """Normalised images (B, C, H, W) -> features (B, 256, H', W') by name, the finest first.
+    """Normalised images (B, C, H, W) -> features (B, width, H', W') by name, the finest first.
 
     Args:
         pyramid: the network and its features.
@@ -30,14 +29,12 @@ class PyramidFeatures(nn.Module):
             subsample.
     """
 
-    out_channels = _WIDTH
-
-    def __init__(self, pyramid: Pyramid, kind: Kind) -> None:
+    def __init__(self, pyramid: Pyramid, kind: Kind, width: int) -> None:
         super().__init__()
-        self.pyramid = pyramid
+        self.pyramid, self.out_channels = pyramid, width
         channels = list(pyramid.channels)
-        above = LastLevelP6P7(channels[-1], _WIDTH) if kind == "retinanet" else LastLevelMaxPool()
-        self.fpn = FeaturePyramidNetwork(channels, _WIDTH, above)
+        above = LastLevelP6P7(channels[-1], width) if kind == "retinanet" else LastLevelMaxPool()
+        self.fpn = FeaturePyramidNetwork(channels, width, above)
 
     def forward(self, x: Tensor) -> "OrderedDict[str, Tensor]":
         return self.fpn(OrderedDict((str(place), feature) for place, feature in enumerate(self.pyramid(x))))
@@ -48,6 +45,7 @@ def detector(
     kind: Kind = "retinanet",
     *,
     num_classes: int,
+    width: int = 256,
     pretrained: bool = False,
     freeze_norms: bool | None = None,
     anchor_sizes: AnchorSizes | None = None,
@@ -64,6 +62,7 @@ def detector(
         backbone: a network's name, or a network of ours, of timm's, or with ``features_only``; it stays as it is.
         kind: "retinanet" for boxes, "mask_rcnn" for boxes and masks.
         num_classes: K, without the background.
+        width: channels of the feature pyramid and of the heads on it; papers have 256.
         pretrained: start a network by name from its published weights.
         freeze_norms: fix the batch norms of the backbone, as is right for a trained network: a detector's batches are
             too small for statistics of their own. None is ``pretrained``; say True for a trained network that you give.
@@ -82,7 +81,7 @@ def detector(
         )
     frozen = pretrained if freeze_norms is None else freeze_norms
     pyramid = Pyramid(backbone, _STRIDES[kind], pretrained=pretrained, freeze_norms=frozen)
-    features = PyramidFeatures(pyramid, kind)
+    features = PyramidFeatures(pyramid, kind, width)
     per_level = 3 if kind == "retinanet" else 1
     sizes = default_sizes(per_level) if anchor_sizes is None else checked_sizes(anchor_sizes, per_level, kind)
     anchors = AnchorGenerator(sizes, (RATIOS,) * len(sizes))
@@ -126,6 +125,6 @@ class _Dense(nn.Module):
             self.network.head(features)
             return
         self.network.rpn.head(features)
-        heads = self.network.roi_heads
-        heads.box_predictor(heads.box_head(x.new_zeros(self._proposals, _WIDTH, *heads.box_roi_pool.output_size)))
-        heads.mask_predictor(heads.mask_head(x.new_zeros(self._masks, _WIDTH, *heads.mask_roi_pool.output_size)))
+        heads, width = self.network.roi_heads, self.network.backbone.out_channels
+        heads.box_predictor(heads.box_head(x.new_zeros(self._proposals, width, *heads.box_roi_pool.output_size)))
+        heads.mask_predictor(heads.mask_head(x.new_zeros(self._masks, width, *heads.mask_roi_pool.output_size)))

@@ -36,6 +36,8 @@ class Detection(SceneTask):
 
     kind: Literal["retinanet", "mask_rcnn"] = "retinanet"
     """Boxes alone, or boxes and masks."""
+    width: Annotated[int, 8, 4096] = 256
+    """Channels of the feature pyramid and of the heads on it."""
     anchor_sizes: tuple[tuple[int, ...], ...] | None = None
     """Sizes of the anchors of each of five levels, in pixels of the resized image; None takes torchvision's."""
     freeze_norms: bool = False
@@ -65,6 +67,7 @@ class Detection(SceneTask):
             of_any_size(recipe.model, **recipe.network_options(0)),
             self.kind,
             num_classes=classes,
+            width=self.width,
             freeze_norms=self.freeze_norms,
             anchor_sizes=self.anchor_sizes,
             min_size=size,

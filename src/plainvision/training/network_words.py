@@ -122,7 +122,12 @@ class NetworkWords:
             found = _deployed_folder(self.name)
         elif self.is_ours:
             model, origin = load_network(self.name, weights)
-            data = origin.recipe.data
+            data, command = origin.recipe.data, origin.recipe.task.command
+            if command:
+                raise ValueError(
+                    f"{self.name} does not name the class of an image: it was trained to {command}. Use `plainvision "
+                    f"{command} evaluate` and `plainvision {command} predict`, or `plainvision.tasks.load`."
+                )
             found = Network(model, None, data, data.channels, origin, temperature=origin.temperature)
         else:
             found = self._built(pretrained)
