@@ -1,20 +1,19 @@
 """Before the first step of a detector or a segmenter: the backbone's weights, and whether it takes the images."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from plainvision.models.loading import load_backbone
 from plainvision.models.registry import create_model
 from plainvision.tasks.pyramid import Pyramid
+from plainvision.training.recipe import Recipe
+from plainvision.training.starting import load_start
 
-if TYPE_CHECKING:
-    from plainvision.training.recipe import Recipe
 
-
-def load_backbone_weights(network: nn.Module, recipe: "Recipe") -> None:
+def load_backbone_weights(network: nn.Module, recipe: Recipe) -> None:
     """Load the weights of a classifier that ``recipe`` starts from, if any, into the backbone of ``network``.
 
     Raises:
@@ -23,14 +22,15 @@ def load_backbone_weights(network: nn.Module, recipe: "Recipe") -> None:
     if recipe.start_from is None:
         return
     whole = create_model(recipe.model, **recipe.network_options(1))
-    state = load_backbone(whole, recipe.start_from).state_dict()
+    load_start(whole, replace(recipe, new_classifier=True))
+    state = whole.state_dict()
     (pyramid,) = (module for module in network.modules() if isinstance(module, Pyramid))
     trunk: Any = pyramid.network.model
     own = trunk.state_dict()
     trunk.load_state_dict({key: state[key] for key in own})
 
 
-def check_forward(answer: Callable[[Tensor], Any], network: nn.Module, recipe: "Recipe") -> None:
+def check_forward(answer: Callable[[Tensor], Any], network: nn.Module, recipe: Recipe) -> None:
     """Pass one image through a network, before the run's folder exists; what it cannot take is a `ValueError`."""
     data = recipe.data
     image = torch.zeros(data.channels, data.image_size, data.image_size, device=next(network.parameters()).device)
