@@ -35,6 +35,8 @@ VERBS = {
     "bench": "time networks side by side",
     "explain": "show where networks look, as a figure",
     "probe": "tell how much the frozen features of a network know of other classes",
+    "detect": "find objects, their boxes and masks, with any network as backbone",
+    "segment": "name the class of each pixel, with any network as backbone",
     "card": "write the model card of a trained network: data, recipe, scores, cost, limits",
     "push": "put a trained network on the Hugging Face Hub, with its card",
     "pull": "get a network from the Hugging Face Hub as a file that every command takes",
@@ -197,6 +199,25 @@ def run_verb(words: list[str], verbs: Mapping[str, str], package: str, before: s
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise ValueError(f"unknown command {before + verb!r}.{hint} `plainvision {before}--help` lists them.")
     importlib.import_module(f"{package}.{verb}").main(rest)
+
+
+def run_group(
+    words: list[str], verbs: Mapping[str, str], package: str, description: str | None, more: str = ""
+) -> None:
+    """Run a verb of a ``package`` of them, or print what its ``description`` says and which there are.
+
+    ``more`` is said behind the sentence on their help.
+    """
+    name = package.rpartition(".")[2]
+    if words and words[0] not in ("-h", "--help", "--help-all"):
+        run_verb(words, verbs, package, before=f"{name} ")
+        return
+    what, example = (description or "").strip().split("\n\n")
+    listed = "\n".join(f"  {verb:<13}{said}" for verb, said in verbs.items())
+    print(
+        f"{example}\n\n{what}\n\nusage: plainvision {name} COMMAND [options]\n\n{listed}\n\n"
+        f"`plainvision {name} COMMAND --help` explains one, with an example.{more}"
+    )
 
 
 def show(table: Table) -> None:

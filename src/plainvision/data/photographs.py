@@ -7,7 +7,7 @@ import os
 import stat
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from plainvision.data.archives import FolderStore, Listing, Store, open_store
@@ -61,14 +62,22 @@ class Photographs:
     """Images of ``sources`` in their order; ``data`` says how they are prepared, and not where they are.
 
     A source is the path of a photograph, a folder, an archive, or a picture. Folders and archives are read with all
-    that they hold, sorted by path. What cannot be read is named in its batch.
+    that they hold, sorted by path. What cannot be read is named in its batch. Without a ``transform`` images are
+    prepared as for classification; one that leaves their sizes as they are needs batches of one.
     """
 
-    def __init__(self, sources: Iterable[Source], data: Data, *, batch_size: int) -> None:
+    def __init__(
+        self,
+        sources: Iterable[Source],
+        data: Data,
+        *,
+        batch_size: int,
+        transform: Callable[[Image.Image], Tensor] | None = None,
+    ) -> None:
         self._sources, self._batch_size = sources, batch_size
         self._workers = usual_workers() if data.workers is None else data.workers
         self._mode, self._most = pixel_mode(data), data.max_pixels
-        self._reading = _Reading(data)
+        self._reading = _Reading(data, evaluation_transform(data) if transform is None else transform)
 
     def batches(self) -> Iterator[tuple[Batch, tuple[Photograph, ...]]]:
         """Yield each batch with its photographs, read or not; the labels of the batch are numbers of photographs."""
@@ -189,9 +198,9 @@ class _Archives:
 class _Reading(Dataset[Sample | Failure]):
     """Reads a photograph, in any process, into the row of a batch with its number as label."""
 
-    def __init__(self, data: Data) -> None:
+    def __init__(self, data: Data, transform: Callable[[Image.Image], Tensor]) -> None:
         self.archives = _Archives()
-        self._reader = Reader(replace(data, corrupt="skip"), evaluation_transform(data))
+        self._reader = Reader(replace(data, corrupt="skip"), transform)
         self._most = data.max_pixels
 
     def __getitem__(self, key: tuple[int, Photograph]) -> Sample | Failure:

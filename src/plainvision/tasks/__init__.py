@@ -9,18 +9,37 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from plainvision.tasks.anchors import fit_anchors
     from plainvision.tasks.detection import detector, detector_macs
+    from plainvision.tasks.finding import find_areas, find_objects
+    from plainvision.tasks.learning import Detection, Segmentation
+    from plainvision.tasks.loaded import load
     from plainvision.tasks.probing import probe
     from plainvision.tasks.segmentation import segmenter
 
-__all__ = ["detector", "detector_macs", "fit_anchors", "probe", "segmenter"]
-
 _WHERE = {
+    "Detection": "learning",
+    "Segmentation": "learning",
     "detector": "detection",
     "detector_macs": "detection",
+    "find_areas": "finding",
+    "find_objects": "finding",
     "fit_anchors": "anchors",
+    "load": "loaded",
     "probe": "probing",
     "segmenter": "segmentation",
 }
+
+__all__ = [
+    "Detection",
+    "Segmentation",
+    "detector",
+    "detector_macs",
+    "find_areas",
+    "find_objects",
+    "fit_anchors",
+    "load",
+    "probe",
+    "segmenter",
+]
 
 
 def __getattr__(name: str) -> Any:

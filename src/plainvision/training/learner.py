@@ -86,9 +86,7 @@ class Learner:
         if self.recipe.machine.sync_batch_norm:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.state.model = model
-        return Optimization(
-            self.recipe, model, self.accelerator, self._objective, self._steps_per_epoch, self._changed
-        )
+        return Optimization(self.recipe, model, self.accelerator, self._objective, self._steps_per_epoch, self._changed)
 
     def _changed(self, loss: Tensor, answer: Any, part: Any) -> Tensor:
         """Return the loss of a part of a batch with what techniques make of it."""

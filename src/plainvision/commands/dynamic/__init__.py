@@ -3,7 +3,7 @@
 Example: plainvision dynamic evaluate runs/resnet --attribute stride --data.root clothing.zip --out runs/stride
 """
 
-from plainvision.commands import run_verb
+from plainvision.commands import run_group
 
 VERBS = {
     "evaluate": "pass every image through every permutation of options, and keep the outcomes",
@@ -17,17 +17,5 @@ VERBS = {
 
 def main(words: list[str]) -> None:
     """Run ``plainvision dynamic VERB ...``."""
-    if not words or words[0] in ("-h", "--help", "--help-all"):
-        print(_help())
-        return
-    run_verb(words, VERBS, __name__, before="dynamic ")
-
-
-def _help() -> str:
-    what, example = (__doc__ or "").strip().split("\n\n")
-    verbs = "\n".join(f"  {verb:<13}{what}" for verb, what in VERBS.items())
-    return (
-        f"{example}\n\n{what}\n\nusage: plainvision dynamic COMMAND [options]\n\n{verbs}\n\n"
-        "`plainvision dynamic COMMAND --help` explains one, with an example. The others, but `finetune`, read what\n"
-        "`evaluate` has written."
-    )
+    more = " The others, but `finetune`, read what\n`evaluate` has written."
+    run_group(words, VERBS, __name__, __doc__, more)
