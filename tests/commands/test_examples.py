@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import zipfile
 from importlib import import_module
 from io import BytesIO
@@ -14,10 +15,11 @@ from hub_stand_in import hub  # noqa: F401  # a fixture
 from networks_for_tests import trained
 from PIL import Image
 from safetensors.torch import save_file
+from tasks.scenes_for_tests import coco_folder, label_folder, pack
 
 import plainvision as pv
 from plainvision import commands
-from plainvision.commands import dynamic
+from plainvision.commands import detect, dynamic, segment
 from plainvision.recipes import get_recipe
 from plainvision.training.weights_file import Origin, build_network, save_network
 
@@ -41,15 +43,27 @@ SHORTER = {
     "--training.epochs 1 --training.channels 2 --training.batch-size 2 --training.seeds 1",
     "dynamic evaluate": f"--data.image-size {SIDE} --data.workers 0 --no-controls",
     "dynamic greedy": "--combine-limit 4",
+    **{
+        f"{group} train": "--epochs 1 --warmup-epochs 0 --batch-size 2 --model vanillanet_5 --width 8 "
+        f"--model-options width 0.015625 --data.image-size 64 --data.workers 0 --machine.threads 1 {more}"
+        for group, more in (("detect", ""), ("segment", "--data.train-split training"))
+    },
+    "detect evaluate": "--data.workers 0",
+    "segment evaluate": "--data.workers 0",
     "dynamic finetune": f"--data.image-size {SIDE} --data.workers 0 --no-controls --epochs 1 --batch-size 2",
 }
+GROUPS = {"dynamic": dynamic, "detect": detect, "segment": segment}
+# What a group's own example does.
+FIRST = {"dynamic": "dynamic evaluate", "detect": "detect train", "segment": "segment train"}
 SLOW = ("tune", "bench", "study", "quickstart")
 
 
 def modules() -> dict[str, object]:
     """Return the module of each verb."""
     found = {verb: import_module(f"plainvision.commands.{verb}") for verb in commands.VERBS}
-    return found | {f"dynamic {verb}": import_module(f"plainvision.commands.dynamic.{verb}") for verb in dynamic.VERBS}
+    for name, group in GROUPS.items():
+        found |= {f"{name} {verb}": import_module(f"plainvision.commands.{name}.{verb}") for verb in group.VERBS}
+    return found
 
 
 def examples() -> dict[str, list[str]]:
@@ -84,6 +98,10 @@ def place(tmp_path_factory) -> Path:
             folder / "runs" / name / "best.safetensors", network.state_dict(), Origin(recipe, CLASSES, recipe.epochs)
         )
     save_file(pv.create_model("tf_efficientnet_lite0").state_dict(), folder / "lite0.safetensors")
+    pack(coco_folder(folder / "trees"))
+    label_folder(folder / "fields")
+    for name in ("tree", "field"):
+        shutil.copy(folder / "hat.jpg", folder / f"{name}.jpg")
     short = [*SHORTER["dynamic evaluate"].split(), "--data.root", "clothing.zip"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -96,12 +114,15 @@ def place(tmp_path_factory) -> Path:
         ):
             ended = plainvision("dynamic", "evaluate", "runs/resnet", *short, *words, "--out", f"runs/{out}")
             assert (ended.status, ended.err) == (0, "")
+        for verb in ("detect train", "segment train"):
+            ended = plainvision(*examples()[verb], *shlex.split(SHORTER[verb]))
+            assert (ended.status, ended.err) == (0, "")
     return folder
 
 
 def test_every_verb_has_one_example_that_is_of_it():
     found = examples()
-    assert len(found) == len(commands.VERBS) + len(dynamic.VERBS)
+    assert len(found) == len(commands.VERBS) + sum(len(group.VERBS) for group in GROUPS.values())
     assert all(" ".join(words).startswith(verb) for verb, words in found.items())
 
 
@@ -117,7 +138,7 @@ def test_an_example_works(place, monkeypatch, verb):
     out = words.index("--out") + 1 if "--out" in words else None
     if out is not None:  # what the fixture made stays
         words[out] = str(Path("made") / verb.replace(" ", "_") / Path(words[out]).name)
-    of = verb if verb != "dynamic" else "dynamic evaluate"
+    of = FIRST.get(verb, verb)
     ended = plainvision(*words, *shlex.split(SHORTER.get(of, "")))
     assert (ended.status, ended.err) == (0, ""), ended.err
     assert out is None or (place / words[out]).exists()

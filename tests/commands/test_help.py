@@ -6,13 +6,16 @@ import pytest
 from commands.running import plainvision
 
 from plainvision import commands
-from plainvision.commands import dynamic
+from plainvision.commands import detect, dynamic, segment
 from plainvision.recipes import list_recipes
 
-VERBS = [[verb] for verb in commands.VERBS] + [["dynamic", verb] for verb in dynamic.VERBS]
+GROUPS = {"dynamic": dynamic, "detect": detect, "segment": segment}
+VERBS = [[verb] for verb in commands.VERBS] + [[name, verb] for name, group in GROUPS.items() for verb in group.VERBS]
+
+TASKS = [["detect", "train", "retinanet"], ["segment", "train", "upernet"]]
 
 
-@pytest.mark.parametrize("words", VERBS + [["train", name] for name in list_recipes()[::6]], ids=" ".join)
+@pytest.mark.parametrize("words", VERBS + [["train", name] for name in list_recipes()[::6]] + TASKS, ids=" ".join)
 def test_help_begins_with_an_example_and_fits_on_two_screens(words, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     shown = plainvision(*words, "--help")

@@ -20,6 +20,14 @@ class SceneTask(Task):
 
     freeze_norms: bool
 
+    def splits(self, recipe: "Recipe", rank: int, processes: int) -> Any:
+        _refuse(recipe, type(self).__name__)
+        return self.scenes(recipe, rank, processes)
+
+    def scenes(self, recipe: "Recipe", rank: int, processes: int) -> Any:
+        """Return the batches of both splits."""
+        raise NotImplementedError
+
     def load_start(self, model: "nn.Module", recipe: "Recipe") -> None:
         from plainvision.tasks.starting import load_backbone_weights
 
@@ -46,7 +54,7 @@ class Detection(SceneTask):
     score_name = "box AP"
     command = "detect"
 
-    def splits(self, recipe: "Recipe", rank: int, processes: int) -> Any:
+    def scenes(self, recipe: "Recipe", rank: int, processes: int) -> Any:
         from plainvision.tasks.batches import TrainingScenes, ValidationScenes
         from plainvision.tasks.boxes import BoxScenes
         from plainvision.tasks.transforms import TrainingTransform
@@ -119,7 +127,7 @@ class Segmentation(SceneTask):
     score_name = "mIoU"
     command = "segment"
 
-    def splits(self, recipe: "Recipe", rank: int, processes: int) -> Any:
+    def scenes(self, recipe: "Recipe", rank: int, processes: int) -> Any:
         from plainvision.tasks.batches import TrainingScenes, ValidationScenes
         from plainvision.tasks.label_maps import LabelScenes
         from plainvision.tasks.transforms import TrainingTransform
@@ -178,3 +186,25 @@ class Segmentation(SceneTask):
             f"The segmenter names one class alone: mean IoU is {last.miou:.2f} % over {len(last.per_class)} classes. "
             "Give more epochs, or weights to start from (start_from)."
         ]
+
+
+def _refuse(recipe: "Recipe", task: str) -> None:
+    """Raise a `ValueError` for what a recipe asks of images with one label each, and would do nothing here."""
+    data, augment = recipe.data, recipe.augment
+    asked = {
+        "class_weights": recipe.class_weights,
+        "augment.mixup": augment.mixup,
+        "augment.cutmix": augment.cutmix,
+        "augment.policy": augment.policy,
+        "augment.random_erasing": augment.random_erasing,
+        "data.labels": data.labels,
+        "data.validation_share": data.validation_share,
+        "data.train_per_class": data.train_per_class,
+        "data.validation_per_class": data.validation_per_class,
+        "data.sampling": None if data.sampling == "shuffled" else data.sampling,
+    }
+    if given := [f"{name}={value!r}" for name, value in asked.items() if value]:
+        raise ValueError(
+            f"{given[0]} is for images with one label each, and {task} has none. Leave it out; a validation split is a "
+            "folder and a file of its own."
+        )

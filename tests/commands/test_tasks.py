@@ -1,0 +1,148 @@
+"""`plainvision detect` and `plainvision segment`, from training to drawings."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from commands.running import plainvision, said
+from PIL import Image
+from tasks.scenes_for_tests import SIDE, coco_folder, label_folder, pack
+
+from plainvision.tasks.masks import mask_of
+
+SHORT = (
+    *("--epochs", "1", "--warmup-epochs", "0", "--batch-size", "2", "--model", "vanillanet_5"),
+    *("--model-options", "width", "0.015625", "--width", "8", "--data.workers", "0", "--machine.threads", "1"),
+    *("--data.image-size", str(SIDE)),
+)
+
+
+@pytest.fixture(scope="module")
+def detected(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("detect")
+    root = pack(coco_folder(folder / "squares"))
+    out = folder / "run"
+    ended = plainvision("detect", "train", "mask_rcnn", *SHORT, "--data.root", root, "--out", out)
+    assert (ended.status, ended.err) == (0, "")
+    assert "box AP" in ended.out.splitlines()[-1]
+    assert f"weights in {out}" in ended.out
+    return out, root
+
+
+@pytest.fixture(scope="module")
+def segmented(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("segment")
+    root, out = label_folder(folder / "squares"), folder / "run"
+    words = ("--data.root", root, "--data.train-split", "training", "--zero-ignored", "--out", out)
+    ended = plainvision("segment", "train", "upernet", *SHORT, *words)
+    assert (ended.status, ended.err) == (0, "")
+    assert "mIoU" in ended.out.splitlines()[-1]
+    return out, root
+
+
+def test_a_detector_is_scored(detected, tmp_path):
+    out, root = detected
+    ended = plainvision("detect", "evaluate", out, "--data.root", root, "--csv", tmp_path / "scores.csv")
+    assert (ended.status, ended.err) == (0, "")
+    assert "validation: 3 images, 1 of them without objects; 3 objects" in ended.out
+    assert "mask AP" in ended.out
+    rows = list(csv.reader((tmp_path / "scores.csv").read_text().splitlines()))
+    assert rows[0] == ["class", "box_ap", "mask_ap"]
+    assert rows[1][0] == "all"
+    assert said(plainvision("detect", "evaluate", out), "data.root", "a file opens nothing by itself")
+
+
+def test_what_is_found_is_drawn_and_written_as_coco_results(detected, tmp_path):
+    out, root = detected
+    shutil.unpack_archive(root, tmp_path)
+    photo = tmp_path / "squares" / "train" / "2.png"
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    words = (
+        "detect",
+        "predict",
+        out,
+        photo,
+        photo,
+        tmp_path / "bad.jpg",
+        "--out",
+        tmp_path / "found",
+        "--score",
+        "0.05",
+    )
+    ended = plainvision(*words, "--device", "cpu")
+    assert ended.status == 0
+    assert ended.err.startswith(f"skipped {tmp_path / 'bad.jpg'} (")
+    assert "objects in 2 images" in ended.out
+    assert {path.name for path in (tmp_path / "found").iterdir()} == {"2.png", "2_2.png", "results.json", "images.json"}
+    images = json.loads((tmp_path / "found" / "images.json").read_text())
+    assert [image["id"] for image in images["images"]] == [1, 2]
+    assert images["categories"] == [{"id": 1, "name": "red"}, {"id": 2, "name": "green"}]
+    results = json.loads((tmp_path / "found" / "results.json").read_text())
+    assert results
+    for one in results:
+        assert set(one) == {"image_id", "category_id", "score", "bbox", "segmentation"}
+        assert mask_of(one["segmentation"], SIDE, SIDE).shape == (SIDE, SIDE)
+        x, y, width, height = one["bbox"]
+        assert min(x, y) >= 0
+        assert max(x + width, y + height) <= SIDE
+    drawn = Image.open(tmp_path / "found" / "2.png")
+    assert drawn.width == 480
+    assert drawn.height > 480  # the legend is below
+
+
+def test_a_segmenter_is_scored_at_several_scales(segmented, tmp_path):
+    out, root = segmented
+    words = (
+        "segment",
+        "evaluate",
+        out,
+        "--data.root",
+        root,
+        "--scales",
+        "0.5",
+        "1",
+        "--flip",
+        "--csv",
+        tmp_path / "a.csv",
+    )
+    ended = plainvision(*words)
+    assert (ended.status, ended.err) == (0, "")
+    assert "on 2 images" in ended.out
+    rows = list(csv.reader((tmp_path / "a.csv").read_text().splitlines()))
+    assert rows[0] == ["class", "iou"]
+    assert rows[1][0] == "mean"
+
+
+def test_areas_are_drawn_and_written_as_maps(segmented, tmp_path):
+    out, root = segmented
+    words = ("segment", "predict", out, root / "images" / "validation", "--out", tmp_path / "areas", "--device", "cpu")
+    ended = plainvision(*words)
+    assert (ended.status, ended.err) == (0, "")
+    labels = np.asarray(Image.open(tmp_path / "areas" / "maps" / "0.png"))
+    assert labels.shape == (SIDE, SIDE + 16)
+    assert set(np.unique(labels)) <= {0, 1}
+    assert json.loads((tmp_path / "areas" / "classes.json").read_text()) == {"classes": ["ground", "square"]}
+    assert Image.open(tmp_path / "areas" / "0.png").width == 480
+
+
+def test_wrong_words_are_told(detected, segmented, tmp_path):
+    out, root = detected
+    assert said(plainvision("detect", "train", "retinet", "--out", tmp_path / "a"), "Did you mean retinanet?")
+    assert said(plainvision("segment", "train", "--out", tmp_path / "a"), "the recipe's name comes first")
+    assert said(
+        plainvision("segment", "evaluate", out, "--data.root", root), "was trained to detect", "plainvision detect"
+    )
+    assert said(plainvision("detect", "predict", segmented[0], "a.jpg"), "was trained to segment")
+    assert said(plainvision("detect", "predict", out), "give images behind the network")
+    assert said(
+        plainvision("detect", "predict", out, tmp_path / "no.jpg", "--out", tmp_path / "b"), "no image could be"
+    )
+    assert said(
+        plainvision("predict", out, "a.jpg"), "does not name the class of an image", "plainvision detect predict"
+    )
+    assert said(plainvision("detect", "evaluate", tmp_path / "none"), "no weights at")
+    words = ("detect", "train", "retinanet", *SHORT, "--data.root", root, "--out", tmp_path / "c")
+    assert said(plainvision(*words, "--augment.mixup", "0.2"), "augment.mixup=0.2 is for images with one label each")
+    assert said(plainvision("detect", "tain"), "unknown command 'detect tain'. Did you mean train?")
