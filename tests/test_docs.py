@@ -206,7 +206,7 @@ def test_every_command_is_understood(words, monkeypatch, runs):
         raise _Parsed
 
     verb, *rest = words
-    if verb == "train":
+    if verb == "train" or words[1:2] == ["train"]:
         monkeypatch.setattr("plainvision.training.loop.train", begin)
         monkeypatch.setattr("plainvision.training.cross_validation.train", begin)
         monkeypatch.setattr("plainvision.training.learning_rates.range_test", begin)
@@ -214,8 +214,8 @@ def test_every_command_is_understood(words, monkeypatch, runs):
             main(words)
     else:
         module = verb
-        if verb == "dynamic":
-            module, *rest = [f"dynamic.{rest[0]}", *rest[1:]]
+        if verb in ("dynamic", "detect", "segment"):
+            module, *rest = [f"{verb}.{rest[0]}", *rest[1:]]
         tyro.cli(importlib.import_module(f"plainvision.commands.{module}").Arguments, args=rest)
 
 

@@ -35,9 +35,11 @@ def draw_objects(found: Objects, classes: Sequence[str]) -> Image.Image:
             covered[inside] = (1 - _COVER) * covered[inside] + _COVER * np.array(colour_of(label))
         picture = Image.fromarray(covered.round().astype(np.uint8))
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
-    for box, label, score in zip(found.boxes.tolist(), labels, found.scores.tolist(), strict=True):
-        x1, y1, x2, y2 = (side * factor for side in box)
+    boxes = [[side * factor for side in box] for box in found.boxes.tolist()]
+    for (x1, y1, x2, y2), label in zip(boxes, labels, strict=True):
         draw.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour_of(label), width=2)
+    # The words last, so that no other box runs through them; the surest on top.
+    for (x1, y1, _, _), label, score in reversed(list(zip(boxes, labels, found.scores.tolist(), strict=True))):
         text = f"{score:.2f}"
         _, _, width, height = draw.textbbox((0, 0), text, font=font)
         left = min(max(0, x1), picture.width - width - 4)
