@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from tasks.scenes_for_tests import SIDE, coco_folder
@@ -113,3 +115,11 @@ def test_a_mask_rcnn_is_scored_by_boxes_and_masks(tmp_path):
     score = evaluate_detector(network, ValidationScenes(data, scenes, 2), scenes, device=CPU, masks=True)
     assert score.figures.keys() == {"box_ap", "box_ap50", "mask_ap", "mask_ap50"}
     assert 0 <= score.score <= 100
+
+
+def test_a_missing_package_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    with pytest.raises(
+        ImportError, match=r'`faster_coco_eval`, which is not installed. pip install "plainvision\[tasks\]"'
+    ):
+        precision([scene(square(10, 10, 20))], [], ("a",), (5,), "bbox")

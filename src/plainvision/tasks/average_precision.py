@@ -1,5 +1,6 @@
 """Average precision of boxes and masks, by faster_coco_eval, which has pycocotools' figures."""
 
+import importlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -94,8 +95,7 @@ def results_of(
     answer: dict[str, torch.Tensor], image_id: Any, category_ids: Sequence[int], *, masks: bool
 ) -> list[dict[str, Any]]:
     """Return what a detector says of an image as COCO's results: boxes as x, y, width, height, masks as run lengths."""
-    from faster_coco_eval import mask as coco_mask
-
+    coco_mask = _library().mask
     outlines: list[Any] = [None] * len(answer["labels"])
     if masks:
         drawn = (answer["masks"][:, 0] >= 0.5).to(torch.uint8).cpu().numpy()
@@ -117,9 +117,7 @@ def precision(
 
     ``kind`` is "bbox" or "segm".
     """
-    from faster_coco_eval import COCO, COCOeval_faster
-    from faster_coco_eval import mask as coco_mask
-
+    library = _library()
     images: list[dict[str, Any]] = []
     things: list[dict[str, Any]] = []
     for number, scene in enumerate(scenes, start=1):
@@ -135,14 +133,14 @@ def precision(
             }
             one["bbox"], one["iscrowd"] = [x1, y1, x2 - x1, y2 - y1], int(thing.crowd)
             if outline is not None:
-                one["segmentation"] = coco_mask.encode(np.asfortranarray(outline))
+                one["segmentation"] = library.mask.encode(np.asfortranarray(outline))
             things.append(one)
     categories = [{"id": number, "name": name} for number, name in zip(ids, classes, strict=True)]
-    truth = COCO({"images": images, "annotations": things, "categories": categories, "info": {}})
+    truth = library.COCO({"images": images, "annotations": things, "categories": categories, "info": {}})
     if not found or not things:  # which the library takes for no data
         nothing = 0.0 if things else -1.0
         return Precision(nothing, nothing, {name: 0.0 for name in classes if things and _has(scenes, classes, name)})
-    results = COCOeval_faster(
+    results = library.COCOeval_faster(
         truth, truth.loadRes([dict(one) for one in found]), kind, print_function=_silent, extra_calc=False
     )
     results.evaluate()
@@ -151,6 +149,16 @@ def precision(
     table = np.asarray(results.eval["precision"])[:, :, :, 0, -1]
     each = {name: _mean(table[:, :, k]) for k, name in enumerate(classes)}
     return Precision(_mean(table), _mean(table[0]), {name: value for name, value in each.items() if value >= 0})
+
+
+def _library() -> Any:
+    try:
+        return importlib.import_module("faster_coco_eval")
+    except ImportError as error:
+        raise ImportError(
+            "average precision needs the package `faster_coco_eval`, which is not installed. "
+            'pip install "plainvision[tasks]"'
+        ) from error
 
 
 def _silent(*_: object) -> None:

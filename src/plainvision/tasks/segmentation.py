@@ -82,5 +82,8 @@ def _decoder() -> Any:
     try:
         from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder
     except ImportError as error:
-        raise ImportError('segmentation needs segmentation_models_pytorch: pip install "plainvision[tasks]"') from error
+        raise ImportError(
+            "segmentation needs the package `segmentation_models_pytorch`, which is not installed. "
+            'pip install "plainvision[tasks]"'
+        ) from error
     return UPerNetDecoder

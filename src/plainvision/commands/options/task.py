@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from plainvision.commands import resumable, say
+from plainvision.data.settings import Data
 from plainvision.recipes.tasks import TASK_RECIPES
 from plainvision.tasks.learning import Detection, Segmentation
 from plainvision.training.recipe import PRETRAINED, Recipe, for_epochs
@@ -98,6 +99,7 @@ def train_task(command: str, words: list[str], recipe: Recipe, options: TrainOpt
 
     if options.pretrained:
         recipe = replace(recipe, start_from=PRETRAINED)
+    recipe = _normalised(recipe)
     task = recipe.task
     if recipe.start_from is not None and isinstance(task, Detection | Segmentation) and not task.freeze_norms:
         recipe = replace(recipe, task=replace(task, freeze_norms=True))
@@ -107,6 +109,20 @@ def train_task(command: str, words: list[str], recipe: Recipe, options: TrainOpt
     if process_group().is_main_process:
         best = f"best {recipe.task.score_name} {result.best_score:.2f} %"
         say(f"{result.last.words}; {best}; weights in {result.folder}")
+
+
+def _normalised(recipe: Recipe) -> Recipe:
+    """Return a recipe that starts from weights with the mean and the std that these know, unless others are given."""
+    data, usual = recipe.data, Data()
+    if recipe.start_from is None or (data.mean, data.std) != (usual.mean, usual.std):
+        return recipe
+    from plainvision.training.starting import known_weights
+
+    told = known_weights(recipe.start_from, recipe.model).preparation
+    if told["channels"] != data.channels or (told["mean"], told["std"]) == (data.mean, data.std):
+        return recipe
+    say(f"mean {told['mean']} and std {told['std']}, as the weights of {recipe.model} know it")
+    return replace(recipe, data=replace(data, mean=told["mean"], std=told["std"]))
 
 
 def tell_recipes(command: str, words: list[str], description: str | None) -> None:
