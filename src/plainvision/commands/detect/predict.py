@@ -67,9 +67,9 @@ def main(words: list[str]) -> None:
         write_whole(place, drawn.save)
         counts_of = {name: (one.labels == i).sum().item() for i, name in enumerate(found.classes, 1)}
         say(f"{one.name}: " + (", ".join(f"{n} {name}" for name, n in counts_of.items() if n) or "nothing"))
+    if not images:
+        raise ValueError("no image could be read. Correct the paths, or give other images.")
     categories = [{"id": number, "name": name} for number, name in zip(ids, found.classes, strict=True)]
     write_json(arguments.out / "results.json", results)
     write_json(arguments.out / "images.json", {"images": images, "categories": categories})
     say(f"{len(results)} objects in {len(images)} images; drawings and results.json in {arguments.out}")
-    if not images:
-        raise ValueError("no image could be read. Correct the paths, or give other images.")

@@ -59,7 +59,7 @@ def main(words: list[str]) -> None:
         shares = [(100 * (one.labels == i).mean(), name) for i, name in enumerate(found.classes)]
         named = ", ".join(f"{name} {share:.1f} %" for share, name in sorted(shares, reverse=True)[:5] if share)
         say(f"{one.name}: {named}")
-    write_json(arguments.out / "classes.json", {"classes": list(found.classes)})
-    say(f"{count} images; drawings in {arguments.out}, maps in {arguments.out / 'maps'}")
     if not count:
         raise ValueError("no image could be read. Correct the paths, or give other images.")
+    write_json(arguments.out / "classes.json", {"classes": list(found.classes)})
+    say(f"{count} images; drawings in {arguments.out}, maps in {arguments.out / 'maps'}")
