@@ -75,9 +75,10 @@ def detector(
     """
     if kind not in get_args(Kind):
         raise ValueError(f"unknown kind {kind!r}: a detector is 'retinanet' for boxes or 'mask_rcnn' for masks too.")
-    if num_classes < 1:
+    if num_classes < 1 or width < 1:
         raise ValueError(
-            f"num_classes={num_classes} leaves nothing to detect. Give how many kinds of objects there are."
+            f"num_classes={num_classes} with width={width} leaves nothing to detect. Give how many kinds of objects "
+            "there are, and channels above zero."
         )
     frozen = pretrained if freeze_norms is None else freeze_norms
     pyramid = Pyramid(backbone, _STRIDES[kind], pretrained=pretrained, freeze_norms=frozen)
