@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from recipes.published_for_tests import PARAMETER_FREE, expects, paper_epochs
 
 from plainvision.recipes import get_recipe, parameter_free
+from plainvision.training.class_loss import ClassLoss
 from plainvision.training.optimization import Optimization
 from plainvision.training.recipe import Augment
 
@@ -46,7 +47,7 @@ def test_the_baseline_trains_by_the_same_settings():
 def test_the_rate_falls_after_30_and_60_epochs_of_the_run():
     built, steps = get_recipe("resnet50_hybrid_imagenet"), 5
     network = torch.nn.Linear(2, 2)
-    taken = Optimization(built, network, Accelerator(cpu=True), 2, steps)
+    taken = Optimization(built, network, Accelerator(cpu=True), ClassLoss(built, 2), steps)
 
     def rate(epoch: int) -> float:
         taken.scheduler.step_update(epoch * steps)

@@ -9,7 +9,7 @@ from rich.console import Console
 from training.recipes_for_tests import EVERYTHING, TINY
 from training.test_resume import assert_same_run
 
-from plainvision.training import Machine, loop, train
+from plainvision.training import Machine, evaluation, loop, train
 from plainvision.training.recipe import for_epochs
 from plainvision.training.resumable import read_metrics
 from plainvision.training.weights_file import load_network
@@ -22,7 +22,7 @@ def scored(monkeypatch):
     """Lets an epoch's evaluation give the top-1 that is listed for it, whichever process of the run gets there."""
 
     def listed(*scores: float) -> None:
-        end, evaluate, epochs = loop._Run.end_epoch, loop.evaluate, []
+        end, evaluate, epochs = loop._Run.end_epoch, evaluation.evaluate, []
 
         def ending(run):
             epochs.append(run.state.epoch)
@@ -34,7 +34,7 @@ def scored(monkeypatch):
             return replace(found, top1=scores[epochs[0]]) if epochs else found
 
         monkeypatch.setattr(loop._Run, "end_epoch", ending)
-        monkeypatch.setattr(loop, "evaluate", evaluated)
+        monkeypatch.setattr(evaluation, "evaluate", evaluated)
 
     return listed
 
