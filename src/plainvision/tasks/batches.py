@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from plainvision.data.batches import check_shares
 from plainvision.data.epochs import Epochs
-from plainvision.data.rows import Failure, read_batches
+from plainvision.data.rows import Failure, read_batches, workers_of
 from plainvision.data.settings import Data
 from plainvision.processes import Loader
 from plainvision.tasks.scenes import SceneBatch, SceneReader, Scenes, SceneSample, Transform, collate
@@ -65,7 +65,7 @@ class ValidationScenes:
     def __init__(self, data: Data, scenes: Scenes, batch_size: int) -> None:
         self.scenes, self.classes, self.image_size = scenes, scenes.classes, data.image_size
         rows = _Rows(scenes, SceneReader(data, None))
-        self._loader = Loader(rows, collate, workers=data.workers, batch_size=batch_size)
+        self._loader = Loader(rows, collate, workers=workers_of(data), batch_size=batch_size)
 
     @cached_property
     def fingerprint(self) -> str:
