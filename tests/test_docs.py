@@ -10,8 +10,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+import timm
 import tyro
 from PIL import Image
+from safetensors.torch import save_file
 
 from plainvision.commands import VERBS, main
 from plainvision.recipes import get_recipe
@@ -25,6 +27,7 @@ CHEAPER = {
     "train": "--epochs 1 --warmup-epochs 0 --techniques.0.epochs 0",
     "bench": "--runs 3",
     "tune": "--seconds 3 --threads 1 --precisions fp32 --data.workers 0",
+    "probe": "--data.workers 0 --no-cache --data.image-size 64",
 }
 
 
@@ -162,11 +165,17 @@ def test_the_python_examples_run(name, tmp_path, monkeypatch):
 
 def test_the_commands_of_the_readme_run_in_their_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    for number in range(12):
+        file = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), (20 * number, 0, 200 * (number % 2))).save(file)
+    save_file(timm.create_model("tf_efficientnet_lite0").state_dict(), tmp_path / "lite0.safetensors")
     ran = []
     for words in commands(PAGES["README.md"]):
         main([*words, *shlex.split(CHEAPER.get(words[0], ""))])
         ran.append(words[0])
-    assert ran == ["models", "train", "evaluate", "fuse", "bench", "tune"]
+    own_photographs = ["data", "probe", "deploy", "predict"]
+    assert ran == [*own_photographs, "models", "train", "evaluate", "fuse", "bench", "tune"]
     said = capsys.readouterr().out
     assert "both forms name the same class for 360 of 360 images" in said
     assert "deployed form in runs/digits/deployed.safetensors" in said
