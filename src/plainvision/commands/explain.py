@@ -90,7 +90,7 @@ def main(words: list[str]) -> None:
     explained: dict[str, list[Explanation]] = {}
     networks = arguments.networks.load(arguments.model)
     chosen = _chosen(arguments, next(iter(networks.values())), device) if chooses else []
-    titles = [one.prediction.name for one in chosen] or [path.name for path in arguments.images]
+    titles = [_title(one.prediction.name) for one in chosen] or [path.name for path in arguments.images]
     for label, network in networks.items():
         data = changed_data(network.data, arguments.data)
         # What timm and we call num_classes; without it there are no logits to explain either.
@@ -100,7 +100,7 @@ def main(words: list[str]) -> None:
         explained[label] = []
         read = [partial(as_seen, one.picture) for one in chosen]
         read = read or [partial(read_picture, path) for path in arguments.images]
-        for place, name in enumerate(arguments.images or titles):
+        for place, name in enumerate(arguments.images or [one.prediction.name for one in chosen]):
             image, picture = read[place](data)
             one = explain_image(
                 model,
@@ -135,6 +135,11 @@ def main(words: list[str]) -> None:
         figure = compare(explained, titles=titles, smooth=arguments.smooth)
     save(figure, arguments.out)
     print(f"figure in {arguments.out}")
+
+
+def _title(name: str) -> str:
+    """Return the last folder of an image's name, which is its class, with its file."""
+    return "/".join(name.rsplit("/", 2)[-2:])
 
 
 def _chosen(arguments: Arguments, network: "Network", device: Any) -> "list[ChosenImage]":
