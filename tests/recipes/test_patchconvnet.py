@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 from recipes.published_for_tests import PATCHCONVNET, TABLE_B3, expects, paper_epochs, starts_from
 
+import plainvision as pv
 from plainvision.recipes import describe, get_recipe, patchconvnet, patchconvnet_finetuning
 from plainvision.training import Recipe
 from plainvision.training.techniques import AttentionPooling
@@ -163,3 +164,11 @@ def test_resnet50_with_attention_pooling_differs_by_the_pooling_alone():
     paper = PATCHCONVNET["resnet50_attention_pooling"]
     assert expects(attention.name, paper["top1"])
     assert expects(average.name, paper["top1"] - paper["gain"])
+
+
+@pytest.mark.parametrize("network", ["s60", "b120"])
+def test_the_card_tells_what_the_recipes_of_other_data_expect(network):
+    note = pv.card(f"patchconvnet_{network}").note
+    for task in patchconvnet_finetuning.TRANSFER.values():
+        at_224, at_320 = task.top1[network]
+        assert f"{task.words} {at_224} and {at_320} %" in note
