@@ -33,9 +33,9 @@ class Distillation(Technique):
     """The folder of a run, a weights file, or NAME:option=value,..., whose weights are in the checkpoint."""
     checkpoint: str | None = None
     """Path or URL of the weights of a teacher by name."""
-    temperature: Annotated[float, ABOVE_ZERO, 1e3] = 4.0
+    temperature: Annotated[float, ABOVE_ZERO, 1e3] = 2.0
     """T, by which both logits are divided."""
-    weight: Annotated[float, 0.0, 1.0] = 0.9
+    weight: Annotated[float, 0.0, 1.0] = 0.5
     """w, the share of the teacher in the loss; the labels have the rest."""
     fingerprint: str | None = None
     """Hash of the teacher's weights, which a run records: it is not resumed with others."""
