@@ -13,6 +13,7 @@ from training.recipes_for_tests import EVERYTHING, FEW, PLAIN, TINY
 import plainvision as pv
 from plainvision.data.settings import RECORDED, Data
 from plainvision.processes import TrainingInterrupted
+from plainvision.tasks.learning import Detection
 from plainvision.training import Recipe, loop, train
 from plainvision.training.recipe import as_recorded
 from plainvision.training.run_folder import recorded_recipe
@@ -152,6 +153,12 @@ def test_a_teacher_by_name_brings_its_checkpoint(tmp_path):
         started(name)
     with pytest.raises(FileNotFoundError, match=r"cannot load the teacher nowhere/run"):
         started("nowhere/run")
+
+
+def test_a_task_without_logits_of_classes_is_refused(teacher):
+    recipe = replace(distilled(TINY, teacher), task=Detection())
+    with pytest.raises(ValueError, match=r"the logits of two classifiers.*`plainvision detect`\. Drop it"):
+        recipe.techniques[0].check(recipe)
 
 
 def test_two_teachers_are_refused(teacher, tmp_path):

@@ -41,6 +41,11 @@ class Distillation(Technique):
     """Hash of the teacher's weights, which a run records: it is not resumed with others."""
 
     def check(self, recipe: "Recipe") -> None:
+        if recipe.task.command:  # whose answers are no logits of classes
+            raise ValueError(
+                f"Distillation compares the logits of two classifiers, and the recipe {recipe.name!r} is for "
+                f"`plainvision {recipe.task.command}`. Drop it."
+            )
         if sum(isinstance(item, Distillation) for item in recipe.techniques) > 1:
             raise ValueError("two Distillation in one recipe: a run has one teacher. Drop one of them.")
 

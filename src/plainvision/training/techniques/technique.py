@@ -87,8 +87,9 @@ class Technique:
 
         Args:
             state: the run's.
-            part: images (B, C, H, W), mixed and augmented as the network got them, targets (B, K) and labels (B,).
-            answer: the network's logits (B, K).
+            part: of classification images (B, C, H, W), mixed and augmented as the network got them, targets (B, K)
+                and labels (B,); of another task what its objective makes.
+            answer: the network's, for classification logits (B, K).
             loss: the recipe's, after the techniques before.
         """
         return loss
