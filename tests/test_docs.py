@@ -169,7 +169,7 @@ def test_the_commands_of_the_readme_run_in_their_order(tmp_path, monkeypatch, ca
         file = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (64, 64), (20 * number, 0, 200 * (number % 2))).save(file)
-    save_file(timm.create_model("tf_efficientnet_lite0").state_dict(), tmp_path / "lite0.safetensors")
+    save_file(timm.create_model("tf_efficientnet_lite0").state_dict(), tmp_path / "tf_efficientnet_lite0.safetensors")
     ran = []
     for words in commands(PAGES["README.md"]):
         main([*words, *shlex.split(CHEAPER.get(words[0], ""))])
