@@ -19,11 +19,11 @@ from plainvision import commands
 from plainvision.bench import count_macs, count_parameters
 from plainvision.figures.study import draw_study
 from plainvision.study import LayerStudy, StudyNetwork, run_study
-from plainvision.study import run as running
 from plainvision.study.run import write_csv
-from plainvision.training import Data, loop
+from plainvision.training import Data, loop, several_runs
 from plainvision.training.recipe import Machine
 from plainvision.training.resumable import read_metrics
+from plainvision.training.run_folder import RunFolder
 from plainvision.training.techniques import SpatialOps
 from plainvision.training.weights_file import build_network, load_network
 
@@ -175,8 +175,8 @@ def test_a_run_whose_last_state_was_not_saved_is_not_finished(whole, tmp_path):
     folder.mkdir()
     for name in ("recipe.json", "metrics.jsonl"):
         (folder / name).write_bytes((whole[0] / "resnet_conv_seed0" / name).read_bytes())
-    run = running._finished
-    place = loop.RunFolder(folder, SMALL.recipe(StudyNetwork("conv", None), 0), resume=True)
+    run = several_runs.finished
+    place = RunFolder(folder, SMALL.recipe(StudyNetwork("conv", None), 0), resume=True)
     assert run(place) is None
     (folder / "state.pt").write_bytes((whole[0] / "resnet_conv_seed0" / "state.pt").read_bytes())
     assert run(place) is not None
@@ -291,7 +291,7 @@ def test_a_table_leaves_what_is_unknown_empty(tmp_path):
     [(0.4, "0 s"), (29, "29 s"), (31, "1 min"), (3540, "59 min"), (3600, "1 h 0 min"), (9000, "2 h 30 min")],
 )
 def test_time_left_is_said_in_words(seconds, text):
-    assert running._duration(seconds) == text
+    assert several_runs.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -335,5 +335,5 @@ def test_the_command_says_what_is_wrong_before_the_work(tmp_path):
 
 def test_several_processes_are_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="a study runs in one process"):
+    with pytest.raises(ValueError, match="several runs go in one process"):
         run_study(SMALL, tmp_path)

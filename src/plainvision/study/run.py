@@ -8,10 +8,8 @@ Differs  the paper studies networks of a single bottleneck too, and ResNets of s
          and the norm and the activation behind an operation stay whichever it is
 """
 
-import os
+import contextlib
 import statistics
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,11 +21,8 @@ from plainvision.bench import comparison, measure, median_interval
 from plainvision.inspection.devices import usable_device
 from plainvision.processes import TrainingInterrupted, stop_requested
 from plainvision.study.settings import LayerStudy, StudyNetwork
-from plainvision.training import loop
-from plainvision.training.checks import check_splits
 from plainvision.training.progress import say
-from plainvision.training.resumable import read_metrics
-from plainvision.training.run_folder import RunFolder
+from plainvision.training.several_runs import between_runs, train_each
 from plainvision.training.weights_file import load_network
 
 
@@ -59,8 +54,6 @@ def run_study(
         OSError: a folder cannot be written.
         TrainingInterrupted: Ctrl-C or SIGTERM came; the state is saved.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("a study runs in one process, one network after the other. Start it without a launcher.")
     out, place = Path(out), usable_device(device)
     scores = _train(study, out, resume, console)
     runs = {network.name: out / study.recipe(network, study.seeds[0]).name for network in scores}
@@ -76,7 +69,8 @@ def run_study(
             device=place,
             channels_last=study.machine.channels_last,
         )
-        _go_on(stop, out)
+        if stop.is_set():
+            raise TrainingInterrupted(between_runs(out))
     rows = []
     for (network, top1), measured, compared in zip(scores.items(), timed, comparison(timed), strict=True):
         low, high = median_interval(measured.times_ms) or (None, None)
@@ -109,55 +103,11 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
 
 def _train(study: LayerStudy, out: Path, resume: bool, console: Console | None) -> dict[StudyNetwork, list[float]]:
     """Train what is not trained yet, and return each network's top-1 by seed."""
-    # All folders are looked at first: what is wrong with the last should not be said after hours.
-    known = {}
-    for _, recipe in study.recipes():
-        begun = resume and (out / recipe.name / "recipe.json").exists()
-        run = RunFolder(out / recipe.name, recipe, resume=begun)
-        known[recipe.name] = _finished(run) if begun else None
-    done = sum(score is not None for score in known.values())
-    say(console, f"{len(known)} runs, epochs each: {study.epochs}; finished already: {done}")
     scores: dict[StudyNetwork, list[float]] = {network: [] for network in study.networks()}
-    spent: list[float] = []
-    check_splits(study.recipes()[0][1])
-    out.mkdir(parents=True, exist_ok=True)
-    with files.locked(out), stop_requested() as stop:
-        for number, (network, recipe) in enumerate(study.recipes(), start=1):
-            folder, score = out / recipe.name, known[recipe.name]
-            if score is None:
-                ahead = len(known) - done - len(spent)
-                remaining = f"; about {_duration(statistics.fmean(spent) * ahead)} left" if spent else ""
-                say(console, f"run {number} of {len(known)}: {recipe.name}{remaining}")
-                start = time.perf_counter()
-                score = loop.train(recipe, folder, resume=(folder / "recipe.json").exists(), console=console).last.top1
-                spent.append(time.perf_counter() - start)
-                _go_on(stop, out)
-            else:
-                files.remove_unfinished(folder)
-            scores[network].append(score)
+    recipes = {recipe.name: recipe for _, recipe in study.recipes()}
+    with contextlib.closing(train_each(recipes, out, resume=resume, console=console)) as runs:
+        for (network, _), (name, ended) in zip(study.recipes(), runs, strict=True):
+            if ended.top1 is None:
+                raise ValueError(f"{name} has diverged in epoch {ended.diverged_epoch}: {ended.why}")
+            scores[network].append(ended.top1)
     return scores
-
-
-def _go_on(stop: threading.Event, out: Path) -> None:
-    if stop.is_set():
-        raise TrainingInterrupted(
-            f"stopped with no run going; those that are finished are saved in {out}. Run the same command with "
-            "--resume to continue."
-        )
-
-
-def _finished(folder: RunFolder) -> float | None:
-    """Return the top-1 after the last epoch of a run, None where it is not finished."""
-    epochs = [line for line in read_metrics(folder.path) if "top1" in line]
-    if not epochs or epochs[-1]["epoch"] < folder.recipe.epochs - 1:
-        return None
-    # The weights are written between the line and the state.
-    state = folder.load_state()
-    return epochs[-1]["top1"] if state is not None and state["step"] == epochs[-1]["step"] else None
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

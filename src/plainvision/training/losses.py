@@ -12,6 +12,10 @@ from plainvision.training.run_folder import RunFolder
 from plainvision.training.trackers import Trackers
 
 
+class Diverged(ValueError):
+    """A loss or a weight is not finite any more."""
+
+
 class Losses:
     """Buffers the losses of ``interval`` steps, writes their means, and raises when one is not finite."""
 
@@ -35,7 +39,7 @@ class Losses:
         """Write and return the means over the buffered steps, the last of which was ``step``; None where there is none.
 
         Raises:
-            ValueError: a loss is not finite.
+            Diverged: a loss is not finite.
         """
         if not self._steps:
             return None
@@ -69,9 +73,9 @@ class Losses:
         self._since = time.perf_counter()
 
     def diverged(self, what: str) -> None:
-        """Raise a `ValueError` that says ``what`` and which checkpoint is kept."""
+        """Raise a `Diverged` that says ``what`` and which checkpoint is kept."""
         kept = f"The last checkpoint of {self.folder.path} is from before and is kept."
-        raise ValueError(
+        raise Diverged(
             f"{what}: training has diverged and was stopped. "
             f"{kept if self.folder.state_file.exists() else f'{self.folder.path} holds no checkpoint yet.'} Start anew "
             "with a lower lr, a longer warm-up or clip_grad; with precision fp16, try bf16."
