@@ -41,6 +41,7 @@ VERBS = {
     "push": "put a trained network on the Hugging Face Hub, with its card",
     "pull": "get a network from the Hugging Face Hub as a file that every command takes",
     "study": "train each spatial operation in each stage, and weigh accuracy against latency",
+    "sweep": "train a recipe with each value of its fields, or a paper's table, once for each seed",
     "search": "search cells of operations with and without parameters, beside random ones",
     "dynamic": "ask what it would buy to configure a trained network for each image",
     "quickstart": "train, fuse, verify and time a network on embedded data, with a report",

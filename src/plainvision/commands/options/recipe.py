@@ -56,15 +56,32 @@ def base_recipe(words: list[str]) -> Base:
         base, said = _chosen(word, seen, source)
     else:
         base, said = _started(_named(word, resumed), seen.model, source)
-    epochs = seen.epochs or base.epochs
-    recipe = for_epochs(base, epochs) if 0 < epochs != base.epochs else base
-    return Base(base, changed_techniques(recipe, seen.added, seen.without), rest, said)
+    return _overridden(base, seen, rest, said)
+
+
+def base_of(recipe: Recipe, words: list[str]) -> Base:
+    """Return where words start from that override ``recipe``, which none of them names.
+
+    Raises:
+        FileNotFoundError, ValueError: there are no such weights or techniques.
+    """
+    seen = _seen(words)
+    if seen is None:  # tyro explains it better
+        return Base(recipe, recipe, words)
+    base, said = _started(recipe, seen.model, _source(seen))
+    return _overridden(base, seen, words, said)
 
 
 def record_of(folder: Path) -> Path:
     """Return the folder of a run that records the recipe of ``folder``: itself, or the first of its folds."""
     first = folder / "fold_1"
     return first if not (folder / "recipe.json").exists() and (first / "recipe.json").exists() else folder
+
+
+def _overridden(base: Recipe, seen: argparse.Namespace, words: list[str], said: tuple[str, ...]) -> Base:
+    epochs = seen.epochs or base.epochs
+    recipe = for_epochs(base, epochs) if 0 < epochs != base.epochs else base
+    return Base(base, changed_techniques(recipe, seen.added, seen.without), words, said)
 
 
 def _seen(words: list[str]) -> argparse.Namespace | None:

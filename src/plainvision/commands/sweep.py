@@ -1,0 +1,185 @@
+"""Train a recipe with each combination of values of its fields, once for each seed; or the runs of a paper's table.
+
+Example: plainvision sweep vanillanet_digits --grid lr=5e-3,1e-2,2e-2 weight_decay=0,0.05 --seeds 3 --out runs/sweep
+"""
+
+import shlex
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from plainvision.commands import Table, parsed, resumable, say, show
+from plainvision.commands.options.output import OutputOptions
+from plainvision.commands.options.recipe import Base, base_of, base_recipe
+from plainvision.recipes.sweeps import SWEEPS
+from plainvision.study.grid import ALIASES, Point, grid, in_words, read_axes, selected
+from plainvision.training.recipe import Recipe, for_epochs
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What `plainvision sweep` takes behind the name of the recipe or the table."""
+
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+    """The recipe, field by field."""
+    out: Path
+    """The sweep's folder: record and figure, and below it the runs, in folders named after the values."""
+    grid: tuple[str, ...] = ()
+    """FIELD=VALUE,VALUE,...: fields as `plainvision train` has them, for instance lr, data.image_size, ema.decay; all
+    combinations are trained. One value sets a field, an option of the network too."""
+    only: tuple[str, ...] = ()
+    """FIELD=VALUE,...: of a paper's table, train these rows only."""
+    seeds: int = 1
+    """How many runs each combination gets."""
+    resume: bool = False
+    """Go on with what is in the folder: finished runs are read, a run that was stopped is continued."""
+    retry_diverged: bool = False
+    """Continue also those that diverged, from their last checkpoint."""
+    pretrained: bool = False
+    """Start from the weights that timm or torchvision publish for the network, with a new classifier."""
+    added: Annotated[tuple[str, ...], tyro.conf.arg(name="with"), tyro.conf.UseAppendAction] = ()
+    """Add a technique to the recipe, as NAME:option=value,...; may be given several times."""
+    without: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Leave a technique of the recipe out, by its name; may be given several times."""
+    output: Annotated[OutputOptions, tyro.conf.arg(name="")] = field(default_factory=OutputOptions)
+    """What is written beside the table. The figure is a line for one field, a heat map for two."""
+
+
+def main(words: list[str]) -> None:
+    """Train, print a row for each combination, and write record and figure."""
+    if not words or words[0] in ("-h", "--help", "--help-all"):
+        print(_help())
+        if not words:
+            raise ValueError("name a recipe or a table first, for instance: plainvision sweep vanillanet_table_1")
+        return
+    name, rest = words[0], words[1:]
+    if name in SWEEPS:
+        points, arguments = _of_table(name, rest)
+        claim = SWEEPS[name].words
+    else:
+        base = base_recipe(words)
+        arguments = _parsed(base, " ".join(["sweep", *words[: len(words) - len(base.words)]]))
+        axes = read_axes(arguments.grid, arguments.recipe)
+        if not axes:
+            raise ValueError(
+                "nothing is swept. Give fields and their values, for instance: --grid lr=1e-3,2e-3 drop_path=0,0.1"
+            )
+        if arguments.only:
+            raise ValueError("--only chooses rows of a paper's table. Give fewer values to --grid instead.")
+        for line in (*base.said, *in_words(arguments.grid, axes)):
+            say(line)
+        points = grid([Point(arguments.recipe)], axes)
+        claim = f"the recipe {arguments.recipe.name} with each combination of values, trained alike"
+
+    from rich.console import Console
+
+    from plainvision.figures.sweep import draw_sweep
+    from plainvision.study.sweep import run_sweep
+
+    arguments.output.check()
+    with resumable("sweep", words):
+        rows = run_sweep(
+            points,
+            arguments.out,
+            seeds=arguments.seeds,
+            resume=arguments.resume,
+            retry_diverged=arguments.retry_diverged,
+            console=Console(),
+        )
+    fields = list(dict.fromkeys(name for point in points for name in point.values))
+    show(_table(rows, fields))
+    drawn = draw_sweep(rows, fields)
+    if drawn is None:
+        say("no figure: more than two fields have several values")
+    output = arguments.output.beside(arguments.out, "sweep.png", "sweep.json")
+    columns = (*fields, "top1_mean", "top1_std", "n", "diverged_epochs", "published")
+    record = {"rows": rows, "fields": fields}
+    output.write(claim, record, f"plainvision sweep {shlex.join(words)}", drawn, columns)
+
+
+def _parsed(base: Base, verb: str) -> Arguments:
+    given = Arguments(recipe=base.recipe, out=tyro.MISSING)
+    return parsed(Arguments, base.words, verb, __doc__, default=given)
+
+
+def _of_table(name: str, words: list[str]) -> tuple[list[Point], Arguments]:
+    """Return the points of a paper's table, each with the fields that the words override, and the arguments."""
+    words, epochs = _without_epochs(words)
+    points = SWEEPS[name].points()
+    longest = max(point.recipe.epochs for point in points)
+    made, arguments, axes = [], None, {}
+    for point in points:
+        recipe, values = point.recipe, point.values
+        if epochs is not None:
+            recipe = for_epochs(recipe, max(1, round(epochs * recipe.epochs / longest)))
+            values = {key: recipe.epochs if key == "epochs" else value for key, value in values.items()}
+        arguments = _parsed(base_of(recipe, words), f"sweep {name}")
+        for key, value in point.recipe_values.items():
+            if key != "epochs" and getattr(arguments.recipe, key) != value:
+                raise ValueError(
+                    f"{name} gives {key} the values of its rows. Choose rows with --only, or leave --{key} out."
+                )
+        axes = read_axes(arguments.grid, arguments.recipe)
+        if swept := [key for key in axes if key in values]:
+            raise ValueError(f"--grid {swept[0]}: {name} gives it the values of its rows. Choose rows with --only.")
+        made += grid([replace(point, recipe=arguments.recipe, values=values)], axes)
+    assert arguments is not None, f"{name} has no rows"
+    for line in in_words(arguments.grid, axes):
+        say(line)
+    return selected(made, arguments.only), arguments
+
+
+def _without_epochs(words: list[str]) -> tuple[list[str], int | None]:
+    """Return the words without ``--epochs N``, and N: the longest run of a table gets so many, others their share."""
+    joined = " ".join(words)
+    for place, word in enumerate(words):
+        option, sign, value = word.partition("=")
+        if option == "--epochs":
+            text = value if sign else " ".join(words[place + 1 : place + 2])
+            if not text.isdecimal() or int(text) < 1:
+                raise ValueError(f"--epochs {text} in {joined}: give the number of epochs of the longest run.")
+            return words[:place] + words[place + (1 if sign else 2) :], int(text)
+    return words, None
+
+
+def _table(rows: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> Table:
+    published = any(row["published"] is not None for row in rows)
+    heads = (*(name.replace(".", ".\n") for name in fields), "best top-1\n%", "n", "diverged\nin epoch")
+    table = Table((*heads, *(["published\n%"] if published else [])), words=len(fields))
+    for row in rows:
+        spread = "" if row["top1_std"] is None else f" ± {row['top1_std']:.2f}"
+        score = "" if row["top1_mean"] is None else f"{row['top1_mean']:.2f}{spread}"
+        cells = (
+            *(str(row[name]) for name in fields),
+            score,
+            str(row["n"]),
+            ", ".join(map(str, row["diverged_epochs"])),
+        )
+        paper = row["published"]
+        said = "" if paper is None else f"{paper:.2f}" if isinstance(paper, float) else str(paper)
+        table.add_row(*cells, *([said] if published else []))
+    return table
+
+
+def _help() -> str:
+    what, example = (__doc__ or "").strip().split("\n\n")
+    tables = "\n".join(
+        textwrap.fill(f"{name}  {one.words}", 80, initial_indent="  ", subsequent_indent="    ")
+        for name, one in SWEEPS.items()
+    )
+    aliases = ", ".join(f"{short} for {name}" for short, name in ALIASES.items())
+    return (
+        f"{example}\n\n{what}\n\n"
+        "usage: plainvision sweep RECIPE --grid FIELD=VALUE,VALUE... --out DIR [options of train]\n"
+        "       plainvision sweep TABLE --out DIR [--only FIELD=VALUE,...] [options of train]\n\n"
+        f"tables of papers:\n{tables}\n\n"
+        + textwrap.fill(
+            "FIELD is a field of the recipe, with dots, or of a technique, such as deep-training.epochs. Short names: "
+            f"{aliases}. `plainvision recipes` lists the recipes, `plainvision sweep RECIPE --help` the options.",
+            80,
+        )
+    )
