@@ -221,6 +221,10 @@ def test_every_command_is_understood(words, monkeypatch, runs):
         monkeypatch.setattr("plainvision.training.learning_rates.range_test", begin)
         with pytest.raises(_Parsed):
             main(words)
+    elif verb == "sweep":
+        monkeypatch.setattr("plainvision.study.sweep.run_sweep", begin)
+        with pytest.raises(_Parsed):
+            main(words)
     else:
         module = verb
         if verb in ("dynamic", "detect", "segment"):

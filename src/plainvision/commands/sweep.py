@@ -3,6 +3,7 @@
 Example: plainvision sweep vanillanet_digits --grid lr=5e-3,1e-2,2e-2 weight_decay=0,0.05 --seeds 3 --out runs/sweep
 """
 
+import difflib
 import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,9 @@ import tyro
 from plainvision.commands import Table, parsed, resumable, say, show
 from plainvision.commands.options.output import OutputOptions
 from plainvision.commands.options.recipe import Base, base_of, base_recipe
+from plainvision.recipes import list_recipes
 from plainvision.recipes.sweeps import SWEEPS
-from plainvision.study.grid import ALIASES, Point, grid, in_words, read_axes, selected
+from plainvision.study.grid import ALIASES, PUBLISHED_ON, Point, grid, in_words, read_axes, selected
 from plainvision.training.recipe import Recipe, for_epochs
 
 
@@ -60,6 +62,8 @@ def main(words: list[str]) -> None:
     if name in SWEEPS:
         points, arguments = _of_table(name, rest)
         claim = SWEEPS[name].words
+    elif name not in list_recipes() and (close := difflib.get_close_matches(name, SWEEPS, n=3)):
+        raise ValueError(f"unknown recipe or table {name!r}. Did you mean {' or '.join(close)}?")
     else:
         base = base_recipe(words)
         arguments = _parsed(base, " ".join(["sweep", *words[: len(words) - len(base.words)]]))
@@ -108,6 +112,8 @@ def _parsed(base: Base, verb: str) -> Arguments:
 
 def _of_table(name: str, words: list[str]) -> tuple[list[Point], Arguments]:
     """Return the points of a paper's table, each with the fields that the words override, and the arguments."""
+    from plainvision.training.resumable import dotted_fields
+
     words, epochs = _without_epochs(words)
     points = SWEEPS[name].points()
     longest = max(point.recipe.epochs for point in points)
@@ -118,11 +124,12 @@ def _of_table(name: str, words: list[str]) -> tuple[list[Point], Arguments]:
             recipe = for_epochs(recipe, max(1, round(epochs * recipe.epochs / longest)))
             values = {key: recipe.epochs if key == "epochs" else value for key, value in values.items()}
         arguments = _parsed(base_of(recipe, words), f"sweep {name}")
-        for key, value in point.recipe_values.items():
-            if key != "epochs" and getattr(arguments.recipe, key) != value:
-                raise ValueError(
-                    f"{name} gives {key} the values of its rows. Choose rows with --only, or leave --{key} out."
-                )
+        meant, given = (dotted_fields(one.to_dict()) for one in (recipe, arguments.recipe))
+        if changed := [key for key in values if meant.get(key) != given.get(key)]:
+            raise ValueError(
+                f"{name} gives {changed[0]} the values of its rows. Leave --{changed[0]} out, or choose rows with "
+                "--only."
+            )
         axes = read_axes(arguments.grid, arguments.recipe)
         if swept := [key for key in axes if key in values]:
             raise ValueError(f"--grid {swept[0]}: {name} gives it the values of its rows. Choose rows with --only.")
@@ -135,33 +142,33 @@ def _of_table(name: str, words: list[str]) -> tuple[list[Point], Arguments]:
 
 def _without_epochs(words: list[str]) -> tuple[list[str], int | None]:
     """Return the words without ``--epochs N``, and N: the longest run of a table gets so many, others their share."""
-    joined = " ".join(words)
-    for place, word in enumerate(words):
-        option, sign, value = word.partition("=")
-        if option == "--epochs":
-            text = value if sign else " ".join(words[place + 1 : place + 2])
-            if not text.isdecimal() or int(text) < 1:
-                raise ValueError(f"--epochs {text} in {joined}: give the number of epochs of the longest run.")
-            return words[:place] + words[place + (1 if sign else 2) :], int(text)
-    return words, None
+    left, found, waiting = [], None, iter(words)
+    for word in waiting:
+        option, sign, text = word.partition("=")
+        if option != "--epochs":
+            left.append(word)
+            continue
+        found = text if sign else next(waiting, "")
+        if not found.isdecimal() or int(found) < 1:
+            raise ValueError(f"--epochs {found}: give a whole number from 1, the epochs of the longest run.")
+    return left, None if found is None else int(found)
 
 
 def _table(rows: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> Table:
+    varied = [name for name in fields if any(row[name] != rows[0][name] for row in rows)] or list(fields[:1])
     published = any(row["published"] is not None for row in rows)
-    heads = (*(name.replace(".", ".\n") for name in fields), "best top-1\n%", "n", "diverged\nin epoch")
-    table = Table((*heads, *(["published\n%"] if published else [])), words=len(fields))
+    heads = (*(name.replace(".", ".\n") for name in varied), "best top-1\n%", "n", "diverged\nin epoch")
+    said = [f"{name}={rows[0][name]}" for name in fields if name not in varied]
+    said += [f"published: {PUBLISHED_ON}"] if published else []
+    table = Table((*heads, *(["published\n%"] if published else [])), words=len(varied), caption="; ".join(said))
     for row in rows:
         spread = "" if row["top1_std"] is None else f" ± {row['top1_std']:.2f}"
         score = "" if row["top1_mean"] is None else f"{row['top1_mean']:.2f}{spread}"
-        cells = (
-            *(str(row[name]) for name in fields),
-            score,
-            str(row["n"]),
-            ", ".join(map(str, row["diverged_epochs"])),
-        )
+        failed = ", ".join(map(str, row["diverged_epochs"]))
         paper = row["published"]
-        said = "" if paper is None else f"{paper:.2f}" if isinstance(paper, float) else str(paper)
-        table.add_row(*cells, *([said] if published else []))
+        known = "" if paper is None else f"{paper:.2f}" if isinstance(paper, float) else str(paper)
+        cells = (*(str(row[name]) for name in varied), score, str(row["n"]), failed)
+        table.add_row(*cells, *([known] if published else []))
     return table
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from plainvision.figures.style import BLUE, FONT, GREY, INK, PALE, RED, TWO_COLUMNS, figure_of, legend, plain
+from plainvision.figures.style import BLUE, FONT, GREY, INK, PALE, RED, TWO_COLUMNS, figure_of, folded, legend, plain
 from plainvision.showing import shown
 
 _SCORE = "best top-1 (%)"
@@ -71,8 +71,16 @@ def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str) -> dict[str,
     known = [row for row in rows if isinstance(row["published"], int | float)]
     if known:
         at, scores = [places[row[name]] for row in known], [row["published"] for row in known]
-        style = {"color": GREY, "marker": "o", "markerfacecolor": "white", "markersize": 4.5, "linewidth": 1}
-        (handles["published"],) = axes.plot(at, scores, linestyle="--" if numeric else "none", zorder=2, **style)
+        style: dict[str, Any] = {
+            "color": GREY,
+            "marker": "o",
+            "markerfacecolor": "white",
+            "markersize": 4.5,
+            "linewidth": 1,
+        }
+        (handles["published, ImageNet-1k"],) = axes.plot(
+            at, scores, linestyle="--" if numeric else "none", zorder=2, **style
+        )
     ended = [row for row in rows if row["n"]]
     if ended:
         at = [places[row[name]] for row in ended]
@@ -80,14 +88,25 @@ def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str) -> dict[str,
             axes.plot([place] * row["n"], row["top1"], ".", color=BLUE, markersize=3, alpha=0.5, zorder=3)
         spread = [row["top1_std"] or 0.0 for row in ended]
         means = [row["top1_mean"] for row in ended]
-        bars = {"color": BLUE, "marker": "o", "markersize": 4.5, "capsize": 2.5, "linewidth": 1.3, "zorder": 4}
+        bars: dict[str, Any] = {
+            "color": BLUE,
+            "marker": "o",
+            "markersize": 4.5,
+            "capsize": 2.5,
+            "linewidth": 1.3,
+            "zorder": 4,
+        }
         several = any(row["n"] > 1 for row in ended)
         drawn = axes.errorbar(at, means, yerr=spread if several else None, linestyle=link, **bars)
         handles["mean ± standard deviation" if several else "this sweep"] = drawn
     for row in rows:
         if row["diverged_epochs"]:
             said = ", ".join(map(str, row["diverged_epochs"]))
-            where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center"}
+            where: dict[str, Any] = {
+                "xycoords": ("data", "axes fraction"),
+                "textcoords": "offset points",
+                "ha": "center",
+            }
             axes.annotate(
                 f"@{said}", (places[row[name]], 0.0), (0, 9), color=RED, fontsize=FONT - 1, va="bottom", **where
             )
@@ -129,8 +148,8 @@ def _heat_map(rows: Sequence[Mapping[str, Any]], down: str, across: str) -> Figu
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    said = f"{_SCORE}{', ± standard deviation of the seeds' if several else ''}{', (published)' if known else ''}"
-    axes.set_title(said, fontsize=FONT, loc="left", wrap=True)
+    said = [_SCORE, *(["± standard deviation"] if several else []), *(["(published, ImageNet-1k)"] if known else [])]
+    figure.suptitle("\n".join(folded(", ".join(said), figure.get_figwidth() - 0.1)), fontsize=FONT)
     return figure
 
 

@@ -20,6 +20,8 @@ ALIASES = {
     "wd": "weight_decay",
     "width": "model_options.width",
 }
+# What published scores are of, whatever a sweep is trained on.
+PUBLISHED_ON = "top-1 on ImageNet-1k"
 _LONGEST = 150
 
 
@@ -33,11 +35,6 @@ class Point:
     """What is particular to it, by field."""
     published: float | str | None = None
     """Published top-1, per cent, or how the published run failed; None where nothing is published."""
-
-    @property
-    def recipe_values(self) -> dict[str, Any]:
-        """Those of its values that are fields of its recipe themselves, not of a part of it, or words."""
-        return {name: value for name, value in self.values.items() if hasattr(self.recipe, name)}
 
     def named(self, seed: int) -> str:
         """Return the name of the folder of its run with this seed, which tells the values."""
@@ -155,7 +152,12 @@ def _field(name: str, recipe: Recipe) -> str:
     if full in known or re.fullmatch(r"model_options\.\w+", full):
         return full
     close = difflib.get_close_matches(full, [*known, *ALIASES], n=2)
-    hint = f"Did you mean {' or '.join(close)}?" if close else "`plainvision train RECIPE --help-all` lists them."
+    hint = (
+        f"Did you mean {' or '.join(close)}?"
+        if close
+        else f"An option of the network is model_options.{full}; `plainvision train RECIPE --help-all` lists "
+        "the fields."
+    )
     raise ValueError(f"--grid {name}: the recipe {recipe.name} has no such field. {hint}")
 
 

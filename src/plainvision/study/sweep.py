@@ -53,7 +53,10 @@ def run_sweep(
             seed = point.recipe.seed + number
             name = point.named(seed)
             if name in runs:
-                raise ValueError(f"two points are called {name}: the same is swept twice. Leave one out.")
+                raise ValueError(
+                    f"two points are called {name}: the same is trained twice. Leave one out, or give more epochs, "
+                    "where too few make two of them alike."
+                )
             runs[name] = replace(point.recipe, seed=seed)
     _check_networks(points)
     with contextlib.closing(

@@ -6,7 +6,7 @@ A run that diverged would diverge again, at the same step: its folder gets a div
 import os
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def train_each(
     resume: bool = False,
     retry_diverged: bool = False,
     console: Console | None = None,
-) -> Iterator[tuple[str, Ended]]:
+) -> Generator[tuple[str, Ended]]:
     """Train the runs of ``recipes``, by the names of their folders below ``out``, and yield how each ended.
 
     Args:

@@ -1,0 +1,58 @@
+"""The papers' tables as sweeps: their rows, their settings, what is published of them."""
+
+import dataclasses
+
+import pytest
+
+from plainvision.recipes.sweeps import SWEEPS
+from plainvision.training.resumable import dotted_fields
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "best"),
+    [
+        ("vanillanet_table_1", 5, {"model_options.series": 4}),
+        ("vanillanet_table_2", 12, {"network": "vanillanet_6", "techniques": "both"}),
+        ("vanillanet_table_3", 3, {"model_options.shortcut": "none"}),
+        ("patchconvnet_table_b1", 14, {"lr": 3e-3, "weight_decay": 0.01}),
+        ("patchconvnet_table_b2", 20, {"model_options.drop_path_rate": 0.15, "lr": 3e-3}),
+    ],
+)
+def test_a_table_has_its_rows_and_its_best_one(name, rows, best):
+    points = SWEEPS[name].points()
+    assert len(points) == rows
+    known = [point for point in points if isinstance(point.published, float)]
+    assert max(known, key=lambda point: point.published).values == best
+
+
+def test_figure_8_varies_stochastic_depth_and_length_of_one_run():
+    points = SWEEPS["patchconvnet_figure_8"].points()
+    assert [point.values["epochs"] for point in points[:4]] == [33, 67, 100, 133]
+    assert {point.recipe.model for point in points} == {"patchconvnet_b120"}
+    assert {point.published for point in points} == {None}
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_the_recipes_of_a_table_have_the_values_that_its_rows_tell(name):
+    points = SWEEPS[name].points()
+    for point in points:
+        fields = dotted_fields(point.recipe.to_dict())
+        for field, value in point.values.items():
+            if field in fields:
+                assert fields[field] == (None if value == "none" else value)
+    assert len({point.named(0) for point in points}) == len(points)
+    # The rows of one network differ in nothing but what is swept and its name.
+    if name.startswith("patchconvnet"):
+        swept = {*points[0].values, "epochs", "warmup_epochs", "name"}
+        rest = {str({k: v for k, v in dotted_fields(p.recipe.to_dict()).items() if k not in swept}) for p in points}
+        assert len(rest) == 1
+        assert dataclasses.is_dataclass(points[0].recipe)
+
+
+def test_failed_runs_are_told_as_the_paper_does():
+    points = SWEEPS["patchconvnet_table_b1"].points()
+    assert [point.published for point in points if isinstance(point.published, str)] == [
+        "failed@34",
+        "failed@92",
+        "failed@105",
+    ]
