@@ -39,6 +39,7 @@ SHORTER = {
     "tune": f"--data.image-size {SIDE} --data.workers 0 --seconds 15 --threads 1",
     "bench": "--sizes 64 96 --runs 2",
     "study": "--epochs 1 --stages 3 --seeds 0 --data.image-size 32 --data.workers 0 --latency-runs 2",
+    "sweep": "--epochs 1 --data.train-per-class 7 --data.validation-per-class 2 --grid lr=1e-2,2e-2 --seeds 1",
     "search": "--epochs 1 --batch-size 2 --channels 2 --depth 4 --nodes 2 --data.image-size 16 --data.workers 0 "
     "--training.epochs 1 --training.channels 2 --training.batch-size 2 --training.seeds 1",
     "dynamic evaluate": f"--data.image-size {SIDE} --data.workers 0 --no-controls",
