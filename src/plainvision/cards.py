@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from plainvision.inspection.counting import count_macs, count_parameters
-from plainvision.models.registry import Published, create_model, family_of, published
+from plainvision.inspection.depth import count_depth
+from plainvision.models.registry import Measured, Published, create_model, family_of, published
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class Card:
     """Where the accuracy is published."""
     note: str
     """What else a user should know."""
+    latency: Measured | None = None
+    """Published milliseconds of a pass in that form, and where they were measured."""
+    memory: Measured | None = None
+    """Published peak memory of a pass in that form, with weights and images, in MB (1e6 bytes)."""
 
 
 @cache
@@ -60,7 +65,20 @@ def card(name: str) -> Card:
         top1=paper.top1,
         source=paper.source,
         note=paper.note,
+        latency=paper.latency,
+        memory=paper.memory,
     )
+
+
+@cache
+def depth(name: str) -> int | None:
+    """Return the layers in a row of the form that the card of a network counts, as `count_depth` does.
+
+    Raises:
+        ValueError: there is no such network.
+    """
+    paper = published(name)
+    return count_depth(_on_meta(name, paper.form if paper else {}), card(name).image_size)
 
 
 def _on_meta(name: str, options: dict) -> nn.Module:

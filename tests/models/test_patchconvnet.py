@@ -52,6 +52,7 @@ def test_the_card_equals_the_paper(name):
     assert round(card.params / 1e6, 1) == paper["params_m"]
     assert as_printed(card.macs, paper["macs_g"])
     assert card.top1 == paper["top1"]
+    assert card.memory[:4] == (paper["peak_mb"], "V100", 256, "amp")
 
 
 def test_the_card_of_the_network_with_a_token_per_class_equals_the_paper():

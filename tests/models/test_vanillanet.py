@@ -35,6 +35,7 @@ def test_the_card_equals_the_paper(name):
     # Half a per cent, or the printed digits: 5.2 stands for anything from 5.15 on.
     assert card.macs / 1e9 == pytest.approx(paper["macs_g"], rel=5e-3) or round(card.macs / 1e9, 1) == paper["macs_g"]
     assert card.top1 == paper["top1"]
+    assert (card.latency.value, card.latency.device, card.latency.batch_size) == (paper["a100_ms"], "A100", 1)
 
 
 @pytest.mark.parametrize("row", TABLES["series_ablation_vanillanet_6"], ids=lambda row: f"n={row['n']}")

@@ -42,6 +42,7 @@ VERBS = {
     "pull": "get a network from the Hugging Face Hub as a file that every command takes",
     "study": "train each spatial operation in each stage, and weigh accuracy against latency",
     "sweep": "train a recipe with each value of its fields, or a paper's table, once for each seed",
+    "frontier": "draw accuracy against cost for several networks, from records, runs and papers",
     "search": "search cells of operations with and without parameters, beside random ones",
     "dynamic": "ask what it would buy to configure a trained network for each image",
     "quickstart": "train, fuse, verify and time a network on embedded data, with a report",

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from plainvision.data.settings import Data
-    from plainvision.training.evaluation import Evaluation
     from plainvision.training.network_words import Network
 
 
@@ -64,6 +63,7 @@ def main(words: list[str]) -> None:
     from plainvision.training.calibrating import TemperaturePlace, calibrate
     from plainvision.training.network_words import network_words
     from plainvision.training.report.tables import accuracy_rows, score_rows
+    from plainvision.training.score_record import score_record
     from plainvision.training.scores import compare_predictions
 
     device = usable_device(arguments.device)
@@ -101,18 +101,14 @@ def main(words: list[str]) -> None:
         second = score(other.model, prepared, classes=other.classes, temperature=other.temperature)
         say(f"{arguments.against}: top-1 {second.top1:.2f} %")
         say(str(compare_predictions(first.predictions, second.predictions)))
-    rows = [_record(arguments.network.network, form, one) for form, one in results.items()]
+    name = arguments.network.network
+    rows = [score_record(name, form, one, forms[form], data) for form, one in results.items()]
     figure = None
     if arguments.sizes:
         rows, figure = _at_sizes(arguments, found, data, device)
     command, network = shlex.join(["plainvision", "evaluate", *words]), arguments.network.network
     arguments.said.tell(results, images, data, network=network, command=command, temperature=found.temperature)
     arguments.output.write(f"top-1 of {network}", {"rows": rows}, command, figure)
-
-
-def _record(name: str, form: str, found: "Evaluation") -> dict[str, Any]:
-    low, high = found.top1_interval
-    return {"name": name, "form": form, "top1": found.top1, "low": low, "high": high, "images": found.images}
 
 
 def _at_sizes(

@@ -23,7 +23,7 @@ from plainvision.layers.attention_pool import AttentionPool, ClassTokenLogits
 from plainvision.layers.fusable import Fusable, fold_batch_norm_before, new_conv
 from plainvision.models.backbone import Backbone, Groups, rename
 from plainvision.models.family import Variant, register_family
-from plainvision.models.registry import Published
+from plainvision.models.registry import Measured, Published
 
 
 class PatchGELU(nn.Module):
@@ -277,11 +277,15 @@ def _variant(
     source: str,
     weights: str = "",
     transferred: tuple[float, ...] = (),
+    peak_mb: float | None = None,
     **options: Any,
 ) -> Variant:
+    table = _TABLE_2 if source == _TABLE_2 else _TABLE_1
+    note = _TRANSFERRED.format(*transferred) if transferred else ""
+    memory = None if peak_mb is None else Measured(peak_mb, "V100", 256, "amp", f"arXiv:2112.13692, {table}")
     return Variant(
         {"embed_dim": embed_dim, "depth": depth, "layer_scale": layer_scale, **options},
-        Published(top1, f"arXiv:2112.13692, {source}", note=_TRANSFERRED.format(*transferred) if transferred else ""),
+        Published(top1, f"arXiv:2112.13692, {source}", note=note, memory=memory),
         {"url": f"https://dl.fbaipublicfiles.com/deit/{weights}.pth" if weights else ""},
     )
 
@@ -292,14 +296,14 @@ register_family(
     PatchConvNet,
     {
         "patchconvnet_s20": _variant(384, 20, 1e-4, 78.7, _TABLE_B3),
-        "patchconvnet_s36": _variant(384, 36, 1e-4, 80.7, _TABLE_B3),
-        "patchconvnet_s60": _variant(384, 60, 1e-4, 82.1, _TABLE_1, "s60_224_1k", _S60),
-        "patchconvnet_s120": _variant(384, 120, 1e-6, 83.2, _TABLE_1, "s120_224_1k"),
+        "patchconvnet_s36": _variant(384, 36, 1e-4, 80.7, _TABLE_B3, peak_mb=1270),
+        "patchconvnet_s60": _variant(384, 60, 1e-4, 82.1, _TABLE_1, "s60_224_1k", _S60, peak_mb=1321),
+        "patchconvnet_s120": _variant(384, 120, 1e-6, 83.2, _TABLE_1, "s120_224_1k", peak_mb=1450),
         "patchconvnet_b36": _variant(768, 36, 1e-6, 82.8, _TABLE_B3),
-        "patchconvnet_b60": _variant(768, 60, 1e-6, 83.5, _TABLE_1, "b60_224_1k"),
-        "patchconvnet_b120": _variant(768, 120, 1e-6, 84.1, _TABLE_1, "b120_224_1k", _B120),
-        "patchconvnet_l60": _variant(1024, 60, 1e-6, 85.6, _TABLE_2),
-        "patchconvnet_l120": _variant(1024, 120, 1e-6, 86.1, _TABLE_2),
+        "patchconvnet_b60": _variant(768, 60, 1e-6, 83.5, _TABLE_1, "b60_224_1k", peak_mb=2790),
+        "patchconvnet_b120": _variant(768, 120, 1e-6, 84.1, _TABLE_1, "b120_224_1k", _B120, peak_mb=3314),
+        "patchconvnet_l60": _variant(1024, 60, 1e-6, 85.6, _TABLE_2, peak_mb=3913),
+        "patchconvnet_l120": _variant(1024, 120, 1e-6, 86.1, _TABLE_2, peak_mb=4805),
         "patchconvnet_s60_multi": _variant(384, 60, 1e-4, 82.0, _FINE_TUNED, "s60_multi_finetune_1k", per_class=True),
     },
     tag="fb_in1k",

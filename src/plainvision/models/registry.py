@@ -4,12 +4,27 @@ import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 from torch import nn
 
 from plainvision.models.torchvision_classifiers import create_classifier, is_classifier, is_torchvision
+
+
+class Measured(NamedTuple):
+    """A cost that a paper measured."""
+
+    value: float
+    """Milliseconds of a pass, or MB (1e6 bytes)."""
+    device: str
+    """Where it was measured."""
+    batch_size: int
+    """Images per pass."""
+    precision: str
+    """no, amp, fp16 or bf16, as `plainvision bench` calls it."""
+    source: str
+    """Where that is written."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +41,10 @@ class Published:
     """Side of the images, in pixels."""
     note: str = ""
     """What a user should know beside the figures."""
+    latency: Measured | None = None
+    """How long a pass takes."""
+    memory: Measured | None = None
+    """The peak memory of a pass, with weights and images."""
 
 
 _FAMILIES: dict[str, dict[str, Published]] = {}

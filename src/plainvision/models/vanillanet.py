@@ -23,7 +23,7 @@ from plainvision.layers.series_activation import SeriesActivation
 from plainvision.layers.spatial_pool import check_output_stride, max_pool
 from plainvision.models.backbone import Backbone, Groups, rename
 from plainvision.models.family import Variant, register_family
-from plainvision.models.registry import Published
+from plainvision.models.registry import Measured, Published
 
 Form = Literal["pairs", "single", "deployed"]
 Shortcut = Literal["before", "after"] | None
@@ -269,6 +269,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     },
 }
 _TOP1 = (72.49, 76.36, 77.98, 79.13, 79.87, 80.57, 81.08, 81.55, 82.05, 82.53, 83.11)
+# Milliseconds of a pass of the deployed form.
+_A100 = (1.61, 2.01, 2.27, 2.56, 2.91, 3.24, 3.59, 3.82, 4.26, 7.83, 9.72)
 _SOURCE = "arXiv:2305.12972, Table 4, and the official model page"
 
 
@@ -284,8 +286,12 @@ register_family(
     "vanillanet",
     VanillaNet,
     {
-        name: Variant(options, Published(top1, _SOURCE, form={"deployed": True}), _cfg(name))
-        for (name, options), top1 in zip(_OPTIONS.items(), _TOP1, strict=True)
+        name: Variant(
+            options,
+            Published(top1, _SOURCE, form={"deployed": True}, latency=Measured(ms, "A100", 1, "no", _SOURCE)),
+            _cfg(name),
+        )
+        for (name, options), top1, ms in zip(_OPTIONS.items(), _TOP1, _A100, strict=True)
     },
     tag="in1k",
     cfg={
