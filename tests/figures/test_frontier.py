@@ -4,7 +4,6 @@ import itertools
 import random
 
 import pytest
-from matplotlib.text import Text
 
 from plainvision.figures.frontier import Labelled, frontier_figure
 
@@ -12,8 +11,9 @@ from plainvision.figures.frontier import Labelled, frontier_figure
 def boxes(figure):
     figure.canvas.draw()
     (axes,) = figure.axes
-    # Without the line that leads to a point.
-    return [Text.get_window_extent(text) for text in axes.texts], axes
+    for text in axes.texts:
+        text.arrow_patch = text.arrowprops = None  # the line that leads to a point is no part of the name
+    return [text.get_window_extent() for text in axes.texts], axes
 
 
 def points(count, spread):

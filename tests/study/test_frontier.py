@@ -247,7 +247,8 @@ def test_numbers_that_are_not_comparable_are_refused_or_told(place, tmp_path):
     assert "Not comparable: top-1: images digits validation, ImageNet-1k val; top-1: image size" in ended.out
     other = record(tmp_path / "b.json", [BENCH | {"name": "vanillanet_6:deployed", "image_size": 224, "batch_size": 8}])
     ended = plainvision("frontier", other, "vanillanet_5", "--x", "latency")
-    assert said(ended, "latency: device cpu (a processor), A100", "latency: batch size 8, 1", "threads 1, unknown")
+    parts = ("latency: device A100, cpu (a processor)", "latency: batch size 1, 8", "latency: threads unknown, 1")
+    assert said(ended, *parts)
 
 
 @pytest.mark.parametrize(

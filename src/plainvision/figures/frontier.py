@@ -15,6 +15,7 @@ from plainvision.showing import shown
 
 # From so many times the least cost on, costs are placed by their logarithm.
 _WIDE = 8
+_LEADER = {"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
 _LINE = FONT / 72 * 1.15
 
 
@@ -103,7 +104,7 @@ def _label(axes: Axes, points: Sequence[Labelled], corners: Sequence[tuple[float
         taken.append(box)
         middle = (box.left + box.right) / 2, (box.low + box.high) / 2
         far = abs(middle[1] - y) > 1.1 * _LINE or not box.left - 0.12 < x < box.right + 0.12
-        axes.annotate(
+        written = axes.annotate(
             name,
             (points[index].cost, points[index].top1),
             ((middle[0] - x) * 72, (middle[1] - y) * 72),
@@ -112,10 +113,9 @@ def _label(axes: Axes, points: Sequence[Labelled], corners: Sequence[tuple[float
             va="center",
             fontsize=FONT,
             parse_math=False,
-            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
-            if far
-            else None,
+            arrowprops=_LEADER if far else None,
         )
+        written.set_in_layout(False)  # or the axes would move, and the points with them
 
 
 def _candidates(
