@@ -200,7 +200,7 @@ def runs(tmp_path_factory) -> Path:
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (64, 64), (20 * number, 0, 0)).save(file)
     (folder / "runs" / "s60").mkdir()
-    for name in ("tf_efficientnet_lite0.safetensors", "resnet50.pth", "runs/s60/last.safetensors"):
+    for name in ("tf_efficientnet_lite0.safetensors", "lite0.safetensors", "resnet50.pth", "runs/s60/last.safetensors"):
         (folder / name).touch()  # training would read it
     return folder
 
