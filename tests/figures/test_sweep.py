@@ -25,6 +25,13 @@ def test_one_field_is_a_line_in_the_order_of_its_values():
     assert named == ["published, ImageNet-1k", "mean ± standard deviation", "diverged @ epoch"]
 
 
+def test_a_sweep_of_which_nothing_is_left_has_no_scores():
+    (axes,) = draw_sweep([row({"lr": lr}, (), (1,)) for lr in (1.0, 2.0)], ["lr"]).axes
+    assert list(axes.get_yticks()) == []
+    (axes,) = draw_sweep([row({"lr": lr, "wd": wd}, (), (1,)) for lr in (1, 2) for wd in (0, 1)], ["lr", "wd"]).axes
+    assert {text.get_text() for text in axes.texts} == {"diverged@1"}
+
+
 def test_words_are_points_without_a_line():
     figure = draw_sweep([row({"optimizer": name}, (80.0,)) for name in ("sgd", "lamb")], ["optimizer"])
     (axes,) = figure.axes

@@ -99,6 +99,8 @@ def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str) -> dict[str,
         several = any(row["n"] > 1 for row in ended)
         drawn = axes.errorbar(at, means, yerr=spread if several else None, linestyle=link, **bars)
         handles["mean ± standard deviation" if several else "this sweep"] = drawn
+    if not known and not ended:
+        axes.set_yticks([])  # there is no score
     for row in rows:
         if row["diverged_epochs"]:
             said = ", ".join(map(str, row["diverged_epochs"]))
