@@ -58,7 +58,7 @@ def place(tmp_path_factory) -> Path:
 # what is known
 
 
-def test_a_card_s_facts_are_the_paper_s_and_are_counted(monkeypatch):
+def test_the_facts_of_a_card_are_published_and_counted():
     (found,) = read_facts("vanillanet_6")
     card = pv.card("vanillanet_6")
     assert {name: fact.value for name, fact in found.facts.items()} == {

@@ -117,7 +117,7 @@ def test_a_sweep_that_was_killed_goes_on_and_ends_alike(swept, tmp_path):
     assert rows(tmp_path / "killed")[0]["top1"] == rows(swept[0])[0]["top1"]
 
 
-def test_a_sweep_can_grow(swept, monkeypatch, tmp_path):
+def test_a_sweep_can_grow(swept, monkeypatch):
     trained = []
 
     def train(recipe, place, *, resume, console):
