@@ -5,6 +5,7 @@ resumed run starts do not change it.
 """
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,7 +16,8 @@ from torch.utils.data import Dataset, Subset
 
 from plainvision.data.drawn_split import DrawnSplit
 from plainvision.data.epochs import Epochs, all_unreadable
-from plainvision.data.images import open_images
+from plainvision.data.image_kinds import Images
+from plainvision.data.images import Opening, open_images
 from plainvision.data.locations import class_lookup, location, place
 from plainvision.data.rows import (
     Batch,
@@ -43,13 +45,15 @@ class TrainingBatches:
     Of every batch of B images, process ``rank`` of P gets rows [rank * B / P, (rank + 1) * B / P). An image that cannot
     be read is replaced by the next one of the epoch's order that can, so a batch is always full.
 
+    ``opened`` finds the images: by `open_images` each has one label, by `open_label_sets` a set of them.
+
     Attributes:
         classes: names of the classes; a label is an index into them. Sorted, except that a Hugging Face data
             set keeps its own order.
         images_per_epoch: how many images an epoch has, repeats included, before the last partial batch is
             dropped.
         steps_per_epoch: how many whole batches that makes.
-        labels: (N,) of all images, indices into `classes`; None for a stream, which does not know.
+        labels: (N,) of all images, indices into `classes`, or (N, K) for sets; None for a stream, which does not know.
         drawn: the split by names, where validation images were drawn from those of training.
         fingerprint: hash of the images' names and labels, the same on every process; of a stream, of its shards'
             names and lengths.
@@ -59,7 +63,7 @@ class TrainingBatches:
         ImportError: the package that reads ``recipe.data.root`` is not installed.
     """
 
-    def __init__(self, recipe: "Recipe", *, rank: int = 0, processes: int = 1) -> None:
+    def __init__(self, recipe: "Recipe", *, rank: int = 0, processes: int = 1, opened: Opening = open_images) -> None:
         check_shares(recipe, processes)
         data, augment, share = recipe.data, recipe.augment, (rank, processes)
         self._epochs: TrainingStream | Epochs
@@ -73,7 +77,7 @@ class TrainingBatches:
         if is_stream(data.root):
             self._epochs, self.labels = TrainingStream(recipe, *share), None
         else:
-            images, key = open_images(data, "train"), (recipe.seed,)
+            images, key = opened(data, "train"), (recipe.seed,)
             self.labels, self.drawn = images.labels, images.drawn
             self._epochs = Epochs(images, data, augment, batch_size=recipe.batch_size, key=key, share=share)
         self.classes = self._epochs.classes
@@ -113,8 +117,9 @@ class TrainingBatches:
 class EvaluationBatches:
     """The validation images, each exactly once over all processes; an unreadable one is left out and named.
 
-    ``batch_size`` counts this process's images. Labels are indices into ``classes``, the training classes; without
-    them the training images at ``data.root`` are asked, and, where there are none, the validation images.
+    ``batch_size`` counts this process's images, ``opened`` finds them as for `TrainingBatches`. Labels are indices
+    into ``classes``, the training classes; without them the training images at ``data.root`` are asked, and, where
+    there are none, the validation images.
 
     Attributes:
         classes: names of the classes.
@@ -128,11 +133,24 @@ class EvaluationBatches:
     """
 
     def __init__(
-        self, data: Data, *, batch_size: int, classes: tuple[str, ...] | None = None, rank: int = 0, processes: int = 1
+        self,
+        data: Data,
+        *,
+        batch_size: int,
+        classes: tuple[str, ...] | None = None,
+        rank: int = 0,
+        processes: int = 1,
+        opened: Opening = open_images,
     ) -> None:
         self._where = place(data, "validation")
-        kind = EvaluationStream if is_stream(location(data, "validation")[0]) else _EvaluationImages
-        self._source: EvaluationStream | _EvaluationImages = kind(data, batch_size, classes, rank, processes)
+        self._source: EvaluationStream | _EvaluationImages
+        if is_stream(location(data, "validation")[0]):
+            self._source = EvaluationStream(data, batch_size, classes, rank, processes)
+        else:
+            images = opened(data, "validation")
+            self._source = _EvaluationImages(
+                images, data, batch_size, classes or _training_classes(data, opened) or images.classes, rank, processes
+            )
         self.classes, self.images, self.labels = self._source.classes, self._source.images, self._source.labels
         self.split = self._source.split
 
@@ -182,12 +200,14 @@ class EvaluationBatches:
 class _EvaluationImages(Dataset[Sample | Failure]):
     """The validation images that can be read in any order."""
 
-    def __init__(self, data: Data, batch_size: int, classes: tuple[str, ...] | None, rank: int, processes: int) -> None:
-        images = open_images(data, "validation")
-        self.classes = classes or _training_classes(data) or images.classes
-        self.fingerprint, self.split = images.fingerprint, images.split or data.validation_split
+    def __init__(
+        self, images: Images, data: Data, batch_size: int, classes: tuple[str, ...], rank: int, processes: int
+    ) -> None:
+        self.fingerprint = images.fingerprint  # by its own classes, whichever training has
+        images = copy(images)
+        images.rename(classes, class_lookup(images.classes, classes, data))
+        self.classes, self.labels, self.split = classes, images.labels, images.split or data.validation_split
         self._rows, self._reader = images, Reader(data, evaluation_transform(data))
-        self.labels = class_lookup(images.classes, self.classes, data)[images.labels]
         self._chosen = range(rank, len(images.labels), processes)
         self.images = len(self._chosen)
         self._batch_size, self._workers = batch_size, workers_of(data)
@@ -210,14 +230,14 @@ class _EvaluationImages(Dataset[Sample | Failure]):
         return self._rows.read(found[0], "RGB")
 
     def __getitem__(self, index: int) -> Sample | Failure:
-        return self._reader(self._rows.row(index)._replace(label=int(self.labels[index])))
+        return self._reader(self._rows.row(index))
 
 
-def _training_classes(data: Data) -> tuple[str, ...] | None:
+def _training_classes(data: Data, opened: Opening) -> tuple[str, ...] | None:
     if is_stream(data.root):
         return None
     try:
-        return open_images(replace(data, corrupt="skip"), "train").classes
+        return opened(replace(data, corrupt="skip"), "train").classes
     except (FileNotFoundError, ValueError):  # a machine that only evaluates may lack the training images
         return None
 

@@ -37,7 +37,7 @@ def draw(keys: Sequence[str], labels: np.ndarray, share: float, seed: int) -> np
         share: above 0 and below 1.
         seed: decides which.
     """
-    ranks = np.array([_rank(key, seed) for key in keys])
+    ranks = ranks_of(keys, seed)
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)
@@ -57,12 +57,14 @@ def draw_folds(keys: Sequence[str], labels: np.ndarray, folds: int, seed: int) -
         folds: how many parts, at least 2.
         seed: decides which images are together.
     """
-    ranks = np.array([_rank(key, seed) for key in keys])
+    ranks = ranks_of(keys, seed)
     found = np.zeros(len(labels), int)
     # Each class goes on where the one before ended, so that the folds are equally large.
     found[np.lexsort((ranks, labels))] = np.arange(len(labels)) % folds + 1
     return found
 
 
-def _rank(key: str, seed: int) -> str:
-    return hashlib.blake2b(f"{seed} {key}".encode(errors="surrogatepass"), digest_size=16).hexdigest()
+def ranks_of(keys: Sequence[str], seed: int) -> np.ndarray:
+    """Return (N,) texts whose order is that of a draw by ``seed``."""
+    given = (f"{seed} {key}".encode(errors="surrogatepass") for key in keys)
+    return np.array([hashlib.blake2b(one, digest_size=16).hexdigest() for one in given])

@@ -8,7 +8,7 @@ import numpy as np
 
 from plainvision.data.class_folders import MissingSplit
 from plainvision.data.image_kinds import Images
-from plainvision.data.images import open_images
+from plainvision.data.images import Opening, open_images
 from plainvision.data.settings import Data
 from plainvision.data.streams import is_stream
 
@@ -42,7 +42,7 @@ class Glance:
     """Standard deviation of these."""
 
 
-def glance(data: Data) -> Glance:
+def glance(data: Data, opened: Opening = open_images) -> Glance:
     """Return what there is, and draw the validation images where nobody says which these are.
 
     Raises:
@@ -55,15 +55,15 @@ def glance(data: Data) -> Glance:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run tells what is left out
-        data, validation = _with_validation(data)
-        images = open_images(data if data.folds is None else replace(data, fold=1), "train")
+        data, validation = _with_validation(data, opened)
+        images = opened(data if data.folds is None else replace(data, fold=1), "train")
     some = list(_some(images))
     if not some:
         raise ValueError(
             f"none of the {len(images.labels)} images of {data.root!r} that were tried can be read. `plainvision data` "
             "says why."
         )
-    counts = np.bincount(images.labels, minlength=len(images.classes))
+    counts = images.counts()
     pixels = np.concatenate([small.reshape(-1) for _, small in some]) / 255
     return Glance(
         data=data,
@@ -78,23 +78,23 @@ def glance(data: Data) -> Glance:
     )
 
 
-def _with_validation(data: Data) -> tuple[Data, str]:
+def _with_validation(data: Data, opened: Opening) -> tuple[Data, str]:
     """Return the data with an answer to what validates, and that in words."""
     if data.folds is not None:
         return data, f"one of {data.folds} folds of the training images after the other"
     if data.validation_share is not None:
         return data, f"{data.validation_share:.0%} of each class, drawn from the training images"
     try:
-        open_images(data, "train")
+        opened(data, "train")
     except MissingSplit as error:
         drawn = replace(data, validation_share=_SHARE)
         try:
-            open_images(drawn, "train")
+            opened(drawn, "train")
         except ValueError:
             raise error from None
         return drawn, f"{_SHARE:.0%} of each class, drawn from the images, which are in no splits"
     try:
-        return data, f"the images of {open_images(data, 'validation').split!r}"
+        return data, f"the images of {opened(data, 'validation').split!r}"
     except MissingSplit:
         pass
     return (

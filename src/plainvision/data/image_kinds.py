@@ -6,7 +6,7 @@ import hashlib
 import os
 import unicodedata
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
@@ -30,7 +30,7 @@ from plainvision.data.class_folders import (
 )
 from plainvision.data.decoding import EXTENSIONS, decode, is_image
 from plainvision.data.drawn_split import DrawnSplit
-from plainvision.data.labels import read_labels
+from plainvision.data.labels import LabelTable, read_labels
 from plainvision.data.locations import Role, local_or_remote, location, need, two_answers
 from plainvision.data.rows import Row
 from plainvision.data.settings import Data
@@ -40,7 +40,10 @@ _MOST_CONTENT = 2**28
 
 
 class Images(abc.ABC):
-    """Labelled images, read by index in any process; ``labels`` (N,) int64 are indices into ``classes``."""
+    """Labelled images, read by index in any process.
+
+    ``labels`` (N,) int64 are indices into ``classes``; of images with sets of labels they are (N, K) bool.
+    """
 
     classes: tuple[str, ...]
     labels: np.ndarray
@@ -73,14 +76,33 @@ class Images(abc.ABC):
 
     def row(self, index: int) -> Row:
         """Return the image, not yet decoded, with its name and its label."""
-        return Row(partial(self.read, index), self.name(index), int(self.labels[index]))
+        label = self.labels[index]
+        own = label.astype(np.float32) if label.ndim else int(label)
+        return Row(partial(self.read, index), self.name(index), own)
 
     def fingerprint(self) -> str:
         """Return the hash of all names and labels, which changes with the images."""
-        return fingerprint(map(self.name, range(len(self.labels))), self.labels)
+        labels = (
+            self.labels if self.labels.ndim == 1 else (row.tobytes().hex() for row in np.packbits(self.labels, axis=1))
+        )
+        return fingerprint(map(self.name, range(len(self.labels))), labels)
+
+    def counts(self) -> np.ndarray:
+        """Return (K,) how many images each class has."""
+        return self.labels.sum(0) if self.labels.ndim == 2 else np.bincount(self.labels, minlength=len(self.classes))
+
+    def rename(self, classes: tuple[str, ...], places: np.ndarray) -> None:
+        """Let labels be indices into other ``classes``, among which ``places`` (K,) are those of the present ones."""
+        if self.labels.ndim == 1:
+            self.labels = places[self.labels]
+        else:
+            sets = np.zeros((len(self.labels), len(classes)), bool)
+            sets[:, places] = self.labels
+            self.labels = sets
+        self.classes = classes
 
 
-def fingerprint(names: Iterable[str], labels: Iterable[int]) -> str:
+def fingerprint(names: Iterable[str], labels: Iterable[int | str]) -> str:
     """Return the SHA-256 of names and their labels, in their order."""
     digest = hashlib.sha256()
     for name, label in zip(names, labels, strict=True):
@@ -169,9 +191,9 @@ class Files(Images):
 
 
 class Labelled(Files):
-    """Images with their classes in a .csv, in its order."""
+    """Images with their classes in a .csv, in its order; ``names`` are the labels that have a column each."""
 
-    def __init__(self, data: Data, role: Role) -> None:
+    def __init__(self, data: Data, role: Role, read: Callable[[str], LabelTable] = read_labels) -> None:
         root, split = location(data, role)
         path = str(data.labels)
         if root == "digits" or root.startswith("hfds/"):
@@ -181,8 +203,9 @@ class Labelled(Files):
                 f"data.labels={path!r} names images below one root, and data.validation_root is a second one. Drop "
                 "data.validation_root, and write into a column split which images validate."
             )
-        labels, has_splits = read_labels(path)
-        splits = {row.split for row in labels}
+        table = read(path)
+        self.names, has_splits = table.names, table.has_splits
+        splits = {row.split for row in table.rows}
         if not has_splits and role == "train" and not data.draws:
             raise MissingSplit(
                 f"{path} does not say which images validate. Add a column split with {data.train_split!r} and "
@@ -201,7 +224,7 @@ class Labelled(Files):
         for link, target in listing.links.items():
             if target in listing.files:
                 files[unicodedata.normalize("NFC", link)] = target
-        own = [row for row in labels if row.split == split or not has_splits]
+        own = [row for row in table.rows if row.split == split or not has_splits]
         for row in own:
             if row.image not in files or not is_image(row.image):
                 raise ValueError(_no_such_image(f"{path}, line {row.line}", root, row.image, files))

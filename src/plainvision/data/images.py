@@ -1,5 +1,7 @@
 """Images that can be read in any order: opened by what their root is, drawn apart where they have one split."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from plainvision.data.archives import names_of
@@ -8,6 +10,9 @@ from plainvision.data.image_kinds import Chosen, Digits, Files, HuggingFace, Ima
 from plainvision.data.labels import read_class_map
 from plainvision.data.locations import Role, location, place, two_answers
 from plainvision.data.settings import Data
+
+Opening = Callable[[Data, Role], Images]
+"""What finds the images of a role: `open_images`, or `open_label_sets`."""
 
 
 def open_images(data: Data, role: Role) -> Images:
@@ -31,10 +36,10 @@ def _opened(data: Data, role: Role) -> Images:
     root, _ = location(data, role)
     kind = Digits if root == "digits" else HuggingFace if root.startswith("hfds/") else Files
     images = kind(data, role) if data.labels is None else Labelled(data, role)
-    return images if data.class_map is None else _ordered(images, data.class_map)
+    return images if data.class_map is None else ordered(images, data.class_map)
 
 
-def _ordered(images: Images, class_map: str) -> Images:
+def ordered(images: Images, class_map: str) -> Images:
     """Return ``images`` with the classes of the file, in its order."""
     classes = read_class_map(class_map)
     index = {name: number for number, name in enumerate(classes)}
@@ -44,8 +49,7 @@ def _ordered(images: Images, class_map: str) -> Images:
             f"data.class_map={class_map!r} lists {len(classes)} classes, and the images have {names_of(extra, 5)} "
             "beside them. Add the names to it, one a line, or leave the images out."
         )
-    images.labels = np.array([index[name] for name in images.classes], np.int64)[images.labels]
-    images.classes = classes
+    images.rename(classes, np.array([index[name] for name in images.classes], np.int64))
     return images
 
 
@@ -54,11 +58,20 @@ def _drawn(data: Data, role: Role) -> Images:
 
     Whoever names the training split as that of validation gets the training part.
     """
-    if data.validation_root is not None:
-        raise ValueError(two_answers(data, f"data.validation_root={data.validation_root!r}", "data.validation_root"))
     images = _opened(data, "train")
     names = [f"{images.classes[label]}/{images.key(index)}" for index, label in enumerate(images.labels)]
     validates = _in_fold(data, images, names) if data.folds else _in_share(data, images, names)
+    return named_split(data, role, images, names, validates)
+
+
+def named_split(data: Data, role: Role, images: Images, names: list[str], validates: np.ndarray) -> Images:
+    """Return the part of ``images`` for ``role``: those that ``validates``, (N,), or the others; ``names`` are theirs.
+
+    Raises:
+        ValueError: it is another split than ``data`` records, or there are validation images beside it.
+    """
+    if data.validation_root is not None:
+        raise ValueError(two_answers(data, f"data.validation_root={data.validation_root!r}", "data.validation_root"))
     split = DrawnSplit(*(tuple(sorted(np.array(names, object)[part])) for part in (~validates, validates)))
     if data.split_fingerprint not in (None, split.fingerprint):
         raise ValueError(

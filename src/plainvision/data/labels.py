@@ -1,16 +1,27 @@
-"""A .csv of labels, for images that lie in no class folders: the columns image, label and, if wanted, split."""
+"""A .csv of labels, for images that lie in no class folders.
+
+An image with one label has the columns image, label and, if wanted, split. One with a set of them has the columns
+image, labels and split, with a `|` between two labels, or a column of 0 and 1 for each label.
+"""
 
 import csv
 import io
 import posixpath
 import unicodedata
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 # Bytes of the file; ten million lines are shorter.
 _MOST_BYTES = 2**30
-_COLUMNS = ("image", "label")
 _MOST_CLASSES = 2**20
+BETWEEN = "|"
+# 1.0 is how pandas writes a column that had gaps.
+_MARKS = {"0": False, "0.0": False, "1": True, "1.0": True}
+
+# Where a line is, and its cells between image and split -> its label.
+_Reading = Callable[[str, list[str]], str]
 
 
 @dataclass(frozen=True)
@@ -22,9 +33,20 @@ class Label:
     image: str
     """The image's path below the root, written with `/`."""
     label: str
-    """The name of its class."""
+    """The name of its class; of a set, its labels in order, with `|` between them."""
     split: str
     """The name of its split; "" where there is no such column."""
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """What the file says."""
+
+    rows: list[Label]
+    has_splits: bool
+    """Whether it has a column of splits."""
+    names: tuple[str, ...] = ()
+    """The labels, where each has a column."""
 
 
 def read_class_map(path: str) -> tuple[str, ...]:
@@ -55,13 +77,50 @@ def read_class_map(path: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def read_labels(path: str) -> tuple[list[Label], bool]:
-    """Return the lines of the file at ``path``, and whether it has a column of splits.
+def read_labels(path: str) -> LabelTable:
+    """Return what the file at ``path`` says, of images with one label each.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no such table: the message has the line.
     """
+
+    def reading(heads: list[str]) -> tuple[_Reading, tuple[str, ...]]:
+        if [head.lower() for head in heads] != ["image", "label"]:
+            raise ValueError(
+                "and must be image,label or image,label,split, in this order. Write them into the first line; where "
+                "an image has a set of labels, train with --multi-label."
+            )
+        return _one_label, ()
+
+    return _table(path, reading)
+
+
+def read_label_sets(path: str) -> LabelTable:
+    """Return what the file at ``path`` says, of images with a set of labels each, which may be empty.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no such table: the message has the line.
+    """
+
+    def reading(heads: list[str]) -> tuple[_Reading, tuple[str, ...]]:
+        low = [head.lower() for head in heads]
+        if low in (["image", "labels"], ["image", "label"]):
+            return _joined, ()
+        names = tuple(unicodedata.normalize("NFC", head) for head in heads[1:])
+        unfit = not names or not all(names) or len(set(names)) < len(names) or any(BETWEEN in name for name in names)
+        if unfit or low[0] != "image":
+            raise ValueError(
+                f"and must be image, then labels with a {BETWEEN} between two of them, or a column for each label that "
+                f"has a name of its own, without {BETWEEN}; then, if wanted, split. Write them into the first line."
+            )
+        return lambda where, cells: _marked(where, names, cells), names
+
+    return _table(path, reading)
+
+
+def _table(path: str, reading: Callable[[list[str]], tuple[_Reading, tuple[str, ...]]]) -> LabelTable:
     file = Path(path).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f"there are no labels at data.labels={path!r}: no such file. Correct the path.")
@@ -76,41 +135,74 @@ def read_labels(path: str) -> tuple[list[Label], bool]:
         raise ValueError(f"{path} is no text in UTF-8 ({error.reason}). Save it as a .csv in UTF-8.") from error
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        heads = [head.strip().lower() for head in next(lines, [])]
-        has_splits = heads == [*_COLUMNS, "split"]
-        if not has_splits and heads != [*_COLUMNS]:
-            raise ValueError(
-                f"{path}, line 1: the columns are {', '.join(heads[:8]) or 'missing'}, and must be image,label or "
-                "image,label,split, in this order. Write them into the first line."
-            )
+        heads = [head.strip() for head in next(lines, [])]
+        last = len(heads) - (heads[-1:] != [] and heads[-1].lower() == "split")
+        try:
+            read, names = reading(heads[:last])
+        except ValueError as error:
+            raise ValueError(f"{path}, line 1: the columns are {', '.join(heads[:8]) or 'missing'}, {error}") from None
         seen: dict[str, int] = {}
-        labels = []
+        rows = []
         for cells in lines:
             if cells:
-                labels.append(_label(f"{path}, line {lines.line_num}", lines.line_num, cells, len(heads)))
-                first = seen.setdefault(labels[-1].image, lines.line_num)
-                if first != lines.line_num:
+                where = f"{path}, line {lines.line_num}"
+                if len(cells) != len(heads):
                     raise ValueError(
-                        f"{path}, line {lines.line_num}: {labels[-1].image!r} is in line {first} already. Leave one of "
-                        "them out."
+                        f"{where}: it has {len(cells)} cells for {len(heads)} columns. Put quotes around a name that "
+                        "holds a comma."
                     )
+                image, label = _image(where, cells[0]), read(where, cells[1:last])
+                rows.append(Label(lines.line_num, image, label, _filled(where, "split", cells[last:])))
+                first = seen.setdefault(image, lines.line_num)
+                if first != lines.line_num:
+                    raise ValueError(f"{where}: {image!r} is in line {first} already. Leave one of them out.")
     except csv.Error as error:
         raise ValueError(f"{path}, line {lines.line_num}: {error}. Save it as a .csv again.") from error
-    if not labels:
+    if not rows:
         raise ValueError(f"{path} has no line below its head. Write a line image,label for each image.")
-    return labels, has_splits
+    return LabelTable(rows, last < len(heads), names)
 
 
-def _label(where: str, line: int, cells: list[str], columns: int) -> Label:
-    if len(cells) != columns:
+def _one_label(where: str, cells: list[str]) -> str:
+    return _filled(where, "label", cells)
+
+
+def _joined(where: str, cells: list[str]) -> str:
+    """Return the labels of a cell in order; none of them is there twice."""
+    cell = unicodedata.normalize("NFC", cells[0])
+    labels = [label.strip() for label in cell.split(BETWEEN)] if cell.strip() else []
+    often = Counter(labels)
+    wrong = next((label for label in labels if not label or often[label] > 1), None)
+    if wrong is not None:
+        what = f"{wrong!r} is there twice" if wrong else "a label is empty"
         raise ValueError(
-            f"{where}: it has {len(cells)} cells for {columns} columns. Put quotes around a name that holds a comma."
+            f"{where}: {what} in {cell[:80]!r}. Write each label once, with a {BETWEEN} between two of them."
         )
-    image, label, split = (unicodedata.normalize("NFC", cell.strip()) for cell in (*cells, "")[:3])
-    empty = [name for name, cell in zip((*_COLUMNS, "split"), cells, strict=False) if not cell.strip()]
-    if empty:
-        raise ValueError(f"{where}: the {empty[0]} is empty. Fill it in, or remove the line.")
+    return BETWEEN.join(sorted(labels))
+
+
+def _marked(where: str, names: tuple[str, ...], cells: list[str]) -> str:
+    """Return the labels whose cells hold 1, in order."""
+    for name, cell in zip(names, cells, strict=True):
+        if cell.strip() not in _MARKS:
+            raise ValueError(
+                f"{where}: the label {name!r} is {cell!r}. Write 1 where the image has it and 0 where it has not; "
+                "leave an image out of which that is unknown."
+            )
+    own = (name for name, cell in zip(names, cells, strict=True) if _MARKS[cell.strip()])
+    return BETWEEN.join(sorted(own))
+
+
+def _filled(where: str, name: str, cells: list[str]) -> str:
+    """Return the text of the cell, if there is one."""
+    if cells and not cells[0].strip():
+        raise ValueError(f"{where}: the {name} is empty. Fill it in, or remove the line.")
+    return unicodedata.normalize("NFC", "".join(cells).strip())
+
+
+def _image(where: str, cell: str) -> str:
+    image = _filled(where, "image", [cell])
     path = posixpath.normpath(image)
     if path.startswith(("/", "../")) or path in ("..", ".") or "\0" in path or Path(path).is_absolute():
         raise ValueError(f"{where}: {image!r} leads out of data.root. Write the path as it is below the root.")
-    return Label(line, path, label, split)
+    return path

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import timm.data
 import torch
 from PIL import Image
@@ -27,7 +28,7 @@ class Batch:
     images: Tensor
     """(B, C, H, W) float32, normalised."""
     labels: Tensor
-    """(B,) int64, indices into the training classes."""
+    """(B,) int64, indices into the training classes; of images with sets of labels (B, K) float32, 0 or 1."""
     names: tuple[str, ...]
     """One per image, for instance `clothing/test/hat/0003.jpg`."""
     skipped: tuple[str, ...]
@@ -50,7 +51,7 @@ class Row(NamedTuple):
 
     read: Callable[[str], Image.Image]
     name: str
-    label: int
+    label: int | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Sample:
     """One row of a batch to be; ``image`` is (C, H, W), or None when only ``skipped`` is to be told."""
 
     image: Tensor | None
-    label: int
+    label: int | np.ndarray
     name: str
     skipped: tuple[str, ...] = ()
 
@@ -104,7 +105,7 @@ def collate(samples: list[Sample | Failure]) -> Batch | Failure:
     return Batch(
         # default_collate writes a worker's batch straight into shared memory.
         images=default_collate([row.image for row in seen]) if seen else torch.empty(0),
-        labels=torch.tensor([row.label for row in seen], dtype=torch.int64),
+        labels=torch.from_numpy(np.array([row.label for row in seen])) if seen else torch.empty(0, dtype=torch.int64),
         names=tuple(row.name for row in seen),
         # Two rows may have stumbled over the same image: it is named once.
         skipped=tuple(dict.fromkeys(name for row in rows for name in row.skipped)),
