@@ -7,8 +7,12 @@ Guo et al. 2017, https://arxiv.org/abs/1706.04599. Quantized forms are calibrate
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _BINS = 15
 # A temperature beyond these says that something else is wrong.
@@ -24,6 +28,15 @@ class Calibration:
     NaN where a confidence is."""
     bins: tuple[tuple[int, float, float], ...]
     """Of each bin that has images: their number, mean confidence, and accuracy, in per cent."""
+
+
+def confidences_of(logits: "Tensor", threshold: float | None, temperature: float = 1.0) -> "Tensor":
+    """Return the confidence (..., K) in each class: sigmoids where ``threshold`` says that an image has any of them.
+
+    Without a threshold it has one, and they are a softmax. The logits are divided by the temperature.
+    """
+    scaled = logits / temperature
+    return scaled.softmax(-1) if threshold is None else scaled.sigmoid()
 
 
 def compare_with_accuracy(confidences: Sequence[float], right: Sequence[bool], bins: int = _BINS) -> Calibration:
@@ -49,11 +62,12 @@ def compare_with_accuracy(confidences: Sequence[float], right: Sequence[bool], b
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the temperature by which logits are divided to give the labels the highest likelihood.
 
-    Dividing changes how sure the network is, and never which class is the likeliest.
+    Dividing changes how sure the network is, and never which class is the likeliest. Of sets of labels, confidences are
+    sigmoids, and what has a confidence of 0.5 keeps it.
 
     Args:
         logits: (N, K) of images that the network was not trained on.
-        labels: (N,) whole numbers below K.
+        labels: (N,) whole numbers below K, or (N, K) marks of the labels that each image has.
 
     Raises:
         ValueError: a logit is no finite number, or no temperature is the best, as where every image is right.
@@ -66,18 +80,22 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
             "damaged or diverged in training: take other weights."
         )
     logits = np.asarray(logits, np.float64)
-    logits = logits - logits.max(1, keepdims=True)
-    own = logits[np.arange(len(labels)), labels]
+    sets = labels.ndim == 2
+    if not sets:
+        logits = logits - logits.max(1, keepdims=True)
+        own = logits[np.arange(len(labels)), labels]
 
     def loss(logarithm: float) -> float:
         scale = math.exp(-logarithm)
+        if sets:
+            return float(np.mean(np.logaddexp(0, scale * logits) - scale * logits * labels))
         return float(np.mean(np.log(np.exp(scale * logits).sum(1)) - scale * own))
 
     # As a function of 1 / T the loss is convex, so that there is one minimum, or none inside.
     bounds = math.log(COLDEST), math.log(HOTTEST)
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-8}).x
     if min(found - bounds[0], bounds[1] - found) < 1e-3:
-        right = int((own == 0).sum())
+        right = int(((logits > 0) == (labels > 0)).all(1).sum() if sets else (own == 0).sum())
         raise ValueError(
             f"no temperature from {COLDEST:g} to {HOTTEST:g} fits best: {right} of {len(labels)} images are named "
             "rightly, and where all are, or by chance alone, confidences cannot be compared with errors. Give more "

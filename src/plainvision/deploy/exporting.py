@@ -44,6 +44,7 @@ def export(
     precision: Precision = "fp32",
     classes: Sequence[str] = (),
     temperature: float = 1.0,
+    threshold: float | None = None,
     sample: Tensor | None = None,
     input: Literal["float32", "uint8"] = "float32",
     any_size: bool = False,
@@ -65,6 +66,8 @@ def export(
         format: "onnx", "openvino", "torch" (`torch.export`), "compiled" (AOTInductor) or "executorch".
         precision: "fp32", "bf16", "fp16" or "int8"; on a GPU also "tf32".
         temperature: divides the logits where the folder is asked for confidences, see `plainvision.load`.
+        threshold: of a network that gives an image a set of labels, from which confidence on, for the same use; such a
+            network is exported in fp32 alone.
         classes: names of the K classes, in the order of the logits; none leaves numbers.
         sample: images (B, C, H, W) to compare on; random ones by default.
         input: "uint8" lets the file take bytes (B, H, W, C) and normalise them itself.
@@ -80,10 +83,16 @@ def export(
         OSError: the folder cannot be written.
     """
     form = Form(format, precision, input=input, any_size=any_size, device=device, least_delegated=least_delegated)
+    if threshold is not None and (precision != "fp32" or examination is not None):
+        raise ValueError(
+            f"threshold={threshold} and {precision}: the gate compares the one class of an image, and this network "
+            "gives it a set of labels. Export it in fp32 without an examination, which needs no gate: the file is "
+            "proven to answer as the network does."
+        )
     folder = Path(folder)
     format_called(format, precision, device)
     check_free(folder)
-    source = Source.of(model, preprocessing, classes, examination, temperature)
+    source = Source.of(model, preprocessing, classes, examination, temperature, threshold)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
         made = Path(beside) / "made"

@@ -1,7 +1,7 @@
 """A deployed folder, loaded and run: by its runtime, without torch where the format is not torch's own."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from plainvision.confidences import check_temperature
+from plainvision.confidences import check_temperature, confidences_of
 from plainvision.data.decoding import decode
 from plainvision.deploy.comparing import short
 from plainvision.deploy.delegation import Delegation
@@ -19,7 +19,7 @@ from plainvision.deploy.preprocessing import Preprocessing
 from plainvision.deploy.process_memory import process_growth_mb
 from plainvision.deploy.running import Precision, Run, Running
 from plainvision.deploy.writing import DESCRIPTION, file_hashes
-from plainvision.fields import from_plain
+from plainvision.fields import check_ranges, from_plain
 from plainvision.files import read_object
 from plainvision.inspection.devices import usable_device
 from plainvision.inspection.foreign import Foreign
@@ -55,9 +55,11 @@ class Description:
     delegation: Delegation | None = None
     tuned: dict[str, int | float | str | None] | None = None
     temperature: float = 1.0
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature, f"{DESCRIPTION}: temperature")
+        check_ranges(self, {"threshold": (0.0, 1.0)}, f"{DESCRIPTION}: ")
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ class Answer:
     classes: tuple[str, ...]
     """Names, or numbers where none were given."""
     confidences: tuple[float, ...]
-    """Their softmax probabilities, of logits over the temperature."""
+    """Their softmax probabilities, of logits over the temperature; sigmoids where an image has a set of labels."""
+    labels: tuple[str, ...] | None = field(default=None, kw_only=True)
+    """Of a set, all labels from the network's threshold on, the likeliest first; None where an image has one class."""
 
 
 class Deployed:
@@ -140,12 +144,14 @@ class Deployed:
             raise ValueError(f"cannot read the image {image}: {error}. Repair it, or leave it out.") from error
 
     def _answers(self, batch: Sequence[np.ndarray], top: int) -> Iterator[Answer]:
+        about = self.description
         logits = self.logits(np.stack(batch)).astype(np.float64)
-        shares = np.exp((logits - logits.max(1, keepdims=True)) / self.description.temperature)
-        shares /= shares.sum(1, keepdims=True)
-        names = self.description.classes or tuple(map(str, range(logits.shape[1])))
+        shares = confidences_of(torch.from_numpy(logits), about.threshold, about.temperature).numpy()
+        names = about.classes or tuple(map(str, range(logits.shape[1])))
         for order, row in zip(np.argsort(-logits, axis=1, kind="stable"), shares, strict=True):
-            yield Answer(tuple(names[i] for i in order[:top]), tuple(float(row[i]) for i in order[:top]))
+            ranked, own = tuple(names[i] for i in order), row[order].tolist()
+            given = None if about.threshold is None else ranked[: sum(one >= about.threshold for one in own)]
+            yield Answer(ranked[:top], tuple(own[:top]), labels=given)
 
 
 def load(folder: str | Path, *, threads: int | None = None) -> Deployed:

@@ -41,7 +41,7 @@ def _runtime(form: Form) -> tuple[str, str, str]:
 def prediction_script(form: Form) -> str:
     """Return the script for a form."""
     imports, lines, logits = _runtime(form)
-    return f'''"""Print the class of each image and its confidence: python predict.py photo.jpg ..."""
+    return f'''"""Print the class of each image, or its labels, with confidence: python predict.py photo.jpg ..."""
 import json, pathlib, sys
 import numpy as np
 {imports}
@@ -63,6 +63,11 @@ for path in sys.argv[1:]:
         scaled = (images.astype("f4") / 255 - np.array(how["mean"], "f4")) / np.array(how["std"], "f4")
         images = np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
     logits = {logits}
-    shares = np.exp((logits - logits.max()).astype("f8") / about["temperature"])
-    print(path, (about["classes"] or range(len(logits)))[logits.argmax()], round(shares.max() / shares.sum(), 6))
+    names, scaled = about["classes"] or range(len(logits)), logits.astype("f8") / about["temperature"]
+    if about["threshold"] is None:
+        print(path, names[logits.argmax()], round(1 / np.exp(scaled - scaled.max()).sum(), 6))
+    else:
+        shares = np.exp(-np.logaddexp(0, -scaled))
+        given = [i for i in np.argsort(-logits, kind="stable") if shares[i] >= about["threshold"]]
+        print(path, *(f"{{names[i]}} {{shares[i]:.6f}}" for i in given))
 '''

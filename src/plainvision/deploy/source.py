@@ -30,6 +30,8 @@ class Source:
     """Divides the logits for calibrated confidences."""
     examination: Examination | None
     reference: Reference | None
+    threshold: float | None = None
+    """From which confidence on, a sigmoid, an image gets a label; None where it has one class."""
 
     @classmethod
     def of(
@@ -39,6 +41,7 @@ class Source:
         classes: Sequence[str] = (),
         examination: Examination | None = None,
         temperature: float = 1.0,
+        threshold: float | None = None,
     ) -> "Source":
         """Return ``model`` with its deployed form; it stays as it is.
 
@@ -49,7 +52,9 @@ class Source:
         network = copy.deepcopy(model).cpu().float().eval()
         reference = None if examination is None else Reference(network, examination)
         deployed, unfused = _deployed(network, preprocessing.image_size)
-        return cls(network, deployed, unfused, preprocessing, tuple(classes), temperature, examination, reference)
+        return cls(
+            network, deployed, unfused, preprocessing, tuple(classes), temperature, examination, reference, threshold
+        )
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the network's weights and buffers, by name."""

@@ -221,6 +221,7 @@ def _description(source: Source, form: Form, kind: Format, made: Path, report: E
         "preprocessing": asdict(source.preprocessing),
         "classes": list(source.classes),
         "temperature": source.temperature,
+        "threshold": source.threshold,
         "network": type(source.model).__name__,
         "parameters": count_parameters(source.deployed),
         "macs": count_macs(source.deployed, (side, side), channels),

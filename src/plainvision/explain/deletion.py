@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
+from plainvision.confidences import confidences_of
 from plainvision.inspection.checks import check_images, check_logits, class_indices
 from plainvision.inspection.eval_mode import eval_mode
 
@@ -71,6 +72,7 @@ def deletion(
     seed: int = 0,
     cover: Cover = "mean",
     temperature: float = 1.0,
+    threshold: float | None = None,
 ) -> tuple[Deletion, ...]:
     """Return how the confidence in each class falls as the patches of its map are covered.
 
@@ -86,6 +88,7 @@ def deletion(
         seed: of these orders.
         cover: "mean" covers with the image's mean colour, "blur" with the blurred image.
         temperature: divides the logits, for calibrated confidences.
+        threshold: of a network that gives an image a set of labels, from which confidence on; None is one class.
 
     Raises:
         ValueError: the maps are not one for each class, a number is out of range, or there is no such class or cover.
@@ -106,10 +109,12 @@ def deletion(
     ranked = [ties[one.flatten()[ties].argsort(descending=True, stable=True)] for one in maps.cpu()]
     covered = torch.stack([_covered(order, count, maps.shape[1:]) for order in ranked + orders for count in counts])
     with eval_mode(model), torch.inference_mode():
-        whole = _confidences(model, image[None], temperature)
+        whole = _confidences(model, image[None], threshold, temperature)
         chosen = class_indices(classes, whole.shape[1]).tolist()
         instead = _cover(image, maps.shape[1:], cover)
-        found = [_confidences(model, _with(image, instead, part), temperature) for part in covered.split(_BATCH)]
+        found = [
+            _confidences(model, _with(image, instead, part), threshold, temperature) for part in covered.split(_BATCH)
+        ]
     curves = torch.cat(found).unflatten(0, (len(ranked) + draws, steps))
     shares = (0.0, *(count / patches for count in counts))
     return tuple(
@@ -148,8 +153,8 @@ def _with(image: Tensor, instead: Tensor, covered: Tensor) -> Tensor:
     return torch.where(masks > 0, instead, image)
 
 
-def _confidences(model: nn.Module, images: Tensor, temperature: float) -> Tensor:
-    return (check_logits(model(images.clone()), model).float() / temperature).softmax(1).cpu()
+def _confidences(model: nn.Module, images: Tensor, threshold: float | None, temperature: float) -> Tensor:
+    return confidences_of(check_logits(model(images.clone()), model).float(), threshold, temperature).cpu()
 
 
 def _area(shares: Sequence[float], curve: Sequence[float]) -> float:

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from plainvision.confidences import confidences_of
 from plainvision.explain.attention import attention_kind, attention_maps
 from plainvision.explain.deletion import Deletion
 from plainvision.explain.grad_cam import gradcam, last_spatial_layer
@@ -31,7 +32,7 @@ class Explanation:
     classes: tuple[str, ...]
     """Names of the classes that are explained, the likeliest first unless they were asked for."""
     confidences: tuple[float, ...]
-    """The softmax probability of each of them."""
+    """The softmax probability of each of them; the sigmoid where an image gets a set of labels."""
     method: Method
     """Where the maps come from."""
     indices: tuple[int, ...] = ()
@@ -68,6 +69,7 @@ def explain_image(
     method: Method | None = None,
     layer: str | None = None,
     temperature: float = 1.0,
+    threshold: float | None = None,
 ) -> Explanation:
     """Return the answer of ``model`` for ``image`` (C, H, W), and its maps for the ``top`` classes.
 
@@ -81,6 +83,7 @@ def explain_image(
         method: "attention" or "gradcam"; None is attention where the network has it.
         layer: the name of the layer of Grad-CAM; None is `last_spatial_layer`.
         temperature: divides the logits, for calibrated confidences.
+        threshold: of a network that gives an image a set of labels, from which confidence on; None is one class.
 
     Raises:
         ValueError: the network has no such maps, class or layer; or the names are not as many as its classes.
@@ -95,7 +98,8 @@ def explain_image(
     if method is None:
         method = "gradcam" if layer is not None or attention_kind(model) is None else "attention"
     with eval_mode(model), torch.no_grad():
-        confidences = (check_logits(model(batch), model)[0].float() / temperature).softmax(0).cpu()
+        logits = check_logits(model(batch), model)[0].float()
+        confidences = confidences_of(logits, threshold, temperature).cpu()
     names = class_names(len(confidences)) if names is None else names
     if len(names) != len(confidences):
         raise ValueError(

@@ -43,6 +43,7 @@ def trained_network(source: str | Path, *, weights: str = "best") -> Network:
             "`plainvision.card` have the facts about networks by name."
         )
     found = words.load(weights=weights)
+    found.refuse_sets("the model card")
     if found.origin is None:
         raise ValueError(
             f"{source} is a deployed folder, whose model no Hub rebuilds. Give the run or the weights file that it was "

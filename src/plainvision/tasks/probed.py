@@ -13,6 +13,7 @@ from plainvision.inspection.eval_mode import eval_mode
 from plainvision.models.loading import load_backbone
 from plainvision.tasks.features import image_features
 from plainvision.tasks.probing import Probe
+from plainvision.training.classification import ONE_CLASS
 from plainvision.training.weights_file import Origin, build_described
 
 NAME = "linear_probe"
@@ -30,7 +31,7 @@ def probed_network(model: nn.Module, origin: Origin, data: Data, found: Probe) -
     Raises:
         ValueError: its classifier is no single linear layer behind the features, so that it cannot be the probe's.
     """
-    recipe = replace(origin.recipe, name=NAME, data=absolute(data))
+    recipe = replace(origin.recipe, name=NAME, data=absolute(data), task=ONE_CLASS)
     origin = replace(origin, recipe=recipe, classes=found.classes)
     network = build_described(origin)
     load_backbone(network, model.state_dict())

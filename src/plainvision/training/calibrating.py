@@ -91,5 +91,7 @@ class TemperaturePlace:
 
 def _calibration(logits: np.ndarray, labels: np.ndarray, temperature: float) -> Calibration:
     scaled = torch.from_numpy(logits) / temperature
+    if labels.ndim == 2:  # of each label of each image
+        return compare_with_accuracy(scaled.sigmoid().flatten().tolist(), (labels > 0).reshape(-1).tolist())
     right = logits.argmax(1) == labels
     return compare_with_accuracy(scaled.softmax(1).amax(1).tolist(), right.tolist())

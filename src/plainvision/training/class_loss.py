@@ -19,7 +19,7 @@ class ClassLoss:
 
     def __init__(self, recipe: Recipe, classes: int, weights: Tensor | None = None) -> None:
         self.recipe, self.classes, self.weights = recipe, classes, weights
-        self.mixup = _mixup(recipe, classes)
+        self.mixup = mixup_of(recipe, classes=classes, smoothing=recipe.label_smoothing)
 
     def parts(self, batch: Batch, passes: int) -> Sequence[tuple[int, Part]]:
         """Return as many parts of the batch, mixed as the recipe says, each behind the number of its images."""
@@ -60,7 +60,8 @@ class ClassLoss:
         return targets.scatter_(1, labels[:, None], 1 - smoothing + smoothing / self.classes)
 
 
-def _mixup(recipe: Recipe, classes: int) -> Mixup | None:
+def mixup_of(recipe: Recipe, *, classes: int, smoothing: float) -> Mixup | None:
+    """Return what mixes the images of a batch by ``recipe``; None where it asks for no mixing."""
     augment = recipe.augment
     if not augment.mixup and not augment.cutmix:
         return None
@@ -69,6 +70,6 @@ def _mixup(recipe: Recipe, classes: int) -> Mixup | None:
         cutmix_alpha=augment.cutmix,
         prob=augment.mix_probability,
         switch_prob=augment.switch_probability,
-        label_smoothing=recipe.label_smoothing,
+        label_smoothing=smoothing,
         num_classes=classes,
     )

@@ -1,58 +1,49 @@
 """Classification as a task: images with one label each, soft targets, top-1."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from plainvision.training.task import Objective, Task
+from plainvision.training.image_task import ImageTask
+from plainvision.training.task import Objective
 
 if TYPE_CHECKING:
-    import torch
+    from pathlib import Path
+
     from torch import nn
 
+    from plainvision.data.batches import EvaluationBatches, TrainingBatches
     from plainvision.training.evaluation import Evaluation
     from plainvision.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Classification(Task):
+class Classification(ImageTask):
     """Name the class of each image."""
 
     score_name = "top-1"
 
     def splits(self, recipe: "Recipe", rank: int, processes: int) -> Any:
-        from plainvision.data.batches import EvaluationBatches, TrainingBatches
         from plainvision.training.checks import check_data
 
         share = {"rank": rank, "processes": processes}
-        training = TrainingBatches(recipe, **share)
+        training = self.training(recipe, **share)
         size = max(1, recipe.batch_size // processes // recipe.machine.accumulate)
-        validation = EvaluationBatches(recipe.data, batch_size=size, classes=training.classes, **share)
+        validation = self.images(recipe.data, batch_size=size, classes=training.classes, **share)
         check_data(recipe, training.classes, processes)
         return training, validation
 
-    def build(self, recipe: "Recipe", classes: int) -> "nn.Module":
-        from plainvision.models.registry import create_model
+    def training(self, recipe: "Recipe", *, rank: int = 0, processes: int = 1) -> "TrainingBatches":
+        from plainvision.data.batches import TrainingBatches
 
-        try:
-            return create_model(recipe.model, **recipe.network_options(classes))
-        except ValueError as error:
-            if "in_chans" in recipe.model_options or "no option 'in_chans'" not in str(error):
-                raise
-            raise ValueError(
-                f"{recipe.model} has no option in_chans, so that it takes RGB images alone, and data.channels is "
-                f"{recipe.data.channels}. Set data.channels to 3, or choose another network."
-            ) from error
+        return TrainingBatches(recipe, rank=rank, processes=processes)
 
-    def load_start(self, model: "nn.Module", recipe: "Recipe") -> None:
-        from plainvision.training.starting import load_start
+    def images(
+        self, data: Any, *, batch_size: int, classes: tuple[str, ...] | None, rank: int = 0, processes: int = 1
+    ) -> "EvaluationBatches":
+        from plainvision.data.batches import EvaluationBatches
 
-        load_start(model, recipe)
-
-    def check_network(self, model: "nn.Module", recipe: "Recipe", classes: int, per_pass: int) -> None:
-        from plainvision.training.checks import check_network
-
-        check_network(model, recipe, classes, per_pass)
+        return EvaluationBatches(data, batch_size=batch_size, classes=classes, rank=rank, processes=processes)
 
     def objective(self, recipe: "Recipe", training: Any) -> Objective:
         from plainvision.training.class_loss import ClassLoss
@@ -77,11 +68,18 @@ class Classification(Task):
             yield said_of_weights(balanced_weights(training.labels, len(classes)), classes)
 
     def evaluate(
-        self, model: "nn.Module", validation: Any, *, classes: tuple[str, ...], device: "torch.device", total: Any
+        self,
+        model: "nn.Module",
+        validation: Any,
+        *,
+        classes: tuple[str, ...],
+        device: Any,
+        total: Any = None,
+        temperature: float = 1.0,
     ) -> "Evaluation":
         from plainvision.training.evaluation import evaluate
 
-        return evaluate(model, validation, classes=classes, device=device, total=total)
+        return evaluate(model, validation, classes=classes, device=device, total=total, temperature=temperature)
 
     def doubts(self, last: Any, raw: Any, metrics: Sequence[dict[str, Any]]) -> list[str]:
         from plainvision.training.verdict import doubts
@@ -99,3 +97,50 @@ class Classification(Task):
 
         whole = replace(last, predictions=tuple(predictions), skipped=tuple(skipped))
         return write_run_report(replace(result, last=whole), recipe, validation)
+
+    def rows(self, results: Mapping[str, Any]) -> Any:
+        from plainvision.training.report.tables import accuracy_rows, score_rows
+
+        return score_rows(results), accuracy_rows(results)
+
+    def same_answers(self, first: Any, second: Any) -> str:
+        same = sum(a.predicted == b.predicted for a, b in zip(first.predictions, second.predictions, strict=True))
+        return f"both forms name the same class for {same} of {first.images} images"
+
+    def compare(self, first: Any, second: Any) -> str:
+        from plainvision.training.scores import compare_predictions
+
+        return str(compare_predictions(first.predictions, second.predictions))
+
+    def record(self, scores: Any) -> dict[str, Any]:
+        low, high = scores.top1_interval
+        return {"top1": scores.top1, "low": low, "high": high, "images": scores.images}
+
+    def details(self, scores: Any, classes: tuple[str, ...], most: int) -> Any:
+        from plainvision.training.report.tables import detail_tables
+
+        return detail_tables(scores.predictions, classes, most)
+
+    def write_predictions(self, path: "Path", results: Mapping[str, Any], data: Any) -> None:
+        from plainvision.training.predictions_file import write_predictions
+
+        write_predictions(path, results, data)
+
+    def sentence(self, scores: Any) -> str:
+        from plainvision.training.report.evaluation import in_one_sentence
+
+        return in_one_sentence(scores)
+
+    def facts(self, scores: Any) -> dict[str, str]:
+        from plainvision.training.report.evaluation import facts_of
+
+        return facts_of(scores)
+
+    def tell(self, page: Any, scores: Any, classes: tuple[str, ...], picture: Any, *, temperature: float = 1.0) -> None:
+        from plainvision.training.report.evaluation import tell_evaluation
+
+        tell_evaluation(page, scores, classes, picture, temperature=temperature)
+
+
+ONE_CLASS = Classification()
+"""What a network is taken to do of which nobody says otherwise."""

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -22,9 +22,9 @@ class FoldScore:
     """Its number, from 1."""
     images: int
     """How many images validated."""
-    top1: float
-    """Of the last network, which no choice by these images led to, per cent."""
-    best_top1: float
+    score: float
+    """Top-1, or what the task's score is, of the last network, which no choice by these images led to, per cent."""
+    best_score: float
     """Of the epoch that scored best on these images, which is too good by that choice, per cent."""
 
 
@@ -36,13 +36,13 @@ class CrossValidation:
 
     @property
     def mean(self) -> float:
-        """Mean of the folds' top-1, per cent."""
-        return statistics.mean(one.top1 for one in self.scores)
+        """Mean of the folds' scores, per cent."""
+        return statistics.mean(one.score for one in self.scores)
 
     @property
     def std(self) -> float:
         """Their standard deviation (of a sample), in points."""
-        return statistics.stdev(one.top1 for one in self.scores)
+        return statistics.stdev(one.score for one in self.scores)
 
     @property
     def images(self) -> int:
@@ -86,17 +86,21 @@ def cross_validate(
             console.print(f"fold {fold} of {folds}", highlight=False)
         begun = resume and (folder / "recipe.json").is_file()
         result = train(own, folder, resume=begun, console=console, trackers=trackers)
-        scores.append(FoldScore(fold, result.last.images, result.last.top1, result.best_top1))
+        scores.append(FoldScore(fold, result.last.images, result.last.score, result.best_score))
     found = CrossValidation(tuple(scores))
     if process_group().is_main_process:
+        key = next(iter(result.last.figures))  # top1 of a classifier
         record = {
             "recipe": recipe.name,
             "split_seed": recipe.data.split_seed,
-            "top1_mean": found.mean,
-            "top1_std": found.std,
+            f"{key}_mean": found.mean,
+            f"{key}_std": found.std,
             "n": len(scores),
             "images": found.images,
-            "folds": [asdict(one) for one in scores],
+            "folds": [
+                {"fold": one.fold, "images": one.images, key: one.score, f"best_{key}": one.best_score}
+                for one in scores
+            ],
         }
         write_json(Path(out) / "cross_validation.json", record)
     return found

@@ -13,6 +13,7 @@ from plainvision.data.batches import TrainingBatches
 from plainvision.processes import process_group
 from plainvision.seeds import seed_everything
 from plainvision.training.checks import check_data
+from plainvision.training.image_task import ImageTask
 from plainvision.training.optimization import Optimization
 from plainvision.training.recipe import Recipe
 from plainvision.training.state import State
@@ -103,7 +104,8 @@ def trial_batches(recipe: Recipe) -> TrainingBatches:
     """
     data = recipe.data
     fold = 1 if data.folds is not None and data.fold is None else data.fold
-    batches = TrainingBatches(replace(recipe, data=replace(data, fold=fold)))
+    task, own = recipe.task, replace(recipe, data=replace(data, fold=fold))
+    batches = task.training(own) if isinstance(task, ImageTask) else TrainingBatches(own)
     check_data(recipe, batches.classes, 1)
     return batches
 

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from plainvision.confidences import confidences_of
 from plainvision.data.rows import evaluation_transform, pixel_mode
 from plainvision.data.settings import Data
 from plainvision.training.network_words import network_words
@@ -29,10 +30,16 @@ class Loaded:
     temperature: float = 1.0
     """Divides the logits for calibrated confidences, where `plainvision evaluate --calibrate` fitted one."""
 
+    threshold: float | None = None
+    """From which confidence on an image gets a label; None where it has one class, the likeliest."""
+
     def confidences(self, images: Tensor) -> Tensor:
-        """Return the calibrated probabilities (B, K) of images (B, C, H, W), prepared by ``transform``."""
+        """Return the calibrated confidences (B, K) of images (B, C, H, W), prepared by ``transform``.
+
+        They are a softmax, or sigmoids where an image has a set of labels.
+        """
         with torch.inference_mode():
-            return (self.network(images).float() / self.temperature).softmax(1)
+            return confidences_of(self.network(images).float(), self.threshold, self.temperature)
 
 
 def load(what: str | Path, *, weights: Literal["best", "last"] = "best") -> Loaded:
@@ -54,5 +61,10 @@ def load(what: str | Path, *, weights: Literal["best", "last"] = "best") -> Load
     found = words.load(weights=weights)
     prepare, mode = evaluation_transform(found.data), pixel_mode(found.data)
     return Loaded(
-        found.model, lambda picture: prepare(picture.convert(mode)), found.classes, found.data, found.temperature
+        found.model,
+        lambda picture: prepare(picture.convert(mode)),
+        found.classes,
+        found.data,
+        found.temperature,
+        found.threshold,
     )

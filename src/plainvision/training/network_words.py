@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
+    from plainvision.training.image_task import ImageTask
     from plainvision.training.recipe import Data
     from plainvision.training.weights_file import Origin
 
@@ -43,6 +44,35 @@ class Network:
     """Names of the classes of a deployed folder."""
     temperature: float = 1.0
     """Divides the logits for calibrated confidences; the weights' file or the folder says it."""
+    threshold: float | None = None
+    """From which confidence on an image gets a label; None where it has one class."""
+
+    @property
+    def task(self) -> "ImageTask":
+        """What the logits mean."""
+        from plainvision.training.classification import ONE_CLASS
+        from plainvision.training.multi_label import MultiLabel
+
+        return ONE_CLASS if self.threshold is None else MultiLabel(self.threshold)
+
+    def with_threshold(self, given: float | None) -> "Network":
+        """Return the network with another threshold, if one is given; a network that has none is a `ValueError`."""
+        if given is None:
+            return self
+        if self.threshold is None:
+            raise ValueError(
+                f"threshold={given} is for networks that give an image a set of labels, and this one names its one "
+                "class. Leave it out."
+            )
+        return replace(self, threshold=given)
+
+    def refuse_sets(self, what: str) -> None:
+        """Raise a `ValueError` where an image gets a set of labels, for which there is no ``what``."""
+        if self.threshold is not None:
+            raise ValueError(
+                f"the network gives an image a set of labels, and {what} is for networks that name its one class. "
+                "`plainvision evaluate`, `predict`, `explain`, `fuse`, and `deploy` in fp32 take such a network."
+            )
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -116,19 +146,23 @@ class NetworkWords:
         if not random:
             self.check(checkpoint, pretrained)
         import plainvision as pv
+        from plainvision.training.image_task import ImageTask
         from plainvision.training.weights_file import load_network
 
         if (Path(self.name) / "deploy.json").is_file():
             found = _deployed_folder(self.name)
         elif self.is_ours:
             model, origin = load_network(self.name, weights)
-            data, command = origin.recipe.data, origin.recipe.task.command
-            if command:
+            data, task = origin.recipe.data, origin.recipe.task
+            if not isinstance(task, ImageTask):
+                command = task.command
                 raise ValueError(
                     f"{self.name} does not name the class of an image: it was trained to {command}. Use `plainvision "
                     f"{command} evaluate` and `plainvision {command} predict`, or `plainvision.tasks.load`."
                 )
-            found = Network(model, None, data, data.channels, origin, temperature=origin.temperature)
+            found = Network(
+                model, None, data, data.channels, origin, temperature=origin.temperature, threshold=task.threshold
+            )
         else:
             found = self._built(pretrained)
             if checkpoint is not None:
@@ -199,7 +233,7 @@ def _deployed_folder(folder: str) -> Network:
     deployed = load(folder)
     about, how = deployed.description, deployed.description.preprocessing
     data = Data(**asdict(how))
-    return Network(deployed.module(), None, data, how.channels, None, about.classes, about.temperature)
+    return Network(deployed.module(), None, data, how.channels, None, about.classes, about.temperature, about.threshold)
 
 
 def network_words(text: str) -> NetworkWords:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from plainvision.confidences import check_temperature
+from plainvision.confidences import check_temperature, confidences_of
 from plainvision.data.photographs import Photograph, Photographs, Source
 from plainvision.data.rows import Batch
 from plainvision.deploy.folder import Answer
@@ -79,6 +79,7 @@ def predict(
     classes: tuple[str, ...] | None = None,
     data: Data | Preprocessing | None = None,
     temperature: float | None = None,
+    threshold: float | None = None,
     top: int = 5,
     batch_size: int = 64,
     device: str | torch.device | None = None,
@@ -91,6 +92,8 @@ def predict(
         classes: names of the K classes in the order of the logits; None takes the model's, or numbers.
         data: how images are prepared; None asks the model. Where images are is not asked.
         temperature: divides the logits, for calibrated confidences; None takes the model's, or 1.
+        threshold: of a network that gives an image a set of labels, from which confidence on; None takes the model's,
+            or that an image has one class.
         top: how many classes an answer has; of fewer classes all.
         batch_size: images per pass.
         device: where to compute; None is a GPU where there is one, for a network where that is.
@@ -106,6 +109,8 @@ def predict(
             raise ValueError(f"{name}={value} must be above zero.")
     if temperature is not None:
         check_temperature(temperature)
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ValueError(f"threshold={threshold} is no confidence. Give a number from 0 to 1, such as 0.5.")
     if not isinstance(model, nn.Module):
         words = network_words(os.fspath(model))
         if not words.is_ours:
@@ -116,19 +121,34 @@ def predict(
         found = words.load()
         model, classes, data = found.model, classes or found.classes, data or found.data
         temperature = found.temperature if temperature is None else temperature
+        if found.threshold is None and threshold is not None:
+            raise ValueError(
+                f"threshold={threshold} and {words.name}, which names the one class of an image: a threshold is for "
+                "networks that give it a set of labels. Leave it out, and look at the confidences."
+            )
+        threshold = found.threshold if threshold is None else threshold
         device = torch.device("cpu") if isinstance(model, Foreign) and device is None else usable_device(device)
     data = data_of(model) if data is None else data
     data = Data(**asdict(data)) if isinstance(data, Preprocessing) else data
     sources = [images] if isinstance(images, str | Path | Image.Image) else images
     photographs = Photographs(sources, data, batch_size=batch_size)
-    return Predictions(photographs, _batches(model, photographs, classes, temperature or 1.0, top, device))
+    means = _Meaning(classes, temperature or 1.0, threshold)
+    return Predictions(photographs, _batches(model, photographs, means, top, device))
+
+
+@dataclass(frozen=True)
+class _Meaning:
+    """What the logits mean."""
+
+    classes: tuple[str, ...] | None
+    temperature: float
+    threshold: float | None
 
 
 def _batches(
     model: nn.Module,
     photographs: Photographs,
-    classes: tuple[str, ...] | None,
-    temperature: float,
+    means: "_Meaning",
     top: int,
     device: str | torch.device | None,
 ) -> Iterator[tuple[list[NamedAnswer], tuple[str, ...]]]:
@@ -138,7 +158,7 @@ def _batches(
     try:
         model.to(used)
         for batch, its in photographs.batches():
-            answers = _answers(model, batch, its, classes, temperature, top, used) if batch.names else []
+            answers = _answers(model, batch, its, means, top, used) if batch.names else []
             yield answers, batch.skipped
     finally:
         model.to(home)
@@ -148,14 +168,13 @@ def _answers(
     model: nn.Module,
     batch: Batch,
     photographs: tuple[Photograph, ...],
-    classes: tuple[str, ...] | None,
-    temperature: float,
+    means: "_Meaning",
     top: int,
     device: torch.device,
 ) -> list[NamedAnswer]:
     with eval_mode(model), torch.inference_mode():
         logits = _logits(model, batch.images.to(device))
-        kinds = logits.shape[1]
+        kinds, classes = logits.shape[1], means.classes
         if classes and len(classes) != kinds:
             some = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
             raise ValueError(
@@ -164,8 +183,10 @@ def _answers(
             )
         names = classes or tuple(map(str, range(kinds)))
         # At least five, as in evaluation: which of two equal logits comes first may depend on how many are asked for.
-        ranked = logits.topk(min(max(top, 5), kinds)).indices[:, :top]
-        shares = (logits / temperature).softmax(1).gather(1, ranked).tolist()
+        # All, where an image may get any number of them.
+        asked = kinds if means.threshold is not None else min(max(top, 5), kinds)
+        ranked = logits.topk(asked).indices
+        shares = confidences_of(logits, means.threshold, means.temperature).gather(1, ranked).tolist()
     answers = []
     for number, best, confidences in zip(batch.labels.tolist(), ranked.tolist(), shares, strict=True):
         one = photographs[number]
@@ -174,7 +195,11 @@ def _answers(
                 f"the network's answer for {one.name} is no number: its weights are damaged or diverged in training. "
                 "Take other weights."
             )
-        answers.append(NamedAnswer(tuple(names[i] for i in best), tuple(confidences), one.name, one))
+        own = tuple(names[i] for i in best)
+        given = None
+        if means.threshold is not None:
+            given = own[: sum(confidence >= means.threshold for confidence in confidences)]
+        answers.append(NamedAnswer(own[:top], tuple(confidences[:top]), one.name, one, labels=given))
     return answers
 
 

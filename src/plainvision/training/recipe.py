@@ -15,10 +15,11 @@ from typing import Annotated, Any, Literal
 from plainvision.data.settings import RECORDED, Augment, Data
 from plainvision.fields import ABOVE_ZERO, BELOW_ONE, FINITE, check_ranges, from_plain, ranges_of
 from plainvision.training.classification import Classification
+from plainvision.training.multi_label import MultiLabel
 from plainvision.training.task import TASKS, Task
 from plainvision.training.techniques import TECHNIQUES, Technique
 
-__all__ = ["PRETRAINED", "Augment", "Data", "Machine", "Option", "Recipe", "as_recorded", "for_epochs"]
+__all__ = ["PRETRAINED", "Augment", "Data", "Machine", "MultiLabel", "Option", "Recipe", "as_recorded", "for_epochs"]
 
 _PLAIN_SPLIT = re.compile(r"\w[\w.+-]*(\[[\w:%]*\])?", re.ASCII)
 
@@ -269,12 +270,13 @@ def _technique(plain: Any) -> Technique:
 def _task(plain: Any) -> Task:
     fields = dict(plain) if isinstance(plain, dict) else {}
     name = fields.pop("task", None)
-    if not isinstance(name, str) or name not in TASKS:
+    tasks = {one: kind for one, kind in TASKS.items() if dataclasses.is_dataclass(kind)}
+    if not isinstance(name, str) or name not in tasks:
         raise ValueError(
-            f"its task is {name!r}, and this command knows {', '.join(sorted(TASKS))}. `plainvision detect` and "
+            f"its task is {name!r}, and this command knows {', '.join(sorted(tasks))}. `plainvision detect` and "
             "`plainvision segment` read networks of their tasks."
         )
-    return from_plain(TASKS[name], fields, name)
+    return from_plain(tasks[name], fields, name)
 
 
 def _changed(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,5 +1,6 @@
 """What a record of an evaluation holds of a network: its scores, on which images, and what it costs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,10 @@ from torch import nn
 from plainvision.data.settings import RECORDED, Data
 from plainvision.inspection.counting import count_macs, count_parameters
 from plainvision.inspection.depth import count_depth
-from plainvision.training.evaluation import Evaluation
 
 
-def score_record(name: str, form: str, evaluation: Evaluation, model: nn.Module, data: Data) -> dict[str, Any]:
-    """Return a row of plain values: top-1 in per cent with its 95 % interval, the images of ``data``, and the costs."""
-    low, high = evaluation.top1_interval
-    scores = {"top1": evaluation.top1, "low": low, "high": high, "images": evaluation.images}
+def score_record(name: str, form: str, scores: Mapping[str, float], model: nn.Module, data: Data) -> dict[str, Any]:
+    """Return a row of plain values: the ``scores``, such as top-1, what images ``data`` are, and the costs."""
     return {"name": name, "form": form, **scores, "images_of": images_of(data), "image_size": data.image_size} | costs(
         model, data
     )

@@ -86,24 +86,24 @@ def class_scores(predictions: Sequence[Prediction], classes: Sequence[str]) -> t
     own = Counter(one.label for one in predictions)
     named = Counter(one.predicted for one in predictions)
     right = Counter(one.label for one in predictions if one.label == one.predicted)
-    found = []
-    for name in classes:
-        images, given, hits = own[name], named[name], right[name]
-        if images:
-            low, high = share_interval(hits, images + given - hits)
-            found.append(
-                ClassScore(
-                    name,
-                    images,
-                    100 * hits / images,
-                    _percent(share_interval(hits, images)),
-                    100 * hits / given if given else None,
-                    _percent(share_interval(hits, given)),
-                    200 * hits / (images + given),
-                    _percent((2 * low / (1 + low), 2 * high / (1 + high))),
-                )
-            )
-    return tuple(found)
+    return tuple(
+        class_score(name, images=own[name], given=named[name], right=right[name]) for name in classes if own[name]
+    )
+
+
+def class_score(name: str, *, images: int, given: int, right: int) -> ClassScore:
+    """Return the scores of a class with ``images``, whose name ``given`` images get, ``right`` ones among them."""
+    low, high = share_interval(right, images + given - right)
+    return ClassScore(
+        name,
+        images,
+        100 * right / images,
+        _percent(share_interval(right, images)),
+        100 * right / given if given else None,
+        _percent(share_interval(right, given)),
+        200 * right / (images + given),
+        _percent((2 * low / (1 + low), 2 * high / (1 + high))),
+    )
 
 
 def confusion_matrix(predictions: Sequence[Prediction], classes: Sequence[str]) -> np.ndarray:

@@ -4,6 +4,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from PIL import Image
 
@@ -12,8 +13,10 @@ from plainvision.data.decoding import reason
 from plainvision.data.thumbnails import thumbnail
 from plainvision.figures.page import Card, Page
 from plainvision.figures.reliability import reliability_diagram
+from plainvision.training.classification import ONE_CLASS
 from plainvision.training.evaluation import Evaluation, Prediction
-from plainvision.training.report.tables import class_rows, confusion_rows, score_rows
+from plainvision.training.image_task import ImageTask
+from plainvision.training.report.tables import class_rows, confusion_rows
 from plainvision.training.scores import calibration, class_scores, hardest, most_confused
 
 # Bounds of what the page holds, whatever the number of classes and images.
@@ -41,21 +44,22 @@ def facts_of(evaluation: Evaluation) -> dict[str, str]:
 
 def evaluation_page(
     title: str,
-    results: Mapping[str, Evaluation],
-    classes: Sequence[str],
+    results: Mapping[str, Any],
+    classes: tuple[str, ...],
     picture: Callable[[str], Image.Image],
     *,
     command: str,
     temperature: float = 1.0,
+    task: ImageTask = ONE_CLASS,
 ) -> Page:
     """Return the page of a network's forms, by what they are called, scored on the same images; the first in detail."""
     first = next(iter(results.values()))
-    page = Page(title, f"{in_one_sentence(first)}.")
-    page.facts(facts_of(first))
+    page = Page(title, f"{task.sentence(first)}.")
+    page.facts(task.facts(first))
     if len(results) > 1:
         page.heading("The forms")
-        page.table(score_rows(results))
-    tell_evaluation(page, first, classes, picture, temperature=temperature)
+        page.table(task.rows(results)[0])
+    task.tell(page, first, classes, picture, temperature=temperature)
     page.heading("How it was made")
     page.command(command)
     tell_host(page)
@@ -75,9 +79,27 @@ def tell_evaluation(
     tell_confusions(page, evaluation.predictions, classes)
     tell_largest_losses(page, evaluation.predictions, picture)
     tell_confidences(page, evaluation.predictions, temperature)
-    if evaluation.skipped:
-        page.heading(f"Images that could not be read ({len(evaluation.skipped):,})")
-        page.names(evaluation.skipped[:_MOST_NAMES])
+    tell_skipped(page, evaluation.skipped)
+
+
+def tell_skipped(page: Page, skipped: Sequence[str]) -> None:
+    """Add the names of images that could not be read, if there are any."""
+    if skipped:
+        page.heading(f"Images that could not be read ({len(skipped):,})")
+        page.names(skipped[:_MOST_NAMES])
+
+
+def thumbnails(names: Sequence[str], picture: Callable[[str], Image.Image]) -> tuple[list[bytes | None], str]:
+    """Return the images small, None where one cannot be read again, and the first of these with why."""
+    found: list[bytes | None] = []
+    unread = ""
+    for name in names:
+        try:
+            found.append(thumbnail(picture(name), _SIDE))
+        except Exception as error:  # a damaged file makes decoders raise nearly anything
+            found.append(None)
+            unread = unread or f"{name}: {reason(error)}"
+    return found, unread
 
 
 def tell_classes(page: Page, predictions: Sequence[Prediction], classes: Sequence[str]) -> None:
@@ -132,12 +154,9 @@ def tell_largest_losses(page: Page, predictions: Sequence[Prediction], picture: 
         "The images to which the network gives their class with the least confidence. Where many have the wrong label, "
         "correct the data first."
     )
-    cards, unread = [], ""
-    for one in hardest(predictions, MOST_IMAGES):
-        try:
-            shown = thumbnail(picture(one.name), _SIDE)
-        except Exception as error:  # a damaged file makes decoders raise nearly anything
-            shown, unread = None, unread or f"{one.name}: {reason(error)}"
+    cards, chosen = [], hardest(predictions, MOST_IMAGES)
+    small, unread = thumbnails([one.name for one in chosen], picture)
+    for one, shown in zip(chosen, small, strict=True):
         named = "named so too" if one.predicted == one.label else f"named {one.predicted}"
         sure = f"{100 * one.confidence:.0f}\u00a0%"  # which no line parts
         cards.append(Card(shown, (f"is {one.label}", f"{named}, {sure}", f"loss {one.loss:.2f}, {one.name}")))

@@ -17,8 +17,9 @@ from plainvision.figures.curves import training_curves
 from plainvision.figures.page import Page
 from plainvision.inspection.counting import count_parameters
 from plainvision.surgery.fusing import fold
+from plainvision.training.image_task import ImageTask
 from plainvision.training.recipe import Data, Recipe
-from plainvision.training.report.evaluation import facts_of, in_one_sentence, tell_evaluation, tell_host
+from plainvision.training.report.evaluation import tell_host
 from plainvision.training.resumable import read_metrics
 
 if TYPE_CHECKING:
@@ -47,18 +48,23 @@ def write_run_report(result: "Result", recipe: Recipe, images: EvaluationBatches
 def run_page(result: "Result", recipe: Recipe, images: EvaluationBatches) -> Page:
     """Return the page of a run: its course, its scores, its speed, and how to repeat it."""
     lines = read_metrics(result.folder)
-    epochs = [line for line in lines if "top1" in line]
+    epochs = [line for line in lines if "validation_loss" in line]
+    task = recipe.task
+    assert isinstance(task, ImageTask), "whose report this is"
     page = Page(
         f"{recipe.name}: {recipe.model}",
-        f"{in_one_sentence(result.last)} after {len(epochs):,} epoch{'s' * (len(epochs) != 1)}.",
+        f"{task.sentence(result.last)} after {len(epochs):,} epoch{'s' * (len(epochs) != 1)}.",
     )
-    own = {"best top-1": f"{result.best_top1:.2f} %", "parameters": f"{count_parameters(result.network):,}"}
-    page.facts(facts_of(result.last) | own)
+    own = {
+        f"best {task.score_name}": f"{result.best_score:.2f} %",
+        "parameters": f"{count_parameters(result.network):,}",
+    }
+    page.facts(task.facts(result.last) | own)
     said = (*([result.stopped_early] if result.stopped_early else []), *result.doubts)
     if said:
         page.names(said)
     tell_course(page, lines)
-    tell_evaluation(page, result.last, result.classes, images.picture)
+    task.tell(page, result.last, result.classes, images.picture)
     tell_speed(page, result.network, recipe, lines)
     tell_origin(page, recipe, result.folder)
     return page

@@ -1,9 +1,20 @@
 """Scores as rows of tables, for a page and for a terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from plainvision.training.evaluation import Evaluation, Prediction
-from plainvision.training.scores import ClassScore, Confusion, calibration
+from plainvision.training.scores import (
+    ClassScore,
+    Confusion,
+    calibration,
+    class_scores,
+    confusion_matrix,
+    hardest,
+    most_confused,
+)
+
+# A matrix of so many classes is printed.
+_WIDEST = 15
 
 Rows = list[dict[str, str]]
 
@@ -65,6 +76,22 @@ def loss_rows(predictions: Sequence[Prediction]) -> Rows:
         }
         for one in predictions
     ]
+
+
+def detail_tables(
+    predictions: Sequence[Prediction], classes: Sequence[str], most: int
+) -> Iterator[tuple[str, Rows, int]]:
+    """Yield tables of the classes, the confusions and the largest losses, as `ImageTask.details`."""
+    scores, confused = class_scores(predictions, classes), most_confused(predictions, most)
+    yield "", class_rows(scores), 1
+    if len(classes) <= _WIDEST:
+        counts = confusion_matrix(predictions, classes).tolist()
+        cells = [[str(count or "·") for count in row] for row in counts]
+        matrix = [{"": name} | dict(zip(classes, row, strict=True)) for name, row in zip(classes, cells, strict=True)]
+        yield "confusions: a row holds the images of a class, a column those that get its name", matrix, 1
+    if confused:
+        yield "most confused:", confusion_rows(confused, scores), 2
+    yield "largest losses:", loss_rows(hardest(predictions, most)), 3
 
 
 def _within(value: float | None, interval: tuple[float, float]) -> str:

@@ -41,10 +41,17 @@ class Distillation(Technique):
     """Hash of the teacher's weights, which a run records: it is not resumed with others."""
 
     def check(self, recipe: "Recipe") -> None:
+        from plainvision.training.classification import Classification
+
         if recipe.task.command:  # whose answers are no logits of classes
             raise ValueError(
                 f"Distillation compares the logits of two classifiers, and the recipe {recipe.name!r} is for "
                 f"`plainvision {recipe.task.command}`. Drop it."
+            )
+        if not isinstance(recipe.task, Classification):
+            raise ValueError(
+                f"Distillation learns from what a teacher thinks of the one class of an image, and {recipe.task} asks "
+                "for a set of labels. Drop it."
             )
         if sum(isinstance(item, Distillation) for item in recipe.techniques) > 1:
             raise ValueError("two Distillation in one recipe: a run has one teacher. Drop one of them.")
