@@ -48,6 +48,8 @@ def main(words: list[str]) -> None:
     found = arguments.network.load()
     wanted = arguments.examination
     examined = arguments.precision != "fp32" or "root" in wanted.data
+    if examined:
+        found.refuse_sets("the gate of --precision and --data.root")
     examination, classes = (
         wanted.load(found, calibrating=arguments.precision == "int8") if examined else (None, found.classes or ())
     )
@@ -59,6 +61,7 @@ def main(words: list[str]) -> None:
         precision=arguments.precision,
         classes=classes,
         temperature=found.temperature,
+        threshold=found.threshold,
         input=arguments.input,
         any_size=arguments.any_size,
         device=arguments.device,

@@ -42,6 +42,9 @@ class Arguments:
     calibrate: bool = False
     """Fit the temperature that divides the logits on these images, and keep it with the weights: then confidences say
     how often they are right. No class changes."""
+    threshold: float | None = None
+    """Of a network that gives an image a set of labels: count those of this confidence or more, rather than by its own
+    threshold."""
     against: str | None = None
     """Another run, weights file or deployed folder, compared with the first on the same images."""
     sizes: tuple[int, ...] = ()
@@ -58,13 +61,10 @@ def main(words: list[str]) -> None:
     arguments = parsed(Arguments, network_first(words), "evaluate", __doc__)
 
     import plainvision as pv
-    from plainvision.data.batches import EvaluationBatches
     from plainvision.inspection.devices import usable_device
     from plainvision.training.calibrating import TemperaturePlace, calibrate
     from plainvision.training.network_words import network_words
-    from plainvision.training.report.tables import accuracy_rows, score_rows
     from plainvision.training.score_record import score_record
-    from plainvision.training.scores import compare_predictions
 
     device = usable_device(arguments.device)
     arguments.said.check()
@@ -74,10 +74,11 @@ def main(words: list[str]) -> None:
             "--figure draws top-1 against the size of the images. Give two or more, for instance --sizes 160 224"
         )
     place = TemperaturePlace(arguments.network.words, arguments.network.weights) if arguments.calibrate else None
-    found = arguments.network.load()
-    data = data_to_read(found, arguments.data, arguments.preparation)
-    images = EvaluationBatches(data, batch_size=arguments.batch_size, classes=found.classes)
-    score = partial(pv.training.evaluate, classes=images.classes, batch_size=arguments.batch_size, device=device)
+    found = arguments.network.load().with_threshold(arguments.threshold)
+    if arguments.sizes:
+        found.refuse_sets("--sizes")
+    task, data = found.task, data_to_read(found, arguments.data, arguments.preparation)
+    images = task.images(data, batch_size=arguments.batch_size, classes=found.classes)
     if place is not None:
         fitted = calibrate(found.model, images, device)
         place.keep(fitted.temperature)
@@ -86,29 +87,38 @@ def main(words: list[str]) -> None:
     forms = {"as it is": found.model}
     if arguments.fuse:
         forms["deployed"] = pv.fuse(found.model, image_size=data.image_size)
-    results = {form: score(model, images, temperature=found.temperature) for form, model in forms.items()}
+    score = partial(task.evaluate, device=device)
+    results = {
+        form: score(model, images, classes=images.classes, temperature=found.temperature)
+        for form, model in forms.items()
+    }
     first = results["as it is"]
-    show(Table.of(score_rows(results), accuracy_rows(results)))
+    show(Table.of(*task.rows(results)))
     say(f"{first.images} images of {data.validation_root or data.root}")
     for name in first.skipped:
         print(f"skipped {shown(name)}")
     if arguments.fuse:
-        same = sum(a.predicted == b.predicted for a, b in zip(*(r.predictions for r in results.values()), strict=True))
-        print(f"both forms name the same class for {same} of {first.images} images")
+        print(task.same_answers(*results.values()))
     if arguments.against is not None:
         other = network_words(arguments.against).load()
+        if type(other.task) is not type(task):
+            raise ValueError(
+                f"{arguments.against} and {arguments.network.network} cannot be compared: one gives an image a set of "
+                "labels, the other one class. Give two networks of one kind."
+            )
         prepared = replace(data, **asdict(pv.deploy.Preprocessing.of(other.data)))  # as its own images were
-        second = score(other.model, prepared, classes=other.classes, temperature=other.temperature)
-        say(f"{arguments.against}: top-1 {second.top1:.2f} %")
-        say(str(compare_predictions(first.predictions, second.predictions)))
+        own = task.images(prepared, batch_size=arguments.batch_size, classes=other.classes)
+        second = score(other.model, own, classes=own.classes, temperature=other.temperature)
+        say(f"{arguments.against}: {task.score_name} {second.score:.2f} %")
+        say(task.compare(first, second))
     name = arguments.network.network
-    rows = [score_record(name, form, one, forms[form], data) for form, one in results.items()]
+    rows = [score_record(name, form, task.record(one), forms[form], data) for form, one in results.items()]
     figure = None
     if arguments.sizes:
         rows, figure = _at_sizes(arguments, found, data, device)
-    command, network = shlex.join(["plainvision", "evaluate", *words]), arguments.network.network
-    arguments.said.tell(results, images, data, network=network, command=command, temperature=found.temperature)
-    arguments.output.write(f"top-1 of {network}", {"rows": rows}, command, figure)
+    command = shlex.join(["plainvision", "evaluate", *words])
+    arguments.said.tell(task, results, images, data, network=name, command=command, temperature=found.temperature)
+    arguments.output.write(f"{task.score_name} of {name}", {"rows": rows}, command, figure)
 
 
 def _at_sizes(

@@ -112,6 +112,7 @@ def main(words: list[str]) -> None:
                 method=arguments.method,
                 layer=arguments.layer,
                 temperature=network.temperature,
+                threshold=network.threshold,
             )
             say(f"{name}  {label}, {one.method}: {one}")
             if place < len(chosen):
@@ -122,7 +123,11 @@ def main(words: list[str]) -> None:
             if arguments.deletion:
                 maps = one.maps[:1] if len(arguments.model) > 1 else one.maps  # of several networks one map is drawn
                 own = one.indices[: len(maps)]
-                how: dict[str, Any] = {"cover": arguments.cover, "temperature": network.temperature}
+                how: dict[str, Any] = {
+                    "cover": arguments.cover,
+                    "temperature": network.temperature,
+                    "threshold": network.threshold,
+                }
                 found = deletion(model, image.to(device), maps, own, **how)
                 one = replace(one, deletions=found)
                 for explained_class, each in zip(one.classes, found, strict=False):
@@ -145,6 +150,7 @@ def _title(name: str) -> str:
 def _chosen(arguments: Arguments, network: "Network", device: Any) -> "list[ChosenImage]":
     from plainvision.training.chosen_images import chosen_images
 
+    network.refuse_sets("the choice by --wrong and --correct")
     found = chosen_images(
         network.model,
         data_to_read(network, arguments.source, arguments.data),

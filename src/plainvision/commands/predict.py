@@ -66,6 +66,7 @@ def main(words: list[str]) -> None:
         _sources(images),
         classes=found.classes,
         temperature=found.temperature,
+        threshold=arguments.answers.threshold_of(found.threshold),
         data=changed_data(found.data, arguments.data),
         top=arguments.answers.top,
         batch_size=arguments.batch_size,
@@ -74,7 +75,7 @@ def main(words: list[str]) -> None:
     hidden = arguments.answers.is_piped and sys.stdout.isatty()
     with (
         ImageCount(hidden=hidden) as count,
-        Written(arguments.answers, found.classes or (), count.aside) as written,
+        Written(arguments.answers, found.classes or (), count.aside, sets=found.threshold is not None) as written,
     ):
         try:
             for answer in answers:

@@ -35,6 +35,8 @@ class Arguments:
     """Continue the run in that folder as if unbroken."""
     pretrained: bool = False
     """Start from the weights that timm or torchvision publish for the network, with a new classifier."""
+    multi_label: bool = False
+    """Images have sets of labels, in a .csv (--data.labels) or in folders called like their set, such as cat+dog."""
     added: Annotated[tuple[str, ...], tyro.conf.arg(name="with"), tyro.conf.UseAppendAction] = ()
     """Add a technique to the recipe, as NAME:option=value,...; may be given several times."""
     without: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -95,28 +97,30 @@ def main(words: list[str]) -> None:
     out, resume = arguments.out, arguments.resume
     with resumable("train", words):
         if recipe.data.folds is not None and recipe.data.fold is None:
-            _tell(cross_validate(recipe, out, resume=resume, console=Console(), trackers=arguments.log), out)
+            found = cross_validate(recipe, out, resume=resume, console=Console(), trackers=arguments.log)
+            _tell(found, recipe.task.score_name, out)
             return
         result = train(recipe, out, resume=resume, console=Console(), trackers=arguments.log)
     if not process_group().is_main_process:
         return
-    say(f"top-1 {result.last.top1:.2f} %, best {result.best_top1:.2f} %; weights in {result.folder}")
+    name = recipe.task.score_name
+    say(f"{name} {result.last.score:.2f} %, best {result.best_score:.2f} %; weights in {result.folder}")
     if all(pair.slope.item() == 1 for pair in result.network.modules() if isinstance(pair, LinearPair)):
         say(f"Next: plainvision fuse {shlex.quote(str(result.folder))}")
 
 
-def _tell(found: "CrossValidation", out: Path) -> None:
+def _tell(found: "CrossValidation", score: str, out: Path) -> None:
     """Print the folds' scores and how they spread."""
     from plainvision.processes import process_group
 
     if not process_group().is_main_process:
         return
-    table = Table(("fold", "images", "top-1 %", "best %"))
+    table = Table(("fold", "images", f"{score} %", "best %"))
     for one in found.scores:
-        table.add_row(str(one.fold), str(one.images), f"{one.top1:.2f}", f"{one.best_top1:.2f}")
+        table.add_row(str(one.fold), str(one.images), f"{one.score:.2f}", f"{one.best_score:.2f}")
     show(table)
     say(
-        f"top-1 {found.mean:.2f} ± {found.std:.2f} % (mean and standard deviation of {len(found.scores)} folds, "
+        f"{score} {found.mean:.2f} ± {found.std:.2f} % (mean and standard deviation of {len(found.scores)} folds, "
         f"{found.images} images); scores in {out / 'cross_validation.json'}, weights in its folders"
     )
 

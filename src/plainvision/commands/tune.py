@@ -57,6 +57,7 @@ def main(words: list[str]) -> None:
 
     arguments.output.check()
     found = arguments.network.load()
+    found.refuse_sets("the gate of tune")
     precisions = arguments.precisions or PRECISIONS[arguments.device]
     examination, classes = arguments.examination.load(found, calibrating="int8" in precisions)
     try:

@@ -83,6 +83,7 @@ def main(words: list[str]) -> None:
         arguments.output.check()
     processes.wait_for_everyone()
     found = arguments.network.load()
+    found.refuse_sets("dynamic")
     data = data_to_read(found, arguments.data, arguments.preparation)
     dynamic = _dynamic(arguments, found, data)
     if is_main:

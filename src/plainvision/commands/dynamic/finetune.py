@@ -143,6 +143,7 @@ def _begin(arguments: Arguments) -> tuple[Network, Recipe]:
         network, start = words.load(random=True), options.checkpoint
     else:
         network = options.load()
+        network.refuse_sets("dynamic")
         start = _weights(options, network, arguments.out)
     data = data_to_read(network, arguments.data, arguments.preparation, arguments.training_data)
     origin, values = network.origin, changes.values()

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from plainvision.commands import Table, check_writable, say, show
+from plainvision.data.labels import BETWEEN
 
 if TYPE_CHECKING:
     from plainvision.training.prediction import NamedAnswer, Predictions
@@ -29,7 +30,8 @@ class AnswerOptions:
     top: int = 5
     """How many of the likeliest classes."""
     threshold: float | None = None
-    """An image whose likeliest class has less confidence than this, from 0 to 1, is `unsure`."""
+    """An image whose likeliest class has less confidence than this, from 0 to 1, is `unsure`. Of a network that gives
+    an image a set of labels: give those of this confidence or more, rather than by its own threshold."""
     csv: Path | None = None
     """Write a row for each image to this file, instead of the table."""
     jsonl: Path | None = None
@@ -71,6 +73,18 @@ class AnswerOptions:
                 f"cannot copy into {self.copy_to}: {error.strerror}. Give another folder with --copy-to."
             ) from error
 
+    def threshold_of(self, own: float | None) -> float | None:
+        """Return from which confidence on an image gets a label, ``own`` being the network's; None is one class."""
+        return own if own is None or self.threshold is None else self.threshold
+
+    def check_sets(self) -> None:
+        """Raise a `ValueError` where something asked for takes one class for each image."""
+        if self.copy_to is not None:
+            raise ValueError(
+                "--copy-to puts an image into the folder of its class, and this network gives an image several labels "
+                "or none. Leave it out; --csv and --jsonl have the labels of each."
+            )
+
     def check_classes(self, classes: Sequence[str]) -> None:
         """Raise a `ValueError` where a class cannot be told from an image that is unsure."""
         if self.threshold is not None and UNSURE in classes:
@@ -87,15 +101,21 @@ class Written:
         options: what goes where.
         classes: names of the classes, where they are known.
         around: prints a page of the table, for instance between two states of a progress bar.
+        sets: whether an image gets a set of labels.
     """
 
     def __init__(
-        self, options: AnswerOptions, classes: Sequence[str], around: Callable[[Callable[[], None]], None]
+        self,
+        options: AnswerOptions,
+        classes: Sequence[str],
+        around: Callable[[Callable[[], None]], None],
+        *,
+        sets: bool = False,
     ) -> None:
         from plainvision.data.copies import Copies, folder_names
 
-        options.check_classes(classes)
-        self._options, self._around = options, around
+        options.check_sets() if sets else options.check_classes(classes)
+        self._options, self._around, self._sets = options, around, sets
         self._copies = None if options.copy_to is None else Copies(options.copy_to)
         self._folders = folder_names(classes, [] if options.threshold is None else [UNSURE])
         self._table: Table | None = None
@@ -126,49 +146,42 @@ class Written:
 
     def add(self, found: "Predictions", answer: "NamedAnswer") -> None:
         """Write an answer; ``found`` opens its image."""
-        confidence = answer.confidences[0]
-        is_unsure = self._options.threshold is not None and confidence < self._options.threshold
-        predicted = UNSURE if is_unsure else answer.classes[0]
-        self.images, self.unsure = self.images + 1, self.unsure + is_unsure
+        told = _one_class(answer, self._options.threshold) if answer.labels is None else _label_set(answer)
+        self.images, self.unsure = self.images + 1, self.unsure + (told.predicted == UNSURE and answer.labels is None)
         if "csv" in self._made:
-            self._add_row(answer, predicted)
+            self._add_row(answer, told)
         if self._options.jsonl is not None:
-            row = {
-                "image": answer.name,
-                "predicted": predicted,
-                "confidence": round(confidence, 6),
-                "classes": answer.classes,
-                "confidences": [round(one, 6) for one in answer.confidences],
-            }
+            ranked = {"classes": answer.classes, "confidences": [round(one, 6) for one in answer.confidences]}
+            row = {"image": answer.name} | told.fields | ranked
             print(json.dumps(row), file=self._made.get("jsonl", sys.stdout), flush=self._options.is_piped)
         if not (self._made or self._options.is_piped):
-            self._add_to_table(answer, predicted)
+            self._add_to_table(answer, told)
         if self._copies is not None:
             where = answer.photograph
             base = (where.member or where.path).rpartition("/")[2] if where.member else os.path.basename(where.path)
-            folder = UNSURE if is_unsure else self._folders.get(predicted, predicted)
+            folder = UNSURE if told.predicted == UNSURE else self._folders.get(told.predicted, told.predicted)
             self._copies.add(found.open(answer), folder, base)
 
-    def _add_row(self, answer: "NamedAnswer", predicted: str) -> None:
+    def _add_row(self, answer: "NamedAnswer", told: "_Told") -> None:
         rows = csv.writer(self._made["csv"])
-        several = self._options.top > 1
+        ranked = list(zip(answer.classes, answer.confidences, strict=True))
+        if self._options.top == 1 and answer.labels is None:
+            ranked = []
         if self.images == 1:
-            ranks = range(1, len(answer.classes) + 1) if several else ()
-            others = [f"{what}_{rank}" for rank in ranks for what in ("class", "confidence")]
-            rows.writerow(["image", "predicted", "confidence", *others])
-        ranked = zip(answer.classes, answer.confidences, strict=True) if several else ()
+            others = [f"{what}_{rank + 1}" for rank in range(len(ranked)) for what in ("class", "confidence")]
+            rows.writerow(["image", *told.cells, *others])
         others = [cell for name, confidence in ranked for cell in (name, f"{confidence:.6f}")]
-        rows.writerow([answer.name, predicted, f"{answer.confidences[0]:.6f}", *others])
+        rows.writerow([answer.name, *told.cells.values(), *others])
 
-    def _add_to_table(self, answer: "NamedAnswer", predicted: str) -> None:
+    def _add_to_table(self, answer: "NamedAnswer", told: "_Told") -> None:
+        whole = self._options.threshold is not None or answer.labels is not None
+        shown = ["image", *told.shown, *(["classes" if whole else "then"] if whole or self._options.top > 1 else [])]
         if self._table is None:
-            heads = ("image", "predicted", "confidence", "classes" if self._options.threshold is not None else "then")
-            self._table = Table(heads if self._options.top > 1 else heads[:3], words=4)
-        first = 0 if self._options.threshold is not None else 1
+            self._table = Table(tuple(shown), words=4)
+        first = 0 if whole else 1
         ranked = zip(answer.classes[first:], answer.confidences[first:], strict=True)
         others = ", ".join(f"{name} {confidence:.3f}" for name, confidence in ranked)
-        cells = (answer.name, predicted, f"{answer.confidences[0]:.3f}", others)
-        self._table.add_row(*cells[: len(self._table.heads)])
+        self._table.add_row(*(answer.name, *told.shown.values(), others)[: len(self._table.heads)])
         if len(self._table.rows) == _PAGE:
             self._turn_page()
 
@@ -179,12 +192,41 @@ class Written:
 
     def _summary(self) -> str:
         parts = [f"{self.images} image{'' if self.images == 1 else 's'}"]
-        if self._options.threshold is not None:
+        if self._options.threshold is not None and not self._sets:
             parts.append(f"{self.unsure} of them {UNSURE}")
         parts += [f"predictions in {getattr(self._options, name)}" for name in self._made]
         if self._copies is not None:
             parts.append(f"copies in {self._copies.root}")
         return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """An answer in words."""
+
+    predicted: str
+    fields: dict[str, Any]
+    """For JSON."""
+    cells: dict[str, str]
+    """For a CSV, by their heads."""
+    shown: dict[str, str]
+    """For a table."""
+
+
+def _one_class(answer: "NamedAnswer", threshold: float | None) -> _Told:
+    confidence = answer.confidences[0]
+    predicted = UNSURE if threshold is not None and confidence < threshold else answer.classes[0]
+    return _Told(
+        predicted,
+        {"predicted": predicted, "confidence": round(confidence, 6)},
+        {"predicted": predicted, "confidence": f"{confidence:.6f}"},
+        {"predicted": predicted, "confidence": f"{confidence:.3f}"},
+    )
+
+
+def _label_set(answer: "NamedAnswer") -> _Told:
+    labels = answer.labels or ()
+    return _Told("", {"labels": labels}, {"labels": BETWEEN.join(sorted(labels))}, {"labels": ", ".join(labels) or "–"})
 
 
 def _write(path: Path, made: IO[str]) -> None:

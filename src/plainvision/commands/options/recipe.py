@@ -7,6 +7,7 @@ from pathlib import Path
 from plainvision.commands.options.techniques import changed_techniques
 from plainvision.data.settings import Data
 from plainvision.recipes import get_recipe, list_recipes
+from plainvision.training.multi_label import MultiLabel, multi_label
 from plainvision.training.recipe import PRETRAINED, Recipe, for_epochs
 
 # Which images there are decides about a recipe that nobody names.
@@ -48,6 +49,7 @@ def base_recipe(words: list[str]) -> Base:
         base = recipe_of(resumed) if word in (None, "finetune") else _named(word, resumed)
         recipe = recorded_recipe(resumed, replace(base, start_from=source or base.start_from))
         if recipe.name == base.name:
+            recipe = _of_sets(recipe) if seen.multi_label else recipe
             if resumed != Path(seen.out):  # of all folds
                 recipe = replace(recipe, data=replace(recipe.data, fold=None))
             return Base(base, changed_techniques(recipe, seen.added, seen.without, resumed=True), rest)
@@ -79,6 +81,7 @@ def record_of(folder: Path) -> Path:
 
 
 def _overridden(base: Recipe, seen: argparse.Namespace, words: list[str], said: tuple[str, ...]) -> Base:
+    base = _of_sets(base) if seen.multi_label else base
     epochs = seen.epochs or base.epochs
     recipe = for_epochs(base, epochs) if 0 < epochs != base.epochs else base
     return Base(base, changed_techniques(recipe, seen.added, seen.without), words, said)
@@ -97,6 +100,7 @@ def _seen(words: list[str]) -> argparse.Namespace | None:
     reader.add_argument("--without", action="append", default=[])
     for flag in ("resume", "pretrained"):
         reader.add_argument(f"--{flag}", action="store_true")
+    reader.add_argument("--multi-label", "--multi_label", dest="multi_label", action="store_true")
     try:
         return reader.parse_known_args(words)[0]
     except argparse.ArgumentError:
@@ -129,6 +133,8 @@ def _named(word: str, resumed: Path | None) -> Recipe:
 def _chosen(word: str | None, seen: argparse.Namespace, source: str | None) -> tuple[Recipe, tuple[str, ...]]:
     """Return a recipe for the images and the weights that the words name, and why it is as it is."""
     from plainvision.data.glance import glance
+    from plainvision.data.images import open_images
+    from plainvision.data.label_sets import open_label_sets
     from plainvision.recipes.choosing import choose
     from plainvision.training.starting import known_weights
 
@@ -139,8 +145,12 @@ def _chosen(word: str | None, seen: argparse.Namespace, source: str | None) -> t
     given = {
         name: getattr(seen, name) for name in (*_DATA, "validation_share", "folds") if getattr(seen, name) is not None
     }
-    choice = choose(glance(Data(**given)), model, weights)
+    choice = choose(glance(Data(**given), open_label_sets if seen.multi_label else open_images), model, weights)
     return choice.recipe, choice.reasons
+
+
+def _of_sets(recipe: Recipe) -> Recipe:
+    return recipe if isinstance(recipe.task, MultiLabel) else multi_label(recipe)
 
 
 def _started(base: Recipe, model: str | None, source: str | None) -> tuple[Recipe, tuple[str, ...]]:

@@ -1,19 +1,19 @@
 """What is said of predictions beyond top-1, and where: on the screen, in a CSV, on a page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from plainvision.commands import Table, check_writable, show
 
 if TYPE_CHECKING:
     from plainvision.data.batches import EvaluationBatches
     from plainvision.data.settings import Data
-    from plainvision.training.evaluation import Evaluation, Prediction
+    from plainvision.training.image_task import ImageTask
 
-# So many pairs of classes and images are printed, and a matrix of so many classes; a page has more.
-_MOST, _WIDEST = 10, 15
+# So many pairs of classes and images are printed; a page has more.
+_MOST = 10
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class ScoreOptions:
 
     def tell(
         self,
-        results: "Mapping[str, Evaluation]",
+        task: "ImageTask",
+        results: "Mapping[str, Any]",
         images: "EvaluationBatches",
         data: "Data",
         *,
@@ -46,37 +47,18 @@ class ScoreOptions:
     ) -> None:
         """Print and write what is asked for; the first of the forms is told in detail."""
         if self.scores:
-            tell_scores(next(iter(results.values())).predictions, images.classes)
+            for caption, rows, words in task.details(next(iter(results.values())), images.classes, _MOST):
+                if caption:
+                    print(caption)
+                show(Table.of(rows, words=words))
         if self.csv is not None:
-            from plainvision.training.predictions_file import write_predictions
-
-            write_predictions(self.csv, results, data)
+            task.write_predictions(self.csv, results, data)
             print(f"predictions in {self.csv}")
         if self.report is not None:
             from plainvision.training.report.evaluation import evaluation_page
 
             page = evaluation_page(
-                network, results, images.classes, images.picture, temperature=temperature, command=command
+                network, results, images.classes, images.picture, temperature=temperature, command=command, task=task
             )
             page.write(self.report)
             print(f"report in {self.report}")
-
-
-def tell_scores(predictions: "Sequence[Prediction]", classes: Sequence[str]) -> None:
-    """Print the scores of each class, the confusions and the largest losses."""
-    from plainvision.training.report.tables import class_rows, confusion_rows, loss_rows
-    from plainvision.training.scores import class_scores, confusion_matrix, hardest, most_confused
-
-    scores, confused = class_scores(predictions, classes), most_confused(predictions, _MOST)
-    show(Table.of(class_rows(scores)))
-    if len(classes) <= _WIDEST:
-        print("confusions: a row holds the images of a class, a column those that get its name")
-        matrix = Table(("", *classes))
-        for name, counts in zip(classes, confusion_matrix(predictions, classes).tolist(), strict=True):
-            matrix.add_row(name, *(str(count or "·") for count in counts))
-        show(matrix)
-    if confused:
-        print("most confused:")
-        show(Table.of(confusion_rows(confused, scores), words=2))
-    print("largest losses:")
-    show(Table.of(loss_rows(hardest(predictions, _MOST)), words=3))
