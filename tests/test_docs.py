@@ -199,6 +199,10 @@ def runs(tmp_path_factory) -> Path:
             file = folder / place / "ab"[number % 2] / f"{number}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (64, 64), (20 * number, 0, 0)).save(file)
+    sets = [f"{'ab'[number % 2]}/{number}.png,{'cat|dog' if number % 3 else ''},train" for number in range(8)]
+    (folder / "labels.csv").write_text(
+        "\n".join(["image,labels,split", *sets]).replace("7.png,cat|dog,train", "7.png,cat,validation")
+    )
     (folder / "runs" / "s60").mkdir()
     for name in ("tf_efficientnet_lite0.safetensors", "lite0.safetensors", "resnet50.pth", "runs/s60/last.safetensors"):
         (folder / name).touch()  # training would read it
