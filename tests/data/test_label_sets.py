@@ -222,3 +222,10 @@ def test_folds_validate_each_image_once(flat, tmp_path):
         open_label_sets(data, "train")
     with pytest.raises(ValueError, match=r"are not those that the run drew its validation images from"):
         open_label_sets(replace(data, fold=1, split_fingerprint="0"), "train")
+
+
+def test_a_validation_split_may_have_one_label_alone(flat, tmp_path):
+    data = Data(root=str(flat), labels=written(tmp_path), image_size=8, workers=0)
+    Path(data.labels).write_text(Path(data.labels).read_text().replace("7.png,cat", "7.png,dog"))
+    (batch,) = EvaluationBatches(data, batch_size=2, opened=open_label_sets)
+    assert batch.labels.tolist() == [[0, 0, 1], [0, 0, 1]]
