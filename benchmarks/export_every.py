@@ -22,7 +22,7 @@ from plainvision.deploy.formats import FORMATS
 
 CLAIM = "each network of the table goes through every format at full size"
 RECORD = Path(__file__).parents[1] / "results" / "export_every.json"
-SHOWN = ("network", "format", "size_mb", "seconds", "largest_relative_error", "refused")
+SHOWN = ("network", "format", "size_mb", "seconds", "refused")
 
 
 def main() -> None:
