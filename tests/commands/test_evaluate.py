@@ -100,6 +100,15 @@ def test_evaluate_refuses_a_network_of_other_classes(two_digits, tmp_path):
     said(plainvision(*named, *data), "the network has 1000 classes and the data 2 (3, 7): they do not belong together")
 
 
+def test_weights_that_name_no_classes_are_told_the_order_that_is_taken(two_digits, tmp_path):
+    save_file(pv.create_model("vanillanet_5", width=1 / 32, num_classes=2).state_dict(), tmp_path / "two.safetensors")
+    network = ("vanillanet_5:width=0.03125,num_classes=2", "--checkpoint", tmp_path / "two.safetensors")
+    data = ("--data.root", two_digits, "--data.validation-split", "test", "--data.workers", 0, "--data.image-size", 64)
+    ended = plainvision("evaluate", *network, *data)
+    assert ended.status == 0
+    assert "2 classes, sorted by value: label 0 is 3, 1 is 7. --data.class-map FILE gives another order" in ended.out
+
+
 def test_evaluate_wants_one_network_and_its_weights(run):
     nothing = plainvision("evaluate")
     assert (nothing.status, "NETWORK" in nothing.err) == (2, True)

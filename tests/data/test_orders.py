@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from plainvision.data.batches import EvaluationBatches, TrainingBatches
+from plainvision.data.class_folders import order_told
 from plainvision.data.epochs import repeated
 from plainvision.data.settings import Augment, Data
 from plainvision.training.recipe import Recipe
@@ -135,3 +136,16 @@ def test_the_order_of_repeats_is_a_permutation_at_any_batch_size():
         for start in range(0, 33, batch_size):
             assert sorted(order[start : start + batch_size]) == sorted(whole[start : start + batch_size])
     assert repeated(drawn, 1, 4).tolist() == drawn.tolist()
+
+
+@pytest.mark.parametrize(
+    ("names", "how"),
+    [
+        (NUMBERS, "5 classes, sorted by value: label 0 is 0, 1 is 1, 2 is 2."),
+        (("3", "4"), "2 classes, sorted by value: label 0 is 3, 1 is 4."),
+        (("a", "b"), "2 classes, sorted by letters: label 0 is a, 1 is b."),
+        (("dog", "cat", "emu"), "3 classes, in the order of the data: label 0 is dog, 1 is cat, 2 is emu."),
+    ],
+)
+def test_the_order_of_classes_is_told_in_words(names, how):
+    assert order_told(names) == f"{how} --data.class-map FILE gives another order"

@@ -61,6 +61,7 @@ def main(words: list[str]) -> None:
     arguments = parsed(Arguments, network_first(words), "evaluate", __doc__)
 
     import plainvision as pv
+    from plainvision.data.class_folders import order_told
     from plainvision.inspection.devices import usable_device
     from plainvision.training.calibrating import TemperaturePlace, calibrate
     from plainvision.training.network_words import network_words
@@ -79,6 +80,8 @@ def main(words: list[str]) -> None:
         found.refuse_sets("--sizes")
     task, data = found.task, data_to_read(found, arguments.data, arguments.preparation)
     images = task.images(data, batch_size=arguments.batch_size, classes=found.classes)
+    if found.classes is None:  # the weights do not say what their logits mean
+        say(order_told(images.classes))
     if place is not None:
         fitted = calibrate(found.model, images, device)
         place.keep(fitted.temperature)

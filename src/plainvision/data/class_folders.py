@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from plainvision.data.archives import Listing, names_of
@@ -40,6 +40,15 @@ def in_order(names: Iterable[str]) -> list[str]:
     """Return names of classes sorted: by value where all are numbers, else by letters."""
     names = list(names)
     return sorted(names, key=lambda name: (int(name), name)) if all(map(str.isdecimal, names)) else sorted(names)
+
+
+def order_told(names: Sequence[str]) -> str:
+    """Return in words which order names of classes are in, and what the first labels are, for weights without names."""
+    how = "in the order of the data"
+    if list(names) == in_order(names):
+        how = "sorted by value" if all(map(str.isdecimal, names)) else "sorted by letters"
+    some = ", ".join(f"{number} is {name}" for number, name in enumerate(names[:3]))
+    return f"{len(names)} classes, {how}: label {some}. --data.class-map FILE gives another order"
 
 
 def find_classes(listing: Listing, split: str, *, where: str, option: str, plain: bool) -> ClassFolders:

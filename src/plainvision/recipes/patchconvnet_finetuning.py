@@ -21,6 +21,8 @@ What the paper leaves open on ImageNet-1k, and how it is decided here:
 - Weight decay after ImageNet-21k: 0.01, as in the steps before and after it. Its warm-up: DeiT's 5 epochs.
 - The shape of the resolution's schedule: its rate is "fixed", hence constant and without warm-up; so is the one of
   DeiT's command for this step.
+- The results "obtained with a longer training", in italics in Table 2, come without any settings; no recipe here stands
+  for them.
 - One token per class: "a lower learning rate and smaller batch size" without numbers; those of the resolution here.
 
 On other data the paper follows "the procedure used in CaiT and DeiT". Its settings are in answers of its first author:
