@@ -271,6 +271,9 @@ def test_a_form_of_lower_precision_is_refused(run, tmp_path):
     how = pv.deploy.Preprocessing.of(network.data)
     with pytest.raises(ValueError, match=r"threshold=0\.5 and int8: the gate compares the one class of an image"):
         pv.deploy.export(network.model, tmp_path / "made", preprocessing=how, precision="int8", threshold=0.5)
+    with pytest.raises(ValueError, match=r"threshold=0\.5 is for .* no labels are named. Give their names as classes"):
+        pv.deploy.export(network.model, tmp_path / "made", preprocessing=how, threshold=0.5)
+    assert not (tmp_path / "made").exists()
 
 
 def test_confidences_are_calibrated_as_sigmoids():

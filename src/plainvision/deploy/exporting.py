@@ -89,6 +89,11 @@ def export(
             "gives it a set of labels. Export it in fp32 without an examination, which needs no gate: the file is "
             "proven to answer as the network does."
         )
+    if threshold is not None and not classes:
+        raise ValueError(
+            f"threshold={threshold} is for a network that gives an image a set of labels, and no labels are named. "
+            "Give their names as classes, in the order of the logits."
+        )
     folder = Path(folder)
     format_called(format, precision, device)
     check_free(folder)

@@ -38,10 +38,18 @@ def _runtime(form: Form) -> tuple[str, str, str]:
     return found[form.format]
 
 
-def prediction_script(form: Form) -> str:
-    """Return the script for a form."""
+# The class of an image with its confidence, or its labels; a softmax and sigmoids that do not overflow.
+_ONE_CLASS = """names, scaled = about["classes"] or range(len(logits)), logits.astype("f8") / about["temperature"]
+    print(path, names[logits.argmax()], round(1 / np.exp(scaled - scaled.max()).sum(), 6))"""
+_LABELS = """p, names = np.exp(-np.logaddexp(0, -logits.astype("f8") / about["temperature"])), about["classes"]
+    print(path, *(f"{names[i]} {p[i]:.6f}" for i in np.argsort(-p, kind="stable") if p[i] >= about["threshold"]))"""
+
+
+def prediction_script(form: Form, *, labels: bool = False) -> str:
+    """Return the script for a form of a network that names a class, or gives an image a set of ``labels``."""
     imports, lines, logits = _runtime(form)
-    return f'''"""Print the class of each image, or its labels, with confidence: python predict.py photo.jpg ..."""
+    what = "labels" if labels else "class"
+    return f'''"""Print the {what} of each image, with confidence: python predict.py photo.jpg ..."""
 import json, pathlib, sys
 import numpy as np
 {imports}
@@ -63,11 +71,5 @@ for path in sys.argv[1:]:
         scaled = (images.astype("f4") / 255 - np.array(how["mean"], "f4")) / np.array(how["std"], "f4")
         images = np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
     logits = {logits}
-    names, scaled = about["classes"] or range(len(logits)), logits.astype("f8") / about["temperature"]
-    if about["threshold"] is None:
-        print(path, names[logits.argmax()], round(1 / np.exp(scaled - scaled.max()).sum(), 6))
-    else:
-        shares = np.exp(-np.logaddexp(0, -scaled))
-        given = [i for i in np.argsort(-logits, kind="stable") if shares[i] >= about["threshold"]]
-        print(path, *(f"{{names[i]}} {{shares[i]:.6f}}" for i in given))
+    {_LABELS if labels else _ONE_CLASS}
 '''

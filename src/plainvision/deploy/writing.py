@@ -124,7 +124,7 @@ def write_form(source: Source, form: Form, made: Path, *, sample: Tensor | None 
         delegation=delegation,
         **figures,
     )
-    write_text(made / "predict.py", prediction_script(form))
+    write_text(made / "predict.py", prediction_script(form, labels=source.threshold is not None))
     write_json(made / DESCRIPTION, _description(source, form, kind, made, report))
     return report
 
