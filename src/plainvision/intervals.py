@@ -17,6 +17,12 @@ def share_interval(successes: int, trials: int, level: float = 0.95) -> tuple[fl
     return (max(0.0, low) if successes else 0.0), (min(1.0, high) if successes < trials else 1.0)
 
 
+def percent_interval(percent: float, trials: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval, per cent, of a share that is known in per cent of whole ``trials``."""
+    low, high = share_interval(round(percent * trials / 100), trials)
+    return 100 * low, 100 * high
+
+
 def paired_bound(lost: float, gained: float, images: float, level: float = 0.95) -> float:
     """Return the one-sided upper bound of the lost share, ``(lost - gained) / images`` being its estimate.
 

@@ -12,6 +12,11 @@ def shown(text: str) -> str:
     return "".join(_escaped(letter) for letter in text)
 
 
+def one_line(error: Exception, most: int) -> str:
+    """Return what an error says in one line of at most ``most`` letters, or its kind where it says nothing."""
+    return " ".join(str(error).split())[:most].rstrip(".") or type(error).__name__
+
+
 def shown_lines(text: str) -> str:
     """Return ``text`` as `shown` does, but in its own lines."""
     return "\n".join(map(shown, text.split("\n")))

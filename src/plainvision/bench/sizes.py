@@ -9,6 +9,9 @@ from torch import nn
 
 from plainvision.inspection.eval_mode import eval_mode
 from plainvision.inspection.tracing import example_input
+from plainvision.showing import one_line
+
+_MOST = 200
 
 
 @runtime_checkable
@@ -35,7 +38,7 @@ def at_size(
             try:
                 network.set_input_size(img_size=(image_size, image_size))
             except Exception as error:  # windows that do not divide the image are an assertion, or a RuntimeError
-                why = _words(error)
+                why = one_line(error, _MOST)
             else:
                 why = _refusal(network, image_size, channels)
         if why is None:
@@ -50,9 +53,5 @@ def _refusal(network: nn.Module, image_size: int, channels: int) -> str | None:
         with eval_mode(network), torch.inference_mode():
             network(example_input(network, 1, image_size, channels))
     except Exception as error:  # a forward pass may raise anything
-        return _words(error)
+        return one_line(error, _MOST)
     return None
-
-
-def _words(error: Exception) -> str:
-    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__

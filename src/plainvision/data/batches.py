@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -39,58 +39,25 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "EvaluationBatches", "TrainingBatches"]
 
 
-class TrainingBatches:
-    """The training batches of a recipe, this process's share of each.
-
-    Of every batch of B images, process ``rank`` of P gets rows [rank * B / P, (rank + 1) * B / P). An image that cannot
-    be read is replaced by the next one of the epoch's order that can, so a batch is always full.
-
-    ``opened`` finds the images: by `open_images` each has one label, by `open_label_sets` a set of them.
+class FullBatches:
+    """Epochs in full batches; the images that are left over at the end of an epoch are dropped.
 
     Attributes:
-        classes: names of the classes; a label is an index into them. Sorted, except that a Hugging Face data
-            set keeps its own order.
+        classes: names of the classes.
         images_per_epoch: how many images an epoch has, repeats included, before the last partial batch is
             dropped.
         steps_per_epoch: how many whole batches that makes.
-        labels: (N,) of all images, indices into `classes`, or (N, K) for sets; None for a stream, which does not know.
-        drawn: the split by names, where validation images were drawn from those of training.
-        fingerprint: hash of the images' names and labels, the same on every process; of a stream, of its shards'
-            names and lengths.
 
     Raises:
-        FileNotFoundError, ValueError: the images, or the recipe's split of them into batches, cannot work.
-        ImportError: the package that reads ``recipe.data.root`` is not installed.
+        ValueError: not one batch is full.
     """
 
-    def __init__(self, recipe: "Recipe", *, rank: int = 0, processes: int = 1, opened: Opening = open_images) -> None:
-        check_shares(recipe, processes)
-        data, augment, share = recipe.data, recipe.augment, (rank, processes)
-        self._epochs: TrainingStream | Epochs
-        self.labels: np.ndarray | None
-        self.drawn: DrawnSplit | None = None
-        if data.draws and data.validation_split == data.train_split:
-            raise ValueError(
-                f"data.validation_split={data.validation_split!r} is the training split, so that training would "
-                "validate on what it has seen. Leave data.validation_split out."
-            )
-        if is_stream(data.root):
-            self._epochs, self.labels = TrainingStream(recipe, *share), None
-        else:
-            images, key = opened(data, "train"), (recipe.seed,)
-            self.labels, self.drawn = images.labels, images.drawn
-            self._epochs = Epochs(images, data, augment, batch_size=recipe.batch_size, key=key, share=share)
-        self.classes = self._epochs.classes
-        self.images_per_epoch = self._epochs.images_per_epoch
-        self.steps_per_epoch = self.images_per_epoch // recipe.batch_size
-        if len(self.classes) < 2:
-            raise ValueError(
-                f"data.root={recipe.data.root!r} has a single class, {self.classes[0]!r}: there is nothing to tell "
-                "apart. Check that each class has its own folder, as SPLIT/CLASS/image.jpg."
-            )
+    def __init__(self, epochs: "TrainingStream | Epochs", batch_size: int) -> None:
+        self._epochs, self.classes, self.images_per_epoch = epochs, epochs.classes, epochs.images_per_epoch
+        self.steps_per_epoch = self.images_per_epoch // batch_size
         if self.steps_per_epoch == 0:
             raise ValueError(
-                f"batch_size={recipe.batch_size} but only {self.images_per_epoch} images to train with: not one batch "
+                f"batch_size={batch_size} but only {self.images_per_epoch} images to train with: not one batch "
                 f"is full. Set batch_size to {self.images_per_epoch} or less, or raise augment.repeats."
             )
 
@@ -98,7 +65,7 @@ class TrainingBatches:
     def fingerprint(self) -> str:
         return self._epochs.fingerprint()
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Any]:
         """Return the batches of ``epoch``, from ``start_step`` on; beginning an epoch ends the one before.
 
         Images before ``start_step`` are not read, except from a stream, which has to be read from its beginning.
@@ -112,6 +79,52 @@ class TrainingBatches:
                 "resumed had other data or another batch_size: restore those."
             )
         return self._epochs.batches(epoch, start_step, self.steps_per_epoch)
+
+
+class TrainingBatches(FullBatches):
+    """The training batches of a recipe, this process's share of each.
+
+    Of every batch of B images, process ``rank`` of P gets rows [rank * B / P, (rank + 1) * B / P). An image that cannot
+    be read is replaced by the next one of the epoch's order that can, so a batch is always full.
+
+    ``opened`` finds the images: by `open_images` each has one label, by `open_label_sets` a set of them.
+
+    Attributes:
+        classes: names of the classes; a label is an index into them. Sorted, except that a Hugging Face data
+            set keeps its own order.
+        labels: (N,) of all images, indices into `classes`, or (N, K) for sets; None for a stream, which does not know.
+        drawn: the split by names, where validation images were drawn from those of training.
+        fingerprint: hash of the images' names and labels, the same on every process; of a stream, of its shards'
+            names and lengths.
+
+    Raises:
+        FileNotFoundError, ValueError: the images, or the recipe's split of them into batches, cannot work.
+        ImportError: the package that reads ``recipe.data.root`` is not installed.
+    """
+
+    def __init__(self, recipe: "Recipe", *, rank: int = 0, processes: int = 1, opened: Opening = open_images) -> None:
+        check_shares(recipe, processes)
+        data, augment, share = recipe.data, recipe.augment, (rank, processes)
+        epochs: TrainingStream | Epochs
+        self.labels: np.ndarray | None
+        self.drawn: DrawnSplit | None = None
+        if data.draws and data.validation_split == data.train_split:
+            raise ValueError(
+                f"data.validation_split={data.validation_split!r} is the training split, so that training would "
+                "validate on what it has seen. Leave data.validation_split out."
+            )
+        if is_stream(data.root):
+            epochs, self.labels = TrainingStream(recipe, *share), None
+        else:
+            images, key = opened(data, "train"), (recipe.seed,)
+            self.labels, self.drawn = images.labels, images.drawn
+            epochs = Epochs(images, data, augment, batch_size=recipe.batch_size, key=key, share=share)
+        if len(epochs.classes) < 2:
+            raise ValueError(
+                f"data.root={recipe.data.root!r} has a single class, {epochs.classes[0]!r}: there is nothing to tell "
+                "apart. Check that each class has its own folder, as SPLIT/CLASS/image.jpg."
+            )
+        super().__init__(epochs, recipe.batch_size)
 
 
 class EvaluationBatches:

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from plainvision.confidences import Calibration
 from plainvision.figures.style import BLUE, GREY, figure_of
-from plainvision.intervals import share_interval
+from plainvision.intervals import percent_interval
 
 
 def reliability_diagram(calibration: Calibration) -> Figure:
@@ -15,8 +15,7 @@ def reliability_diagram(calibration: Calibration) -> Figure:
     axes.plot((0, 100), (0, 100), color=GREY, linewidth=0.8, dashes=(4, 3))
     most = max((count for count, _, _ in calibration.bins), default=1)
     for count, confidence, accuracy in calibration.bins:
-        low, high = share_interval(round(accuracy * count / 100), count)
-        axes.plot((confidence, confidence), (100 * low, 100 * high), color=BLUE, linewidth=1, alpha=0.45)
+        axes.plot((confidence, confidence), percent_interval(accuracy, count), color=BLUE, linewidth=1, alpha=0.45)
         size = 3 + 6 * math.sqrt(count / most)
         axes.plot(confidence, accuracy, "o", color=BLUE, markersize=size, markeredgewidth=0)
     axes.set(xlim=(0, 102), ylim=(0, 102), xticks=range(0, 101, 20), yticks=range(0, 101, 20))

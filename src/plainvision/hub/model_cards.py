@@ -13,7 +13,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from plainvision.data.settings import RECORDED, Data
 from plainvision.hub.trained import published, timm_rebuilds
 from plainvision.inspection.counting import count_macs, count_parameters
-from plainvision.intervals import share_interval
+from plainvision.intervals import percent_interval
 from plainvision.models.registry import family_of
 from plainvision.showing import shown, shown_lines
 from plainvision.surgery.fusing import fold
@@ -160,7 +160,7 @@ def _recipe(recipe: Any) -> str:
 
 def _results(evaluation: Evaluation, data: Data, found: Network) -> str:
     low, high = evaluation.top1_interval
-    five = _interval(evaluation.top5, evaluation.images)
+    five = percent_interval(evaluation.top5, evaluation.images)
     rows = [("top-1", _share(evaluation.top1), f"{low:.1f} to {high:.1f} %")]
     if len(evaluation.per_class) > 5:
         rows.append(("top-5", _share(evaluation.top5), f"{five[0]:.1f} to {five[1]:.1f} %"))
@@ -282,11 +282,6 @@ def _validation(data: Data) -> str:
     if data.validation_share is not None:
         return f"{100 * data.validation_share:g} % of each class, drawn from the training images"
     return f"the split {escaped(_plain(data.validation_split))}"
-
-
-def _interval(percent: float, images: int) -> tuple[float, float]:
-    low, high = share_interval(round(percent * images / 100), images)
-    return 100 * low, 100 * high
 
 
 def _share(percent: float) -> str:

@@ -81,18 +81,12 @@ def patchconvnet_s60_mask_rcnn_coco() -> Recipe:
 
 def upernet() -> Recipe:
     """UPerNet, half as wide, with VanillaNet-6 on maps of labels of your own. No recorded result yet."""
-    return Recipe(
+    return replace(
+        retinanet(),
         name="upernet",
-        model="vanillanet_6",
         data=Data(image_size=320),
         augment=Augment(scale=(0.25, 1.0), color_jitter=0.2),
-        epochs=50,
-        batch_size=8,
-        optimizer="adamw",
-        lr=2e-4,
-        weight_decay=0.05,
-        warmup_epochs=2,
-        label_smoothing=0.0,
+        clip_grad=None,
         task=Segmentation(width=256),
     )
 

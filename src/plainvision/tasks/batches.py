@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch.utils.data import Dataset
 
-from plainvision.data.batches import check_shares
+from plainvision.data.batches import FullBatches, check_shares
 from plainvision.data.epochs import Epochs
 from plainvision.data.rows import Failure, read_batches, workers_of
 from plainvision.data.settings import Data
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from plainvision.training.recipe import Recipe
 
 
-class TrainingScenes:
+class TrainingScenes(FullBatches):
     """The training batches of a recipe, this process's share of each, as `TrainingBatches` has them.
 
     Raises:
@@ -31,8 +31,8 @@ class TrainingScenes:
         self, recipe: "Recipe", scenes: Scenes, transform: Transform, *, rank: int = 0, processes: int = 1
     ) -> None:
         check_shares(recipe, processes)
-        self.scenes, self.classes = scenes, scenes.classes
-        self._epochs = Epochs(
+        self.scenes = scenes
+        epochs = Epochs(
             scenes,
             recipe.data,
             recipe.augment,
@@ -42,21 +42,7 @@ class TrainingScenes:
             collated=collate,
             share=(rank, processes),
         )
-        self.images_per_epoch = self._epochs.images_per_epoch
-        self.steps_per_epoch = self.images_per_epoch // recipe.batch_size
-        if self.steps_per_epoch == 0:
-            raise ValueError(
-                f"batch_size={recipe.batch_size} but only {self.images_per_epoch} images to train with: not one batch "
-                f"is full. Set batch_size to {self.images_per_epoch} or less, or raise augment.repeats."
-            )
-
-    @cached_property
-    def fingerprint(self) -> str:
-        return self._epochs.fingerprint()
-
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[SceneBatch]:
-        """Return the batches of ``epoch``, from ``start_step`` on; beginning an epoch ends the one before."""
-        return self._epochs.batches(epoch, start_step, self.steps_per_epoch)  # type: ignore[return-value]
+        super().__init__(epochs, recipe.batch_size)
 
 
 class ValidationScenes:

@@ -14,7 +14,7 @@ from plainvision.confidences import check_temperature
 from plainvision.data.batches import Batch, EvaluationBatches
 from plainvision.inspection.eval_mode import eval_mode
 from plainvision.inspection.foreign import Foreign
-from plainvision.intervals import share_interval
+from plainvision.intervals import percent_interval
 from plainvision.models.pretrained import preparation_of
 from plainvision.training.recipe import Data
 
@@ -59,8 +59,7 @@ class Evaluation:
     @property
     def top1_interval(self) -> tuple[float, float]:
         """Wilson's 95 % interval of top-1."""
-        low, high = share_interval(round(self.top1 * self.images / 100), self.images)
-        return 100 * low, 100 * high
+        return percent_interval(self.top1, self.images)
 
     @property
     def score(self) -> float:

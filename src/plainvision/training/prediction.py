@@ -19,6 +19,7 @@ from plainvision.deploy.preprocessing import Preprocessing
 from plainvision.inspection.devices import usable_device
 from plainvision.inspection.eval_mode import eval_mode
 from plainvision.inspection.foreign import Foreign
+from plainvision.showing import one_line
 from plainvision.training.evaluation import data_of
 from plainvision.training.network_words import network_words
 from plainvision.training.recipe import Data
@@ -210,7 +211,7 @@ def _logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
         raise
     except Exception as error:  # what networks and runtimes raise about images of another size is anything
         _, channels, height, width = images.shape
-        why = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+        why = one_line(error, 300)
         raise ValueError(
             f"the network does not take images of {channels} x {height} x {width} ({why}). Give the image_size and the "
             "channels that it was trained or exported with; a run and a deployed folder know theirs."

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from plainvision.bench.sizes import at_size
 from plainvision.data.batches import EvaluationBatches
-from plainvision.intervals import share_interval
+from plainvision.intervals import percent_interval
 from plainvision.training.evaluation import at_work, checked_logits
 from plainvision.training.recipe import Data
 
@@ -29,8 +29,7 @@ class AtSize:
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's 95 % interval of top-1, per cent."""
-        low, high = share_interval(round(self.top1 * self.images / 100), self.images)
-        return 100 * low, 100 * high
+        return percent_interval(self.top1, self.images)
 
     def __str__(self) -> str:
         where = "mean answer of these sizes" if self.image_size is None else f"{self.image_size} px"
