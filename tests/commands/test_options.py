@@ -54,12 +54,22 @@ def place(tmp_path_factory) -> Path:
 )
 def test_words_of_a_network_are_a_name_options_and_a_form(text, name, options, deployed):
     words = network_words(text)
-    assert (words.name, words.options, words.deployed) == (name, options, deployed)
+    assert (words.name, words.options, words.deployed, words.plain) == (name, options, deployed, False)
 
 
-@pytest.mark.parametrize("text", ["resnet18:3", "a:b=1,b=2", "a:=1", "runs/a:num_classes=3"])
+def test_a_network_without_its_shortcuts_is_meant_by_a_word():
+    for text in ("resnet18:plain,deployed", "resnet18:num_classes=3,plain", "resnet18:depths=1,2,plain"):
+        words = network_words(text)
+        assert (words.name, words.plain, words.deployed) == ("resnet18", True, "deployed" in text)
+    plain = network_words("resnet20_cifar:plain,width=0.25").load(random=True).model
+    assert len(plain.report.removed) == 9
+    with pytest.raises(ValueError, match=r"resnet18:plain computes something else .* `plainvision train --model"):
+        network_words("resnet18:plain").load("resnet18.pth")
+
+
+@pytest.mark.parametrize("text", ["resnet18:3", "a:b=1,b=2", "a:=1", "runs/a:num_classes=3", "runs/a:plain"])
 def test_words_that_are_no_options_are_explained(text):
-    with pytest.raises(ValueError, match=r"is no option\. Write NAME:option=value|has its options from training"):
+    with pytest.raises(ValueError, match=r"is no option\. Write NAME:option=value|has its form from training"):
         network_words(text)
 
 

@@ -12,6 +12,7 @@ from plainvision.training.resumable import dotted_fields
         ("vanillanet_table_1", 5, {"model_options.series": 4}),
         ("vanillanet_table_2", 12, {"network": "vanillanet_6", "techniques": "both"}),
         ("vanillanet_table_3", 3, {"model_options.shortcut": "none"}),
+        ("plain_and_residual", 4, {"layers": 34, "network": "residual"}),
         ("patchconvnet_table_b1", 14, {"lr": 3e-3, "weight_decay": 0.01}),
         ("patchconvnet_table_b2", 20, {"model_options.drop_path_rate": 0.15, "lr": 3e-3}),
     ],

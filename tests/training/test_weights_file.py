@@ -28,6 +28,7 @@ from plainvision.training.techniques import (
     DeepTraining,
     FuseAfterAnneal,
     LinearPairs,
+    Plain,
     SeriesActivations,
     SpatialOps,
 )
@@ -88,6 +89,10 @@ def test_a_network_that_takes_colours_alone_says_so(monkeypatch):
         (Recipe("distilled", "deit_tiny_distilled_patch16_224", {"depth": 1}), 0),
         (
             Recipe("surgery", "test_resnet", techniques=(LinearPairs(), SeriesActivations(n=1, image_size=32))),
+            0,
+        ),
+        (
+            Recipe("plain", "test_resnet", techniques=(Plain(),)),
             0,
         ),
         (

@@ -21,8 +21,8 @@ class Arguments:
 
     networks: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Names (ours, timm's, torchvision/NAME), folders of runs, deployed folders or .safetensors files.
-    NAME:option=value,... gives a name's options, and :deployed behind any of them is its fused form. A name alone has
-    random weights."""
+    NAME:option=value,... gives a name's options, :plain takes its shortcuts away, and :deployed behind any of them is
+    its fused form. A name alone has random weights."""
     weights: Annotated[NetworksOptions, tyro.conf.arg(name="")] = field(default_factory=NetworksOptions)
     """Whose weights."""
     image_size: int | None = None

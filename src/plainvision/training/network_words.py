@@ -1,6 +1,7 @@
 """A network in words: a run's folder, a weights file, a deployed folder, or ``NAME:option=value,...``.
 
-``:deployed`` behind a run, a file or a name is its fused form.
+``:deployed`` behind a run, a file or a name is its fused form, ``:plain`` behind a name is the network without its
+shortcuts.
 
 A name is one of ours, timm's, or torchvision/NAME. Options are the keyword arguments of the network's builder, as in
 ``vanillanet_5:num_classes=10``.
@@ -99,6 +100,8 @@ class NetworkWords:
     """Of a network by name."""
     deployed: bool = False
     """Whether its deployed form is meant."""
+    plain: bool = False
+    """Whether the network without its shortcuts is meant."""
 
     @property
     def is_ours(self) -> bool:
@@ -145,6 +148,11 @@ class NetworkWords:
         """
         if not random:
             self.check(checkpoint, pretrained)
+        if self.plain and not random:
+            raise ValueError(
+                f"{self.name}:plain computes something else than the network that the weights were trained in. Train "
+                f"it from the beginning, with `plainvision train --model {self.name} --with plain`, and give that run."
+            )
         import plainvision as pv
         from plainvision.training.image_task import ImageTask
         from plainvision.training.weights_file import load_network
@@ -165,6 +173,8 @@ class NetworkWords:
             )
         else:
             found = self._built(pretrained)
+            if self.plain:
+                found = replace(found, model=pv.surgery.plain(found.model))
             if checkpoint is not None:
                 try:
                     pv.load_checkpoint(found.model, checkpoint)
@@ -240,28 +250,28 @@ def network_words(text: str) -> NetworkWords:
     """Return what the words of a network say.
 
     Raises:
-        ValueError: what stands behind the colon is neither ``deployed`` nor ``option=value,...``.
+        ValueError: what stands behind the colon is neither ``deployed`` nor ``plain`` nor ``option=value,...``.
     """
     if Path(text).exists():
         return NetworkWords(text)
     scheme = next((scheme for scheme in _SCHEMES if text.startswith(scheme)), "")
     name, _, rest = text.removeprefix(scheme).partition(":")
     options: dict[str, Any] = {}
-    deployed = False
-    for word in re.split(r",(?=\w+=|deployed$)", rest) if rest else ():
+    forms: set[str] = set()
+    for word in re.split(r",(?=\w+=|deployed$|plain\b)", rest) if rest else ():
         option, sign, value = word.partition("=")
-        if word == "deployed":
-            deployed = True
+        if word in ("deployed", "plain"):
+            forms.add(word)
         elif sign and option.isidentifier() and option not in options:
             options[option] = _value(value)
         else:
             raise ValueError(
-                f"{text}: {word!r} is no option. Write NAME:option=value,option=value with each option once, or "
-                "NAME:deployed."
+                f"{text}: {word!r} is no option. Write NAME:option=value,option=value with each option once, "
+                "NAME:deployed, or NAME:plain."
             )
-    words = NetworkWords(scheme + name, options, deployed)
-    if options and words.is_ours:
-        raise ValueError(f"{words.name} has its options from training. Drop {rest!r}.")
+    words = NetworkWords(scheme + name, options, "deployed" in forms, "plain" in forms)
+    if (options or words.plain) and words.is_ours:
+        raise ValueError(f"{words.name} has its form from training. Drop {rest!r}.")
     return words
 
 

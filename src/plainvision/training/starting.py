@@ -15,6 +15,7 @@ from plainvision.training.recipe import PRETRAINED, Option, Recipe
 from plainvision.training.techniques import (
     AttentionPooling,
     LinearPairs,
+    Plain,
     SeriesActivations,
     SpatialOps,
     Technique,
@@ -22,7 +23,7 @@ from plainvision.training.techniques import (
 from plainvision.training.weights_file import read_origin
 
 # What gives a network another form before it trains, and nothing afterwards.
-_SURGERIES = (AttentionPooling, LinearPairs, SeriesActivations, SpatialOps)
+_SURGERIES = (AttentionPooling, LinearPairs, Plain, SeriesActivations, SpatialOps)
 _PREPARATION = ("image_size", "channels", "crop_ratio", "resize", "interpolation", "mean", "std")
 
 

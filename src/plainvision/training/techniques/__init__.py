@@ -7,6 +7,7 @@ from plainvision.training.techniques.ema import EMA as EMA
 from plainvision.training.techniques.frozen_backbone import FrozenBackbone as FrozenBackbone
 from plainvision.training.techniques.fuse_after_anneal import FuseAfterAnneal as FuseAfterAnneal
 from plainvision.training.techniques.linear_pairs import LinearPairs as LinearPairs
+from plainvision.training.techniques.plain import Plain as Plain
 from plainvision.training.techniques.random_options import RandomOptions as RandomOptions
 from plainvision.training.techniques.series_activations import SeriesActivations as SeriesActivations
 from plainvision.training.techniques.spatial_ops import SpatialOps as SpatialOps
@@ -17,6 +18,7 @@ from plainvision.training.techniques.technique import Technique as Technique
 TECHNIQUES: dict[str, type[Technique]] = {
     technique.__name__: technique
     for technique in (
+        Plain,
         SpatialOps,
         AttentionPooling,
         SeriesActivations,
