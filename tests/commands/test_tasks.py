@@ -6,10 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from commands.running import plainvision, said
 from PIL import Image
 from tasks.scenes_for_tests import SIDE, coco_folder, label_folder, pack
 
+from plainvision.models.reading import read_safetensors, save_tensors
 from plainvision.tasks.masks import mask_of
 
 SHORT = (
@@ -127,6 +129,28 @@ def test_areas_are_drawn_and_written_as_maps(segmented, tmp_path):
     assert json.loads((tmp_path / "areas" / "classes.json").read_text()) == {"classes": ["ground", "square"]}
     with Image.open(tmp_path / "areas" / "0.png") as drawn:
         assert drawn.width == 480
+
+
+@pytest.mark.parametrize("command", ["detect", "segment"])
+def test_the_deployed_form_has_the_same_scores(request, command, tmp_path):
+    out, root = request.getfixturevalue(f"{command}ed")
+    shutil.copytree(out, tmp_path / "run")
+    assert said(plainvision("fuse", tmp_path / "run"), "cannot fuse a LinearPair at slope=0.0")
+    assert said(plainvision(command, "evaluate", f"{tmp_path / 'run'}:deployed", "--data.root", root), "at slope=0.0")
+    for name in ("best", "last"):
+        tensors, words = read_safetensors(tmp_path / "run" / f"{name}.safetensors")
+        linear = {key: torch.ones_like(value) if key.endswith("slope") else value for key, value in tensors.items()}
+        save_tensors(tmp_path / "run" / f"{name}.safetensors", linear, words)
+    ended = plainvision("fuse", tmp_path / "run")
+    assert (ended.status, ended.err) == (0, "")
+    file = tmp_path / "run" / "deployed.safetensors"
+    assert f"deployed form in {file}" in ended.out
+    scores = [
+        plainvision(command, "evaluate", network, "--data.root", root)
+        for network in (tmp_path / "run", file, f"{tmp_path / 'run'}:deployed")
+    ]
+    assert [ended.err for ended in scores] == [""] * 3
+    assert len({ended.out for ended in scores}) == 1
 
 
 def test_wrong_words_are_told(detected, segmented, tmp_path):

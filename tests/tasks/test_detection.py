@@ -4,9 +4,13 @@ import torch
 from networks_for_tests import trained
 from torch import nn
 from torch.testing import assert_close
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
+from torchvision.ops import FrozenBatchNorm2d
 
 import plainvision as pv
 from plainvision.inspection.counting import count_parameters
+from plainvision.inspection.dense import DenseDetector
+from plainvision.layers.fusable import BatchNorm
 
 TARGETS = [
     {
@@ -99,17 +103,50 @@ def test_images_are_normalised_once_and_by_the_backbones_own_values():
     assert_close(seen[0], torch.tensor([1.0, 0.0, -2.0])[None, :, None, None].expand(1, 3, 64, 64))
 
 
-def test_the_deployed_form_detects_alike():
+@pytest.mark.parametrize("kind", ["retinanet", "mask_rcnn"])
+@pytest.mark.parametrize("freeze_norms", [False, True])
+def test_the_deployed_form_finds_the_same(kind, freeze_norms):
     backbone = trained(pv.create_model("vanillanet_6", width=1 / 64))
     pv.set_slope(backbone, 1)
-    before = pv.tasks.detector(backbone, num_classes=2, min_size=64, max_size=64).eval()
-    after = pv.tasks.detector(pv.fuse(backbone), num_classes=2, min_size=64, max_size=64).eval()
-    heads = {key: value for key, value in before.state_dict().items() if not key.startswith("backbone.pyramid.network")}
-    missing = after.load_state_dict(heads, strict=False)
-    assert missing.unexpected_keys == []
-    images = torch.rand(1, 3, 64, 64)
-    for a, b in zip(before.backbone(images).values(), after.backbone(images).values(), strict=True):
-        assert_close(a, b, rtol=1e-3, atol=1e-4)
+    before = pv.tasks.detector(backbone, kind, freeze_norms=freeze_norms, width=16, **SMALL).eval()
+    state = {key: value.clone() for key, value in before.state_dict().items()}
+    after = pv.fuse(before, image_size=64, images=2)
+    assert count_parameters(after) < count_parameters(before)
+    assert not any(isinstance(module, BatchNorm | FrozenBatchNorm2d) for module in after.modules())
+    assert after.report.informative
+    assert after.report.stayed == {}
+    assert_close(before.state_dict(), state, rtol=0, atol=0)  # it stays as it is
+    for a, b in zip(DenseDetector(before)(IMAGE[None]), DenseDetector(after)(IMAGE[None]), strict=True):
+        assert_close(b, a, rtol=1e-3, atol=1e-3)
+    for network in (before, after):
+        # Random weights give every box nearly the same score: choosing among them would compare rounding.
+        chooser = network if kind == "retinanet" else network.roi_heads
+        chooser.score_thresh, chooser.nms_thresh, chooser.detections_per_img = 0.0, 1.0, 10_000
+        chooser.mask_predictor = None  # thousands of masks
+    found, others = ({tuple(box.round().tolist()) for box in one([IMAGE])[0]["boxes"]} for one in (before, after))
+    assert len(found & others) > 0.95 * len(found) > 50
+
+
+IMAGE = torch.rand(3, 64, 80, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_detector_is_not_fused_before_its_slopes_are_one():
+    network = pv.tasks.detector(pv.create_model("vanillanet_5", width=1 / 64), width=16, **SMALL)
+    with pytest.raises(ValueError, match=r"cannot fuse a LinearPair at slope=0\.0"):
+        pv.fuse(network)
+    plain = pv.tasks.detector(pv.create_model("vanillanet_5", width=1 / 64, deployed=True), width=16, **SMALL)
+    with pytest.raises(ValueError, match="nothing to fuse in RetinaNet"):
+        pv.fuse(plain)
+
+
+def test_batch_norms_of_a_detectors_heads_are_folded_too():
+    network = pv.tasks.detector(
+        pv.create_model("vanillanet_5", width=1 / 64, deployed=True), "mask_rcnn", width=16, **SMALL
+    )
+    network.roi_heads.mask_head = MaskRCNNHeads(16, (16, 256), 1, norm_layer=nn.BatchNorm2d)
+    fused = pv.fuse(trained(network), image_size=64, images=2)
+    assert not any(isinstance(module, BatchNorm) for module in fused.modules())
+    assert sum(isinstance(module, BatchNorm) for module in network.modules()) == 2
 
 
 def test_batch_norms_are_frozen_for_a_trained_network_alone():

@@ -8,13 +8,18 @@ Example: plainvision fuse runs/clothing --out clothing.safetensors
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from plainvision.commands import check_writable, parsed
 from plainvision.commands.options.network import NetworkOptions
 from plainvision.commands.options.output import Device
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from plainvision.training.weights_file import Origin
 
 
 @dataclass(frozen=True)
@@ -34,17 +39,31 @@ def main(words: list[str]) -> None:
 
     import plainvision as pv
     from plainvision.inspection.devices import usable_device
+    from plainvision.training.image_task import ImageTask
     from plainvision.training.weights_file import save_network
 
     device = usable_device(arguments.device)
-    words_of = arguments.network.words
-    found = arguments.network.load()
-    origin = found.origin or words_of.origin(found)
-    source = Path(words_of.name)
-    folder = Path() if found.origin is None else source if source.is_dir() else source.parent
+    model, origin, folder = _loaded(arguments.network)
     out = arguments.out or folder / "deployed.safetensors"
-    fused = pv.fuse(found.model.to(device), image_size=found.data.image_size)
+    # A detector takes images of any size, and its own would take long.
+    size = origin.recipe.data.image_size if isinstance(origin.recipe.task, ImageTask) else None
+    fused = pv.fuse(model.to(device), image_size=size)
     check_writable(out, "--out")
     save_network(out, fused.cpu().state_dict(), replace(origin, deployed=True))
     print(fused.report)
     print(f"deployed form in {out}")
+
+
+def _loaded(network: NetworkOptions) -> "tuple[nn.Module, Origin, Path]":
+    """Return a network of any task, what rebuilds it, and the folder of its weights, for one by name the present."""
+    import plainvision.tasks.learning  # noqa: F401  # so that the tasks of all runs are known
+    from plainvision.training.weights_file import load_network
+
+    words = network.words
+    source = Path(words.name)
+    if words.is_ours and not (source / "deploy.json").is_file():
+        words.check(network.checkpoint, network.pretrained)
+        model, origin = load_network(source, network.weights)
+        return model, origin, source if source.is_dir() else source.parent
+    found = network.load()
+    return found.model, words.origin(found), Path()

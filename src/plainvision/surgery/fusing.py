@@ -8,9 +8,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from timm.layers import BatchNormAct2d
+from timm.layers import BatchNormAct2d, FrozenBatchNormAct2d
 from torch import fx, nn
+from torchvision.ops import FrozenBatchNorm2d
 
+from plainvision.inspection.dense import DenseDetector, Detector
 from plainvision.inspection.tracing import (
     computes_as,
     example_input,
@@ -37,10 +39,11 @@ def fuse(
     """Return a new network in deployed form, in eval mode, whose ``report`` is a `FusionReport`.
 
     What cannot be folded stays, and the report says why. timm can rebuild a network of ours from a hub in this form.
+    Of a detector of torchvision's, what its layers say is compared, before it chooses boxes by that.
 
     Args:
-        model: a network with linear pairs, series activations or batch norms; it stays as it is. What wraps it for
-            several devices, compiling or averaging is taken off.
+        model: a network with linear pairs, series activations or batch norms, also frozen ones; it stays as it is.
+            What wraps it for several devices, compiling or averaging is taken off.
         image_size: side, or (H, W), of the random images for the check; the network's own by default.
         channels: of these images; the network's own by default.
         images: how many of them.
@@ -51,9 +54,14 @@ def fuse(
             whether they do.
     """
     before = own_copy(model).eval()
+    if isinstance(before, Detector):
+        dense = DenseDetector(before)
+        found = fuse(dense, image_size=image_size, channels=channels, images=images, tolerance=tolerance)
+        found.network.report = found.report  # type: ignore[union-attr]
+        return found.network  # type: ignore[return-value]
     folded = _folded(before)
     if not folded.places:
-        name = type(before).__name__
+        name = before._get_name()
         if folded.stayed:
             raise ValueError(f"cannot fold anything in {name}: {in_words(folded.stayed)}. Use it as it is.")
         raise ValueError(
@@ -92,7 +100,7 @@ def merge_pairs(model: nn.Module) -> nn.Module:
         ValueError: a slope is not 1, there is no linear pair, one that others read or that is no plain pair, or one
             whose convolution computes something else.
     """
-    model = own_copy(model)
+    model, thawed = _thawed(own_copy(model))
     pairs = {name: module for name, module in model.named_modules() if isinstance(module, LinearPair)}
     if not pairs:
         raise ValueError(f"no linear pair to merge in {type(model).__name__}: it was built, or merged, without them.")
@@ -107,7 +115,7 @@ def merge_pairs(model: nn.Module) -> nn.Module:
         size = tuple(8 + d * (k - 1) for k, d in zip(conv.kernel_size, conv.dilation, strict=True))
         images = example_input(conv, 4, size, conv.in_channels)  # type: ignore[arg-type]
         compare_forms(own_copy(pair).eval(), own_copy(merged[pair]).eval(), images)
-    return replace_layers(model, merged)
+    return replace_layers(replace_layers(model, merged), thawed)
 
 
 class _Folded(NamedTuple):
@@ -119,7 +127,7 @@ class _Folded(NamedTuple):
 
 
 def _folded(model: nn.Module) -> _Folded:
-    model = own_copy(model).eval()
+    model, thawed = _thawed(own_copy(model).eval())
     names = {module: name for name, module in model.named_modules()}
     places, stayed = _fold_whole(model)
     model = replace_layers(model, dict(places))
@@ -128,7 +136,23 @@ def _folded(model: nn.Module) -> _Folded:
     places |= {old: new for old, new in norms.items() if not isinstance(old, nn.Conv2d)}  # that gives the norm's
     after = {module: name for name, module in model.named_modules()}
     found = [(names[old], after[new]) for old, new in places.items() if old in names and new in after]
+    model = replace_layers(model, thawed)  # those that stayed
     return _Folded(model.eval(), found, {names[layer]: reason for layer, reason in (stayed | why).items()})
+
+
+def _thawed(model: nn.Module) -> tuple[nn.Module, dict[nn.Module, nn.Module]]:
+    """Put batch norms in the place of frozen ones, which compute the same in eval mode; return which stood where."""
+    frozen: dict[nn.Module, nn.Module] = {}
+    for layer in model.modules():
+        if isinstance(layer, FrozenBatchNorm2d | FrozenBatchNormAct2d):
+            norm = (BatchNormAct2d if isinstance(layer, FrozenBatchNormAct2d) else nn.BatchNorm2d)(len(layer.weight))
+            norm.load_state_dict(layer.state_dict(), strict=False)  # a frozen one does not count batches
+            norm.to(layer.weight).train(layer.training)
+            norm.eps = layer.eps
+            if isinstance(layer, FrozenBatchNormAct2d):
+                norm.drop, norm.act = layer.drop, layer.act
+            frozen[norm] = layer
+    return replace_layers(model, {layer: norm for norm, layer in frozen.items()}), frozen
 
 
 def _fold_whole(model: nn.Module) -> tuple[dict[nn.Module, nn.Module], dict[nn.Module, str]]:

@@ -98,7 +98,7 @@ def compare_forms(
         ValueError: further apart than ``tolerance``; answers that cannot be compared, that differ between two passes,
             or that a pass changes; or ``before`` does not take the images.
     """
-    name = type(before).__name__
+    name = before._get_name()
     _check_steady(copy.deepcopy(before), images[:1])
     dtype, exact_error, answers = _compare_copies(before, after, images, exact, places)
     _check(name, exact_error, _EXACT[dtype] if tolerance is None else tolerance)
@@ -150,7 +150,7 @@ def _compare_copies(
     Returns that dtype, the largest relative difference, and the first form's answers: to two of the images as they
     are, then to single ones.
     """
-    name, dtype = type(before).__name__, torch.float64
+    name, dtype = before._get_name(), torch.float64
     try:
         before, after = exact or (copy.deepcopy(before).to(dtype), copy.deepcopy(after).to(dtype))
         possible = takes(before, images[:1].to(dtype))
@@ -203,7 +203,7 @@ def _run(
             output = tensors_of(model(images.clone()))
     except (RuntimeError, TypeError, AttributeError, LookupError, AssertionError, NotImplementedError) as error:
         raise ValueError(
-            f"{type(model).__name__} does not take images {tuple(images.shape)}: {error}. Give the image_size and the "
+            f"{model._get_name()} does not take images {tuple(images.shape)}: {error}. Give the image_size and the "
             "channels that it was trained with."
             if original is None
             else f"{original} cannot be fused: its forward pass asks a layer for something that folding takes away "
@@ -262,7 +262,7 @@ def _check_steady(model: nn.Module, images: Tensor) -> None:
     if changed or apart != 0:
         what = f"its forward pass changes {changed[0]!r}" if changed else "it answers the same image in two ways"
         raise ValueError(
-            f"cannot prove that {type(model).__name__} answers the same when it is fused: {what}. Fuse a network whose "
+            f"cannot prove that {model._get_name()} answers the same when it is fused: {what}. Fuse a network whose "
             "answer depends on the image alone."
         )
 

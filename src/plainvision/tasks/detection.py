@@ -13,6 +13,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool, LastLevelP6P7
 
 from plainvision.inspection.counting import count_macs
+from plainvision.inspection.dense import DenseDetector
 from plainvision.tasks.anchors import RATIOS, AnchorSizes, checked_sizes, default_sizes
 from plainvision.tasks.pyramid import STRIDES, Pyramid
 
@@ -109,23 +110,5 @@ def detector_macs(
     A Mask R-CNN looks at ``proposals`` boxes and draws ``masks``, whatever the image shows. A network on the meta
     device is counted without computing anything.
     """
-    dense = _Dense(network, proposals, masks)
+    dense = DenseDetector(network, proposals, masks)
     return count_macs(dense, image_size, len(dense.network.transform.image_mean))
-
-
-class _Dense(nn.Module):
-    """The layers of a detector, without what depends on the image."""
-
-    def __init__(self, network: Any, proposals: int, masks: int) -> None:
-        super().__init__()
-        self.network, self._proposals, self._masks = network, proposals, masks
-
-    def forward(self, x: Tensor) -> None:
-        features = list(self.network.backbone(x).values())
-        if isinstance(self.network, RetinaNet):
-            self.network.head(features)
-            return
-        self.network.rpn.head(features)
-        heads, width = self.network.roi_heads, self.network.backbone.out_channels
-        heads.box_predictor(heads.box_head(x.new_zeros(self._proposals, width, *heads.box_roi_pool.output_size)))
-        heads.mask_predictor(heads.mask_head(x.new_zeros(self._masks, width, *heads.mask_roi_pool.output_size)))

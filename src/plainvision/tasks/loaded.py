@@ -7,7 +7,9 @@ from typing import Literal
 from torch import nn
 
 from plainvision.data.settings import Data
+from plainvision.surgery.fusing import fuse
 from plainvision.tasks.learning import Detection, Segmentation
+from plainvision.training.network_words import network_words
 from plainvision.training.weights_file import load_network
 
 
@@ -28,14 +30,21 @@ class LoadedTask:
 def load(what: str | Path, *, weights: Literal["best", "last"] = "best") -> LoadedTask:
     """Return the detector or the segmenter in a run's folder or in a weights file of ours.
 
+    Args:
+        what: the path; ``:deployed`` behind it is its fused form.
+        weights: which weights of a run.
+
     Raises:
-        FileNotFoundError, ValueError: there is no such network, its file is damaged, or it is a classifier's.
+        FileNotFoundError, ValueError: there is no such network, its file is damaged, it is a classifier's, or it
+            cannot be fused.
     """
-    network, origin = load_network(what, weights)
+    words = network_words(str(what))
+    network, origin = load_network(words.name, weights)
     task = origin.recipe.task
     if not isinstance(task, Detection | Segmentation):
         raise ValueError(
             f"{what} neither detects nor segments: it was trained to classify. `plainvision.load` reads it, and the "
             "commands without detect and segment."
         )
+    network = fuse(network) if words.deployed else network
     return LoadedTask(network, task, origin.classes, origin.recipe.data)

@@ -36,7 +36,7 @@ class TrainedOptions:
     """A trained network."""
 
     network: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK")]
-    """A run's folder, or a weights file."""
+    """A run's folder, or a weights file; :deployed behind it is its fused form."""
     weights: str = "best"
     """Which weights of a run: best or last."""
 
