@@ -1,11 +1,12 @@
 """The papers' tables of several runs, as sweeps: each point is a recipe, with the top-1 that is published for it.
 
 Paper    VanillaNet: Chen et al. 2023, https://arxiv.org/abs/2305.12972, Tables 1 to 3 (recipes: ablations.py);
-         PatchConvNet: Touvron et al. 2021, https://arxiv.org/abs/2112.13692, Tables B.1 and B.2, Figure 8;
+         PatchConvNet: Touvron et al. 2021, https://arxiv.org/abs/2112.13692, Tables 5, B.1 and B.2, Figure 8;
+         layers without parameters: Han et al. 2022, https://arxiv.org/abs/2202.02777, by its official model page;
          plain and residual networks, VanillaNet's motivation: He et al. 2016, https://arxiv.org/abs/1512.03385, Table 2
 Run      plainvision sweep patchconvnet_table_b2 --data.root IMAGENET --out runs/b2
-Cost     each point is a whole run on ImageNet-1k: 300 epochs for VanillaNet, 400 for PatchConvNet. --epochs,
-         --data.root and --grid with one value (width=0.25) make them small
+Cost     each point is a whole run on ImageNet-1k: 300 epochs for VanillaNet, 400 for PatchConvNet, 90 for ResNet.
+         --epochs, --data.root and --grid with one value (width=0.25) make them small
 Expect   the published column; one run each, not yet reproduced here. Ten seeds of S60 differ by 0.11 (section 4.3)
 
 What the paper leaves open: the text does not print how long the runs of Figure 8 are, nor their scores; here they take
@@ -120,6 +121,28 @@ def plain_and_residual() -> list[Point]:
     ]
 
 
+def architecture() -> list[Point]:
+    """Return Table 5 of PatchConvNet: each part of S60 changed by itself, and the network as it is."""
+    norms = patchconvnet.TABLE_B3["s60"]
+    runs = {
+        "none": (patchconvnet.imagenet("s60"), norms.top1),
+        "batch_norm": (patchconvnet.imagenet_batch_norm("s60"), norms.top1_batch_norm),
+        **{name: (patchconvnet.ablation(name), change.top1) for name, change in patchconvnet.TABLE_5.items()},
+    }
+    return [Point(recipe, {"change": name}, top1) for name, (recipe, top1) in runs.items()]
+
+
+def parameter_free_layers() -> list[Point]:
+    """Return ResNet-50 with 3x3 convolutions, with max pooling in their places, and the hybrid of both."""
+    plain = parameter_free.resnet("resnet50_max")
+    plain = replace(plain, name="resnet50_conv_imagenet", model_options={"pooled": "none"})
+    runs = {
+        "resnet50": (plain, parameter_free.BASELINE[1]),
+        **{name: (parameter_free.resnet(name), row[1]) for name, row in parameter_free.RESNETS.items()},
+    }
+    return [Point(recipe, {"network": name}, top1) for name, (recipe, top1) in runs.items()]
+
+
 def learning_rate_and_weight_decay() -> list[Point]:
     """Return Table B.1 of PatchConvNet: one of both is changed at a time, and the baseline is in both parts."""
     base = patchconvnet.imagenet("s60")
@@ -158,6 +181,7 @@ SWEEPS = {
     "plain_and_residual": NamedSweep(
         "ResNets of 18 and 34 layers with and without their shortcuts (arXiv:1512.03385, Table 2)", plain_and_residual
     ),
+    "patchconvnet_table_5": NamedSweep(f"the parts of PatchConvNet-S60 {_P.format('Table 5')}", architecture),
     "patchconvnet_table_b1": NamedSweep(
         f"learning rate and weight decay of PatchConvNet-S60 {_P.format('Table B.1')}", learning_rate_and_weight_decay
     ),
@@ -168,5 +192,8 @@ SWEEPS = {
     "patchconvnet_figure_8": NamedSweep(
         f"stochastic depth against length of the run for PatchConvNet-B120 {_P.format('Figure 8')}",
         stochastic_depth_and_epochs,
+    ),
+    "parameter_free_resnets": NamedSweep(
+        "ResNet-50 with max pooling for convolutions (arXiv:2202.02777, official model page)", parameter_free_layers
     ),
 }
