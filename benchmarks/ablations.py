@@ -49,7 +49,7 @@ class Group:
     claims: tuple[tuple[str, str], ...]
     """Which row the paper compares with which."""
     lr: float
-    """Learning rate of all rows: the best of three in one run of one row, which the record does not use."""
+    """Learning rate of all rows: the best of some in pilot runs of one row, which the record does not use."""
     weight_decay: float
     options: Mapping[str, Option]
     """What makes each network small."""
@@ -127,7 +127,7 @@ class Arguments:
     """Its test images, with `test`."""
     seeds: int = 3
     """Runs of each row."""
-    images_per_class: int = 1200
+    images_per_class: int = 1000
     """Training images of each class; 5000 are all."""
     out: Path = Path("runs/ablations")
     """Where the runs go."""

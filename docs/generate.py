@@ -1,10 +1,10 @@
-"""Write what the documentation generates: the networks in docs/networks.md, the results in docs/results.md.
+"""Write what the documentation generates: docs/networks.md, docs/results.md and docs/evidence.md between markers.
 
 Run: python docs/generate.py            (rewrites the files that are out of date)
      python docs/generate.py --check    (names them, and ends with exit status 1 when there are any)
 
-The networks come from the cards, the results from the records in results/. What lies outside the markers in the two
-files is written by hand and stays as it is.
+The networks come from the cards, results and evidence from the records in results/. What lies outside the markers is
+written by hand and stays as it is.
 """
 
 import argparse
@@ -58,6 +58,7 @@ def generated() -> dict[Path, str]:
     parts = {
         ROOT / "docs" / "networks.md": {family: networks(family) for family in families},
         ROOT / "docs" / "results.md": {"results": results()},
+        ROOT / "docs" / "evidence.md": {path.stem: evidence(read_record(path)) for path in records("ablations_*.json")},
     }
     texts = {path: path.read_text(encoding="utf-8") for path in parts}
     for path, contents in parts.items():
@@ -104,10 +105,56 @@ def networks(family: str) -> str:
     return f"{as_table(rows)}\n\n{what} {'; in '.join(sources)}."
 
 
+def records(names: str) -> list[Path]:
+    """Return the files in results/ whose names match."""
+    return sorted((ROOT / "results").glob(names))
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Return what a record holds."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def results() -> str:
     """Return a section for each record in results/."""
-    records = sorted((ROOT / "results").glob("*.json"))
-    return "\n\n".join(section(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in records)
+    return "\n\n".join(section(path.stem, read_record(path)) for path in records("*.json"))
+
+
+def evidence(record: Mapping[str, Any]) -> str:
+    """Return how rows were trained, and a table of published differences, of those measured here, and the verdicts."""
+    figures = record["figures"]
+    rows, (how,) = {row["row"]: row for row in figures["rows"]}, figures["settings"]
+
+    def here(name: str) -> str:
+        row = rows[name]
+        spread = "" if row["top1_std"] is None else f" ± {row['top1_std']:.2f}"
+        return f"{row['top1_mean']:.2f}{spread} (n {row['n']})"
+
+    def published(claim: Mapping[str, Any]) -> str:
+        row, base = (rows[claim[name]]["published"] for name in ("row", "against"))
+        return f"{row} - {base} = {claim['published']:+.2f}"
+
+    def measured(claim: Mapping[str, Any]) -> str:
+        reach = "" if claim["low"] is None else f" ({claim['low']:+.2f} to {claim['high']:+.2f})"
+        return f"{claim['measured']:+.2f}{reach}"
+
+    differences = [
+        {
+            "row": claim["row"],
+            "against": claim["against"],
+            "published": published(claim),
+            "row here": here(claim["row"]),
+            "against here": here(claim["against"]),
+            "difference here": measured(claim),
+            "at this size": claim["verdict"],
+        }
+        for claim in figures["claims"]
+    ]
+    trained = (
+        f"Trained on {how['training_images']:,} images at {how['image_size']} pixels, {how['epochs']} epochs, "
+        f"batches of {how['batch_size']}, LAMB at {how['lr']:g}; the networks have {how['options']}."
+    )
+    return "\n\n".join([trained, *(table(one) for one in (differences, figures.get("latency")) if one)])
 
 
 def section(name: str, record: Mapping[str, Any]) -> str:

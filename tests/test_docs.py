@@ -124,6 +124,25 @@ def test_a_record_names_the_columns_of_its_table(generate):
         generate.table([{f"a{i}": i for i in range(12)}])
 
 
+def test_evidence_says_what_is_published_what_is_measured_and_the_verdict(generate):
+    rows = [
+        {"row": "both", "published": 76.36, "top1_mean": 55.0, "top1_std": 0.5, "n": 3},
+        {"row": "neither", "published": 59.58, "top1_mean": 50.0, "top1_std": None, "n": 1},
+    ]
+    claim = {"row": "both", "against": "neither", "published": 16.78, "measured": 5.0, "verdict": "not shown"}
+    how = {"training_images": 10000, "image_size": 32, "epochs": 8, "batch_size": 128, "lr": 0.01, "options": "width 1"}
+    figures = {"rows": rows, "claims": [claim | {"low": None, "high": None}], "settings": [how]}
+    shown = generate.evidence({"figures": figures})
+    assert shown.startswith("Trained on 10,000 images at 32 pixels, 8 epochs, batches of 128, LAMB at 0.01; ")
+    assert "76.36 - 59.58 = +16.78 | 55.00 ± 0.50 (n 3) | 50.00 (n 1)  | +5.00 " in shown
+    assert shown.endswith("| not shown    |")
+    figures["claims"] = [claim | {"low": -1.234, "high": 11.2}]
+    figures["latency"] = [{"name": "resnet50", "speed_ratio": 1.0}]
+    shown = generate.evidence({"figures": figures})
+    assert "| +5.00 (-1.23 to +11.20) |" in shown
+    assert shown.endswith("|\n| resnet50 |           1 |")
+
+
 def test_no_page_holds_a_line_that_nobody_reads():
     for line in PAGES["docs/results.md"].read_text().splitlines():
         assert len(line) < 700 or not line.startswith("|")
