@@ -152,7 +152,7 @@ def evidence(record: Mapping[str, Any]) -> str:
     ]
     trained = (
         f"Trained on {how['training_images']:,} images at {how['image_size']} pixels, {how['epochs']} epochs, "
-        f"batches of {how['batch_size']}, LAMB at {how['lr']:g}; the networks have {how['options']}."
+        f"batches of {how['batch_size']}, {how['optimizer']} at {how['lr']:g}; the networks have {how['options']}."
     )
     return "\n\n".join([trained, *(table(one) for one in (differences, figures.get("latency")) if one)])
 

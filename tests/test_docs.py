@@ -130,10 +130,11 @@ def test_evidence_says_what_is_published_what_is_measured_and_the_verdict(genera
         {"row": "neither", "published": 59.58, "top1_mean": 50.0, "top1_std": None, "n": 1},
     ]
     claim = {"row": "both", "against": "neither", "published": 16.78, "measured": 5.0, "verdict": "not shown"}
-    how = {"training_images": 10000, "image_size": 32, "epochs": 8, "batch_size": 128, "lr": 0.01, "options": "width 1"}
-    figures = {"rows": rows, "claims": [claim | {"low": None, "high": None}], "settings": [how]}
+    how = {"training_images": 10000, "image_size": 32, "epochs": 8, "batch_size": 128, "optimizer": "lamb", "lr": 0.01}
+    settings = [how | {"options": "width 1"}]
+    figures = {"rows": rows, "claims": [claim | {"low": None, "high": None}], "settings": settings}
     shown = generate.evidence({"figures": figures})
-    assert shown.startswith("Trained on 10,000 images at 32 pixels, 8 epochs, batches of 128, LAMB at 0.01; ")
+    assert shown.startswith("Trained on 10,000 images at 32 pixels, 8 epochs, batches of 128, lamb at 0.01; ")
     assert "76.36 - 59.58 = +16.78 | 55.00 ± 0.50 (n 3) | 50.00 (n 1)  | +5.00 " in shown
     assert shown.endswith("| not shown    |")
     figures["claims"] = [claim | {"low": -1.234, "high": 11.2}]
