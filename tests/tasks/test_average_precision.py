@@ -2,8 +2,8 @@ import sys
 
 import pytest
 import torch
+from tasks.runs_for_tests import Knows
 from tasks.scenes_for_tests import SIDE, coco_folder
-from torch import nn
 
 import plainvision as pv
 from plainvision.data.settings import Data
@@ -69,32 +69,6 @@ def test_nothing_found_is_0_and_nothing_to_find_is_no_score():
     nothing = precision([scene()], found(1, 10, 10, 20, 0.9), ("a",), (5,), "bbox")
     assert nothing.ap == nothing.ap50 == -1
     assert nothing.per_class == {}
-
-
-class Knows(nn.Module):
-    """Finds the green square of an image by its colour."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1))
-
-    def forward(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
-        answers = []
-        for image in images:
-            boxes, labels = [], []
-            for channel in (0, 1):
-                rows, columns = (image[channel] > 0.5).nonzero(as_tuple=True)
-                if len(rows):
-                    boxes.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
-                    labels.append(channel + 1)
-            answers.append(
-                {
-                    "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-                    "labels": torch.tensor(labels, dtype=torch.int64),
-                    "scores": torch.ones(len(labels)),
-                }
-            )
-        return answers
 
 
 def test_a_network_that_knows_the_answers_scores_full(tmp_path):

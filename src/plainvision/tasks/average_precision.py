@@ -2,14 +2,16 @@
 
 import importlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 
 from plainvision.inspection.eval_mode import eval_mode
+from plainvision.processes import process_group
 from plainvision.tasks.boxes import BoxScenes, masks_of
 from plainvision.tasks.coco import Scene
 from plainvision.tasks.scenes import SceneBatch
@@ -37,7 +39,7 @@ class DetectionScores:
     images: int
     objects: int
     skipped: tuple[str, ...] = ()
-    """Images that could not be read."""
+    """Images of this process that could not be read."""
 
     @property
     def score(self) -> float:
@@ -58,17 +60,24 @@ class DetectionScores:
 
 
 def evaluate_detector(
-    network: nn.Module, batches: Iterable[SceneBatch], scenes: BoxScenes, *, device: torch.device, masks: bool
+    network: nn.Module,
+    batches: Iterable[SceneBatch],
+    scenes: BoxScenes,
+    *,
+    device: torch.device,
+    masks: bool,
+    shared: bool = False,
 ) -> DetectionScores:
     """Return the scores of a detector on ``batches`` of ``scenes``; it stays on its device and in its mode.
+
+    Processes that have ``shared`` the scenes exchange what each found, and the main one scores it for all.
 
     Raises:
         ValueError: no image could be read.
     """
-    by_name = {scenes.store.name(scene.path): scene for scene in scenes.scenes}
+    places = {scenes.store.name(scene.path): place for place, scene in enumerate(scenes.scenes)}
     home = next(network.parameters()).device
-    seen: list[Scene] = []
-    found: list[dict[str, Any]] = []
+    found: list[tuple[int, list[dict[str, Any]]]] = []
     skipped: list[str] = []
     try:
         network.to(device)
@@ -78,16 +87,32 @@ def evaluate_detector(
                 if not batch.images:
                     continue
                 answers = network(list(batch.on(device).images))
-                for name, answer in zip(batch.names, answers, strict=True):
-                    found += results_of(answer, len(seen) + 1, scenes.category_ids, masks=masks)
-                    seen.append(by_name[name])
+                for place, answer in zip(map(places.__getitem__, batch.names), answers, strict=True):
+                    found.append((place, results_of(answer, place, scenes.category_ids, masks=masks)))
     finally:
         network.to(home)
-    if not seen:
+    if shared:
+        found = gather_object(found)
+    if not found:
         raise ValueError("no image to evaluate: every one was skipped. Check data.root.")
+    if not shared:
+        return _scored(scenes, found, skipped, masks=masks)
+    scores = [_scored(scenes, found, (), masks=masks) if process_group().is_main_process else None]
+    broadcast_object_list(scores)
+    assert scores[0] is not None
+    return replace(scores[0], skipped=tuple(skipped))
+
+
+def _scored(
+    scenes: BoxScenes, found: Sequence[tuple[int, list[dict[str, Any]]]], skipped: Sequence[str], *, masks: bool
+) -> DetectionScores:
+    """Return the scores of what was found, as `results_of`, at each place in ``scenes``."""
+    found = sorted(found, key=lambda one: one[0])  # the order of images decides between equal scores
+    seen = [scenes.scenes[place] for place, _ in found]
+    results = [{**one, "image_id": number} for number, (_, own) in enumerate(found, start=1) for one in own]
     objects = sum(not thing.crowd for scene in seen for thing in scene.things)
-    box = precision(seen, found, scenes.classes, scenes.category_ids, "bbox")
-    mask = precision(seen, found, scenes.classes, scenes.category_ids, "segm") if masks else None
+    box = precision(seen, results, scenes.classes, scenes.category_ids, "bbox")
+    mask = precision(seen, results, scenes.classes, scenes.category_ids, "segm") if masks else None
     return DetectionScores(box, mask, len(seen), objects, tuple(skipped))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from plainvision.data.batches import FullBatches, check_shares
 from plainvision.data.epochs import Epochs
@@ -46,12 +46,13 @@ class TrainingScenes(FullBatches):
 
 
 class ValidationScenes:
-    """The scenes of a split, each once, in batches that every process reads whole."""
+    """The scenes of a split, each exactly once over all processes; ``batch_size`` counts this process's."""
 
-    def __init__(self, data: Data, scenes: Scenes, batch_size: int) -> None:
+    def __init__(self, data: Data, scenes: Scenes, batch_size: int, *, rank: int = 0, processes: int = 1) -> None:
         self.scenes, self.classes, self.image_size = scenes, scenes.classes, data.image_size
-        rows = _Rows(scenes, SceneReader(data, None))
+        rows = Subset(_Rows(scenes, SceneReader(data, None)), range(rank, len(scenes), processes))
         self._loader = Loader(rows, collate, workers=workers_of(data), batch_size=batch_size)
+        self.shared = processes > 1
 
     @cached_property
     def fingerprint(self) -> str:

@@ -28,6 +28,12 @@ class SceneTask(Task):
         """Return the batches of both splits."""
         raise NotImplementedError
 
+    @staticmethod
+    def share(recipe: "Recipe", rank: int, processes: int) -> dict[str, int]:
+        """Return which part of the validation scenes a process evaluates."""
+        # A pass through shards takes all processes, so that each has to have as many images: all of them.
+        return {} if recipe.machine.fsdp else {"rank": rank, "processes": processes}
+
     def load_start(self, model: "nn.Module", recipe: "Recipe") -> None:
         from plainvision.tasks.starting import load_backbone_weights
 
@@ -64,7 +70,8 @@ class Detection(SceneTask):
         transform = TrainingTransform(recipe.augment)
         training = TrainingScenes(recipe, scenes, transform, rank=rank, processes=processes)
         known = BoxScenes(recipe.data, "validation", masks=masks, classes=scenes.classes)
-        return training, ValidationScenes(recipe.data, known, max(1, recipe.batch_size // processes))
+        own = max(1, recipe.batch_size // processes)
+        return training, ValidationScenes(recipe.data, known, own, **self.share(recipe, rank, processes))
 
     def build(self, recipe: "Recipe", classes: int) -> "nn.Module":
         from plainvision.tasks.detection import detector
@@ -100,7 +107,8 @@ class Detection(SceneTask):
         from plainvision.tasks.average_precision import evaluate_detector
 
         masks = self.kind == "mask_rcnn"
-        return evaluate_detector(model, validation, validation.scenes, device=device, masks=masks)
+        shared = validation.shared
+        return evaluate_detector(model, validation, validation.scenes, device=device, masks=masks, shared=shared)
 
     def doubts(self, last: Any, raw: Any, metrics: Sequence[dict[str, Any]]) -> list[str]:
         if last.box.ap50 > 1:
@@ -136,7 +144,7 @@ class Segmentation(SceneTask):
         transform = TrainingTransform(recipe.augment, recipe.data.image_size)
         training = TrainingScenes(recipe, scenes, transform, rank=rank, processes=processes)
         known = LabelScenes(recipe.data, "validation", zero_ignored=self.zero_ignored, classes=scenes.classes)
-        return training, ValidationScenes(recipe.data, known, 1)
+        return training, ValidationScenes(recipe.data, known, 1, **self.share(recipe, rank, processes))
 
     def build(self, recipe: "Recipe", classes: int) -> "nn.Module":
         import torch
@@ -176,7 +184,8 @@ class Segmentation(SceneTask):
     ) -> "SegmentationScores":
         from plainvision.tasks.overlap import evaluate_segmenter
 
-        return evaluate_segmenter(model, validation, classes, size=validation.image_size, device=device)
+        own = total if validation.shared else None
+        return evaluate_segmenter(model, validation, classes, size=validation.image_size, device=device, total=own)
 
     def doubts(self, last: Any, raw: Any, metrics: Sequence[dict[str, Any]]) -> list[str]:
         named = sum(value > 0 for value in last.per_class.values())

@@ -1,6 +1,6 @@
 """Intersection over union of the classes of pixels, by a confusion matrix."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +27,7 @@ class SegmentationScores:
     """Intersection over union of each of these classes."""
     images: int
     skipped: tuple[str, ...] = ()
-    """Images that could not be read."""
+    """Images of this process that could not be read."""
 
     @property
     def score(self) -> float:
@@ -85,17 +85,19 @@ def evaluate_segmenter(
     device: torch.device,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
+    total: Callable[[Tensor], Tensor] | None = None,
 ) -> SegmentationScores:
     """Return the scores of a segmenter, which stays on its device and in its mode.
 
-    An image is resized so that its short side has ``size`` pixels, and the answer back to the image.
+    An image is resized so that its short side has ``size`` pixels, and the answer back to the image. ``total`` sums a
+    tensor over processes, when each sees a part of the images.
 
     Raises:
         ValueError: no image could be read, or no pixel has a class.
     """
     home = next(network.parameters()).device
     matrix = torch.zeros(len(classes), len(classes), dtype=torch.int64)
-    images, skipped = 0, list[str]()
+    images, skipped = torch.zeros(1, dtype=torch.int64), list[str]()
     try:
         network.to(device)
         with eval_mode(network), torch.inference_mode():
@@ -107,7 +109,9 @@ def evaluate_segmenter(
                     images += 1
     finally:
         network.to(home)
-    return overlap_scores(matrix, classes, images, skipped)
+    if total is not None:
+        matrix, images = total(matrix.to(device)).cpu(), total(images.to(device))
+    return overlap_scores(matrix, classes, int(images), skipped)
 
 
 def class_map(
