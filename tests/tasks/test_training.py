@@ -17,9 +17,11 @@ from torch.testing import assert_close
 import plainvision as pv
 from plainvision.inspection.eval_mode import eval_mode
 from plainvision.models.reading import read_safetensors
-from plainvision.training import Machine, Recipe, train
+from plainvision.training import Data, Machine, Recipe, loop, train
+from plainvision.training.cross_validation import cross_validate
 from plainvision.training.resumable import read_metrics
-from plainvision.training.techniques import DeepTraining
+from plainvision.training.several_runs import train_each
+from plainvision.training.techniques import EMA, DeepTraining, FrozenBackbone
 from plainvision.training.weights_file import load_network
 
 KINDS = ("detection", "segmentation")
@@ -105,6 +107,31 @@ def test_the_backbone_starts_from_a_classifiers_weights_and_its_norms_stay(roots
     assert_close(again.state_dict(), result.network.state_dict())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_frozen_backbone_stays_while_pyramid_and_heads_learn(roots, tmp_path, monkeypatch, kind):
+    torch.save(pv.create_model("vanillanet_5", num_classes=7, width=1 / 64).state_dict(), tmp_path / "weights.pth")
+    techniques = (FrozenBackbone(epochs=1), EMA(decay=0.5))
+    made = recipe(kind, roots[kind], techniques=techniques, start_from=str(tmp_path / "weights.pth"))
+    states: list[dict[str, torch.Tensor]] = []
+    begin, end = loop._Run.begin_epoch, loop._Run.end_epoch
+
+    def note(run, *epoch):
+        states.append({key: value.clone() for key, value in run.state.model.state_dict().items()})
+        (begin if epoch else end)(run, *epoch)
+
+    monkeypatch.setattr(loop._Run, "begin_epoch", note)
+    monkeypatch.setattr(loop._Run, "end_epoch", note)
+    train(made, tmp_path / "run")
+    first, frozen, _, last = states
+    trunk = {key for key in first if "pyramid.network." in key}
+    assert any("running_mean" in key for key in trunk)
+    assert [key for key in trunk if not torch.equal(first[key], frozen[key])] == []
+    assert {key.split(".")[-1] for key in trunk if not torch.equal(frozen[key], last[key])} > {"weight", "running_mean"}
+    heads = [key for key in first if key not in trunk and key.endswith("weight") and first[key].ndim > 1]
+    moved = [key for key in heads if not torch.equal(first[key], frozen[key])]
+    assert len(moved) > len(heads) / 2  # an untrained network has features of zeros, behind which nothing learns
+
+
 def test_deep_training_reaches_the_backbone_of_a_detector(roots, tmp_path):
     made = recipe("detection", roots["detection"], techniques=(DeepTraining(epochs=1),))
     result = train(made, tmp_path / "run")
@@ -131,3 +158,45 @@ def test_what_cannot_train_is_told_before_the_folder_exists(roots, tmp_path):
     assert not (tmp_path / "run").exists()
     with pytest.raises(ValueError, match=r"its task is 'Juggling', and this command knows Classification"):
         Recipe.from_dict({**made.to_dict(), "task": {"task": "Juggling"}})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("loss", "bce"), ("class_weights", "balanced"), ("data.validation_share", 0.2), ("data.class_map", "a.txt")],
+        *[("data.sampling", "balanced"), ("data.crop_ratio", 1.0), ("data.resize", "squash"), ("augment.mixup", 0.2)],
+        *[("data.interpolation", "bilinear"), ("augment.random_erasing", 0.2), ("data.train_per_class", 5)],
+    ],
+)
+def test_what_would_do_nothing_is_refused(roots, tmp_path, kind, field, value):
+    group, _, name = field.rpartition(".")
+    made = recipe(kind, roots[kind])
+    changes = {group: replace(getattr(made, group), **{name: value})} if group else {name: value}
+    with pytest.raises(
+        ValueError, match=f"{field}={value!r} is for images with one label each, and {kind.title()} has"
+    ):
+        train(replace(made, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_detector_alone_ignores_is_refused_of_it_alone(roots, tmp_path):
+    for changes in ({"num_classes": 2}, {"label_smoothing": 0.2}):
+        with pytest.raises(ValueError, match=r"=0?\.?2 is for images with one label each, and Detection has none"):
+            train(recipe("detection", roots["detection"], **changes), tmp_path / "run")
+        made = recipe("segmentation", roots["segmentation"], **changes)
+        made.task.splits(made, 0, 1)
+    with pytest.raises(ValueError, match=r"Detection needs images of its own\. Name their folder or archive"):
+        train(replace(made, data=Data(), task=recipe("detection", tmp_path).task), tmp_path / "run")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_folds_and_several_runs_are_refused_before_anything_is_written(roots, tmp_path, kind):
+    made = recipe(kind, roots[kind])
+    folded = replace(made, data=replace(made.data, folds=3))
+    for refused in (train, cross_validate):
+        with pytest.raises(ValueError, match=r"data\.folds=3 is for images with one label each"):
+            refused(folded, tmp_path / "run")
+    with pytest.raises(ValueError, match=rf"a: several runs are compared by top-1, and {kind.title()} is scored by"):
+        list(train_each({"a": made}, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()

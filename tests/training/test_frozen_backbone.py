@@ -92,7 +92,7 @@ def test_what_is_fixed_for_good_stays_fixed():
 
 
 def test_where_it_makes_no_sense_it_says_so(recipe):
-    with pytest.warns(NoEffectWarning, match="the classifier learns from a backbone of random weights"):
+    with pytest.warns(NoEffectWarning, match="what is new learns from a backbone of random weights"):
         recipe.techniques[0].check(replace(recipe, start_from=None, new_classifier=False))
     with pytest.raises(ValueError, match=r"does not work with machine\.fsdp"):
         recipe.techniques[0].check(replace(recipe, machine=Machine(fsdp=True)))

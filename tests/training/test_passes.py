@@ -5,33 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 from commands.running import plainvision, said
+from training.label_sets_for_tests import recipe_of, write_images
 from training.recipes_for_tests import EVERYTHING, PLAIN, TINY
 
 from plainvision.commands.options.batch_size import without_auto
 from plainvision.training import Machine, passes, train
 from plainvision.training.learner import Learner
 from plainvision.training.passes import fitting_passes
-
-
-@pytest.fixture
-def gpu(monkeypatch):
-    """Lets passes of more images than a limit run out of memory; returns the images of each pass that was tried."""
-
-    def of(limit: int, message: str = "CUDA out of memory. Tried to allocate 2.00 GiB") -> list[int]:
-        tried = []
-
-        class Limited(Learner):
-            def step(self, batch):
-                tried.append(self.images_per_pass)
-                if self.images_per_pass > limit:
-                    raise torch.OutOfMemoryError(message)
-                return super().step(batch)
-
-        monkeypatch.setattr(passes, "Learner", Limited)
-        monkeypatch.setattr(passes, "_has_own_memory", lambda device: True)
-        return tried
-
-    return of
 
 
 @pytest.mark.parametrize(
@@ -78,6 +58,11 @@ def test_a_backbone_that_learns_later_has_to_fit_too(monkeypatch):
     monkeypatch.setattr(passes, "Learner", Thawing)
     monkeypatch.setattr(passes, "_has_own_memory", lambda device: True)
     assert fitting_passes(replace(PLAIN, epochs=2)).machine.accumulate == 4
+
+
+def test_sets_of_labels_are_tried_as_sets(gpu, tmp_path):
+    gpu(8)
+    assert fitting_passes(recipe_of(write_images(tmp_path, 40))).machine.accumulate == 2
 
 
 def test_what_never_fits_is_said_with_what_was_tried(gpu):

@@ -18,7 +18,6 @@ from plainvision.processes import TrainingInterrupted, stop_requested
 from plainvision.search.choices import parameter_free_share
 from plainvision.search.settings import Budget, CellSearch
 from plainvision.study.settings import momentum_recipe
-from plainvision.training.checks import check_splits
 from plainvision.training.loop import train
 from plainvision.training.recipe import Recipe
 
@@ -94,7 +93,8 @@ def check_images(search: CellSearch, budget: Budget) -> None:
     Raises:
         ValueError, FileNotFoundError: there is no validation split, or not one batch to train with.
     """
-    check_splits(cell_recipe(random_genotype(search.space, 0), search, budget, name="found_0", seed=0))
+    recipe = cell_recipe(random_genotype(search.space, 0), search, budget, name="found_0", seed=0)
+    recipe.task.splits(recipe, 0, 1)
 
 
 def cell_recipe(genotype: Genotype, search: CellSearch, budget: Budget, *, name: str, seed: int) -> Recipe:

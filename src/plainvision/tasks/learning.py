@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from plainvision.training.task import Task
 
@@ -14,15 +15,42 @@ if TYPE_CHECKING:
     from plainvision.tasks.overlap import SegmentationScores
     from plainvision.training.recipe import Recipe
 
+LONGEST = 5 / 3
+"""The longer side of an image, as a detector sees it, over the usual shorter one: as 1333 and 800."""
+
+
+_FOR_WHOLE_IMAGES = (
+    *("loss", "bce_threshold", "class_weights", "data.validation_share", "data.folds", "data.fold", "data.split_seed"),
+    *("data.split_fingerprint", "data.labels", "data.class_map", "data.sampling", "data.train_per_class"),
+    *("data.validation_per_class", "data.crop_ratio", "data.resize", "data.interpolation", "data.allow_pipes"),
+    *("augment.policy", "augment.random_erasing", "augment.mixup", "augment.cutmix", "augment.mix_probability"),
+    "augment.switch_probability",
+)
+
 
 class SceneTask(Task):
     """What detection and segmentation share: batches of scenes, and a backbone to start from."""
 
+    unused: ClassVar[tuple[str, ...]] = _FOR_WHOLE_IMAGES
+    """Fields of a recipe that would do nothing; one that is no default is refused."""
     freeze_norms: bool
 
     def splits(self, recipe: "Recipe", rank: int, processes: int) -> Any:
-        _refuse(recipe, type(self).__name__)
+        self._refuse(recipe)
         return self.scenes(recipe, rank, processes)
+
+    def _refuse(self, recipe: "Recipe") -> None:
+        """Raise a `ValueError` for what a recipe asks of images with one label each, and would do nothing here."""
+        name, usual = type(self).__name__, type(recipe)(recipe.name, recipe.model)
+        if recipe.data.root == "digits":
+            raise ValueError(f"{name} needs images of its own. Name their folder or archive with data.root.")
+        for field in self.unused:
+            value, default = map(attrgetter(field), (recipe, usual))
+            if value and value != default:
+                raise ValueError(
+                    f"{field}={value!r} is for images with one label each, and {name} has none. Leave it out; a "
+                    "validation split is a folder and a file of its own."
+                )
 
     def scenes(self, recipe: "Recipe", rank: int, processes: int) -> Any:
         """Return the batches of both splits."""
@@ -59,6 +87,7 @@ class Detection(SceneTask):
 
     score_name = "box AP"
     command = "detect"
+    unused = (*_FOR_WHOLE_IMAGES, "num_classes", "label_smoothing")
 
     def scenes(self, recipe: "Recipe", rank: int, processes: int) -> Any:
         from plainvision.tasks.batches import TrainingScenes, ValidationScenes
@@ -86,7 +115,7 @@ class Detection(SceneTask):
             freeze_norms=self.freeze_norms,
             anchor_sizes=self.anchor_sizes,
             min_size=size,
-            max_size=round(size * 5 / 3),  # as 800 and 1333
+            max_size=round(size * LONGEST),
         )
         network.transform.image_mean, network.transform.image_std = list(recipe.data.mean), list(recipe.data.std)
         return network
@@ -100,6 +129,11 @@ class Detection(SceneTask):
         from plainvision.tasks.objectives import DetectionLoss
 
         return DetectionLoss()
+
+    def noise(self, recipe: "Recipe", training: Any) -> Any:
+        from plainvision.tasks.noise import noise_with_boxes
+
+        return noise_with_boxes(recipe, training.scenes, masks=self.kind == "mask_rcnn")
 
     def evaluate(
         self, model: "nn.Module", validation: Any, *, classes: tuple[str, ...], device: "torch.device", total: Any
@@ -179,6 +213,11 @@ class Segmentation(SceneTask):
 
         return SegmentationLoss(recipe.label_smoothing)
 
+    def noise(self, recipe: "Recipe", training: Any) -> Any:
+        from plainvision.tasks.noise import noise_with_labels
+
+        return noise_with_labels(recipe, len(training.classes))
+
     def evaluate(
         self, model: "nn.Module", validation: Any, *, classes: tuple[str, ...], device: "torch.device", total: Any
     ) -> "SegmentationScores":
@@ -195,25 +234,3 @@ class Segmentation(SceneTask):
             f"The segmenter names one class alone: mean IoU is {last.miou:.2f} % over {len(last.per_class)} classes. "
             "Give more epochs, or weights to start from (start_from)."
         ]
-
-
-def _refuse(recipe: "Recipe", task: str) -> None:
-    """Raise a `ValueError` for what a recipe asks of images with one label each, and would do nothing here."""
-    data, augment = recipe.data, recipe.augment
-    asked = {
-        "class_weights": recipe.class_weights,
-        "augment.mixup": augment.mixup,
-        "augment.cutmix": augment.cutmix,
-        "augment.policy": augment.policy,
-        "augment.random_erasing": augment.random_erasing,
-        "data.labels": data.labels,
-        "data.validation_share": data.validation_share,
-        "data.train_per_class": data.train_per_class,
-        "data.validation_per_class": data.validation_per_class,
-        "data.sampling": None if data.sampling == "shuffled" else data.sampling,
-    }
-    if given := [f"{name}={value!r}" for name, value in asked.items() if value]:
-        raise ValueError(
-            f"{given[0]} is for images with one label each, and {task} has none. Leave it out; a validation split is a "
-            "folder and a file of its own."
-        )

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from plainvision.inspection.tracing import own_copy
 from plainvision.models.registry import create_model
+from plainvision.models.trunk import Trunk
 
 STRIDES = (4, 8, 16, 32)
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -25,7 +26,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
 
 
-class Pyramid(nn.Module):
+class Pyramid(Trunk):
     """Normalised images (B, C, H, W) -> features (B, ``channels[i]``, about H / strides[i], W / strides[i]).
 
     Attributes:

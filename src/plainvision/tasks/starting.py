@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from plainvision.models.registry import create_model
-from plainvision.tasks.pyramid import Pyramid
+from plainvision.models.trunk import trunks
 from plainvision.training.recipe import Recipe
 from plainvision.training.starting import load_start
 
@@ -24,8 +24,8 @@ def load_backbone_weights(network: nn.Module, recipe: Recipe) -> None:
     whole = create_model(recipe.model, **recipe.network_options(1))
     load_start(whole, replace(recipe, new_classifier=True))
     state = whole.state_dict()
-    (pyramid,) = (module for module in network.modules() if isinstance(module, Pyramid))
-    trunk: Any = pyramid.network.model
+    (features,) = trunks(network)
+    trunk: Any = features.model
     own = trunk.state_dict()
     trunk.load_state_dict({key: state[key] for key in own})
 

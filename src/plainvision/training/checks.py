@@ -7,15 +7,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from plainvision.data.batches import EvaluationBatches, TrainingBatches
 from plainvision.training.recipe import Recipe
-
-
-def check_splits(recipe: Recipe) -> None:
-    """Find a run's images as the run itself will, before longer work that ends with that run; raise what it would."""
-    classes = TrainingBatches(recipe).classes
-    EvaluationBatches(recipe.data, batch_size=1, classes=classes)
-    check_data(recipe, classes, 1)
 
 
 def check_data(recipe: Recipe, classes: tuple[str, ...], processes: int) -> None:

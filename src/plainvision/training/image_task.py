@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from plainvision.data.batches import EvaluationBatches, TrainingBatches
+    from plainvision.data.rows import Batch
     from plainvision.data.settings import Data
     from plainvision.figures.page import Page
     from plainvision.training.recipe import Recipe
@@ -32,6 +33,16 @@ class ImageTask(Task):
         None where it has one class, the likeliest, whose confidence is a softmax.
         """
         return None
+
+    def splits(self, recipe: "Recipe", rank: int, processes: int) -> Any:
+        from plainvision.training.checks import check_data
+
+        share = {"rank": rank, "processes": processes}
+        training = self.training(recipe, **share)
+        size = max(1, recipe.batch_size // processes // recipe.machine.accumulate)
+        validation = self.images(recipe.data, batch_size=size, classes=training.classes, **share)
+        check_data(recipe, training.classes, processes)
+        return training, validation
 
     def build(self, recipe: "Recipe", classes: int) -> "nn.Module":
         from plainvision.models.registry import create_model
@@ -55,6 +66,19 @@ class ImageTask(Task):
         from plainvision.training.checks import check_network
 
         check_network(model, recipe, classes, per_pass)
+
+    def noise(self, recipe: "Recipe", training: Any) -> "Batch":
+        import torch
+        import torch.nn.functional as F
+
+        from plainvision.data.rows import Batch
+
+        data = recipe.data
+        images = torch.randn(recipe.batch_size, data.channels, data.image_size, data.image_size)
+        labels = torch.arange(recipe.batch_size) % len(training.classes)
+        if self.threshold is not None:
+            labels = F.one_hot(labels, len(training.classes)).float()
+        return Batch(images, labels, (), ())
 
     def training(self, recipe: "Recipe", *, rank: int = 0, processes: int = 1) -> "TrainingBatches":
         """Return the training images, see `TrainingBatches`."""

@@ -9,11 +9,8 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import FullyShardedDataParallelPlugin
 from torch import Tensor, nn
 
-from plainvision.data.batches import TrainingBatches
 from plainvision.processes import process_group
 from plainvision.seeds import seed_everything
-from plainvision.training.checks import check_data
-from plainvision.training.image_task import ImageTask
 from plainvision.training.optimization import Optimization
 from plainvision.training.recipe import Recipe
 from plainvision.training.state import State
@@ -96,7 +93,7 @@ class Learner:
         return loss
 
 
-def trial_batches(recipe: Recipe) -> TrainingBatches:
+def trial_batches(recipe: Recipe) -> TrainingSplit:
     """Return the batches of a trial in one process that is thrown away; of a cross-validation, its first fold's.
 
     Raises:
@@ -104,9 +101,7 @@ def trial_batches(recipe: Recipe) -> TrainingBatches:
     """
     data = recipe.data
     fold = 1 if data.folds is not None and data.fold is None else data.fold
-    task, own = recipe.task, replace(recipe, data=replace(data, fold=fold))
-    batches = task.training(own) if isinstance(task, ImageTask) else TrainingBatches(own)
-    check_data(recipe, batches.classes, 1)
+    batches, _ = recipe.task.splits(replace(recipe, data=replace(data, fold=fold)), 0, 1)
     return batches
 
 

@@ -26,16 +26,6 @@ class MultiLabel(ImageTask):
 
     score_name = "mAP"
 
-    def splits(self, recipe: "Recipe", rank: int, processes: int) -> Any:
-        from plainvision.training.checks import check_data
-
-        share = {"rank": rank, "processes": processes}
-        training = self.training(recipe, **share)
-        size = max(1, recipe.batch_size // processes // recipe.machine.accumulate)
-        validation = self.images(recipe.data, batch_size=size, classes=training.classes, **share)
-        check_data(recipe, training.classes, processes)
-        return training, validation
-
     def training(self, recipe: "Recipe", *, rank: int = 0, processes: int = 1) -> "TrainingBatches":
         from plainvision.data.batches import TrainingBatches
         from plainvision.data.label_sets import open_label_sets

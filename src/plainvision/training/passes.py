@@ -9,11 +9,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils.memory import should_reduce_batch_size
 
-from plainvision.data.batches import TrainingBatches
-from plainvision.data.rows import Batch
 from plainvision.processes import threads
 from plainvision.training.learner import Learner, accelerator_for, trial_batches
 from plainvision.training.recipe import Recipe
+from plainvision.training.task import TrainingSplit
 
 # What a step may take: later ones meet memory in smaller pieces, and validation comes on top.
 _SHARE = 0.9
@@ -74,14 +73,12 @@ def _ladder(recipe: Recipe) -> list[int]:
     return ladder
 
 
-def _fits(recipe: Recipe, accelerator: Accelerator, batches: TrainingBatches, epoch: int) -> bool:
+def _fits(recipe: Recipe, accelerator: Accelerator, batches: TrainingSplit, epoch: int) -> bool:
     try:
         learner = Learner(recipe, accelerator, batches, epoch=epoch)
-        data = recipe.data
-        images = torch.randn(recipe.batch_size, data.channels, data.image_size, data.image_size)
-        labels = torch.arange(recipe.batch_size) % len(batches.classes)
+        batch = recipe.task.noise(recipe, batches)
         for _ in range(2):  # the first one makes the optimizer's state, which the second one finds there
-            loss, _ = learner.step(Batch(images, labels, (), ()))
+            loss, _ = learner.step(batch)
             loss.item()  # a GPU is told now, and fails later
         return True
     except RuntimeError as error:

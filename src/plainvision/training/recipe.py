@@ -121,7 +121,7 @@ class Recipe:
     class_weights: Literal["balanced"] | None = None
     """Let all classes weigh the same in the loss."""
     patience: Annotated[int | None, 1, 10**6] = None
-    """Stop after so many epochs without a better top-1."""
+    """Stop after so many epochs without a better score."""
     techniques: tuple[Technique, ...] = ()
     """What a run does beside plain training, in this order."""
     task: Task = field(default_factory=Classification)

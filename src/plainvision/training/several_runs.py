@@ -16,7 +16,7 @@ from plainvision import files
 from plainvision.data.locations import absolute
 from plainvision.processes import TrainingInterrupted, stop_requested
 from plainvision.training import loop
-from plainvision.training.checks import check_splits
+from plainvision.training.classification import Classification
 from plainvision.training.losses import Diverged
 from plainvision.training.progress import say
 from plainvision.training.recipe import Recipe
@@ -64,13 +64,20 @@ def train_each(
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("several runs go in one process, one after the other. Start them without a launcher.")
+    for name, recipe in recipes.items():
+        if not isinstance(recipe.task, Classification):
+            raise ValueError(
+                f"{name}: several runs are compared by top-1, and {type(recipe.task).__name__} is scored by "
+                f"{recipe.task.score_name}. Train each by itself, and compare their metrics.jsonl."
+            )
     # All folders are looked at first: what is wrong with the last should not be said after hours.
     known = {name: _looked_at(out / name, recipe, resume, retry_diverged) for name, recipe in recipes.items()}
     done = sum(ended is not None for ended in known.values())
     epochs = sorted({recipe.epochs for recipe in recipes.values()})
     say(console, f"{len(known)} runs, epochs each: {', '.join(map(str, epochs))}; finished already: {done}")
     spent: list[float] = []
-    check_splits(next(iter(recipes.values())))
+    first = next(iter(recipes.values()))
+    first.task.splits(first, 0, 1)  # what the images lack is told before the folder is made
     out.mkdir(parents=True, exist_ok=True)
     with files.locked(out), stop_requested() as stop:
         for number, (name, recipe) in enumerate(recipes.items(), start=1):

@@ -94,6 +94,7 @@ class Task:
         load_start(model, recipe)                the weights to start from, in a new run
         check_network(model, recipe, ...)        before the run's folder exists
         objective(recipe, training)
+        noise(recipe, training)                  in place of images, to try whether a step fits into memory
         first_lines(recipe, training, validation)
         evaluate(model, validation, ...)         after each epoch
         doubts(last, raw, metrics)               at the end
@@ -133,6 +134,10 @@ class Task:
 
     def objective(self, recipe: "Recipe", training: "TrainingSplit") -> Objective:
         """Return the loss."""
+        raise NotImplementedError
+
+    def noise(self, recipe: "Recipe", training: "TrainingSplit") -> StepBatch:
+        """Return a step's batch that takes as much memory as any of ``training`` can."""
         raise NotImplementedError
 
     def first_lines(self, recipe: "Recipe", training: "TrainingSplit", validation: "ValidationSplit") -> Iterator[str]:

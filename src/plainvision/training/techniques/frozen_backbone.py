@@ -1,4 +1,4 @@
-"""Train the classifier alone in the first epochs, before all layers of trained weights learn (arXiv:2202.10054)."""
+"""Train what is new alone in the first epochs, before all layers of trained weights learn (arXiv:2202.10054)."""
 
 import copy
 import warnings
@@ -21,13 +21,14 @@ _FROZEN = "_frozen_backbone"
 
 @dataclass(frozen=True)
 class FrozenBackbone(Technique):
-    """Keep everything but the classifier as it is, batch-norm statistics too, for the first epochs.
+    """Keep the backbone as it is, batch-norm statistics too, for the first epochs.
 
-    These cost a third of others, and a new classifier does not spoil what the backbone knows.
+    It is everything but the classifier; of a detector or a segmenter, the network that they stand on. These epochs cost
+    a third of others, and a new classifier does not spoil what the backbone knows.
     """
 
     epochs: Annotated[int, 0, 10**6]
-    """Epochs in which the classifier learns alone; as many as the run has make a linear probe."""
+    """Epochs in which the backbone stays; as many as the run has make a linear probe of a classifier."""
 
     def scaled(self, share: "Callable[[int], int]", ratio: float) -> "FrozenBackbone":
         return replace(self, epochs=share(self.epochs))
@@ -37,7 +38,7 @@ class FrozenBackbone(Technique):
             raise ValueError(f"{self} does not work with machine.fsdp: its shards are made of all layers. Drop one.")
         if recipe.start_from is None and self.epochs:
             warnings.warn(
-                f"{self} without start_from: the classifier learns from a backbone of random weights. Give weights to "
+                f"{self} without start_from: what is new learns from a backbone of random weights. Give weights to "
                 "start from, or drop it.",
                 NoEffectWarning,
                 stacklevel=2,
@@ -60,14 +61,20 @@ class FrozenBackbone(Technique):
     def step_start(self, state: "State") -> None:
         if state.epoch < self.epochs:
             from plainvision.models.loading import classifier_layers
+            from plainvision.models.trunk import trunks
 
-            state.model.eval()
-            for layer in classifier_layers(state.model):
+            backbones = trunks(state.model)
+            for backbone in backbones or [state.model]:
+                backbone.eval()
+            for layer in () if backbones else classifier_layers(state.model):
                 layer.train()
 
 
 def _backbone(model: "nn.Module") -> "list[nn.Parameter]":
     from plainvision.models.loading import classifier_layers
+    from plainvision.models.trunk import trunks
 
+    if backbones := trunks(model):
+        return [one for backbone in backbones for one in backbone.parameters()]
     learning = {id(one) for layer in classifier_layers(model) for one in layer.parameters()}
     return [one for one in model.parameters() if id(one) not in learning]
