@@ -11,8 +11,10 @@ from commands.running import plainvision, said
 from PIL import Image
 from tasks.scenes_for_tests import SIDE, coco_folder, label_folder, pack
 
+import plainvision as pv
 from plainvision.models.reading import read_safetensors, save_tensors
 from plainvision.tasks.masks import mask_of
+from plainvision.training.run_folder import recipe_of
 
 SHORT = (
     *("--epochs", "1", "--warmup-epochs", "0", "--batch-size", "2", "--model", "vanillanet_5"),
@@ -151,6 +153,26 @@ def test_the_deployed_form_has_the_same_scores(request, command, tmp_path):
     ]
     assert [ended.err for ended in scores] == [""] * 3
     assert len({ended.out for ended in scores}) == 1
+
+
+def test_techniques_weights_and_norms_are_matters_of_words(detected, tmp_path):
+    _, root = detected
+    torch.save(pv.create_model("vanillanet_5", num_classes=3, width=1 / 64).state_dict(), tmp_path / "weights.pth")
+    words = ("detect", "train", "retinanet", *SHORT, "--data.root", root, "--start-from", tmp_path / "weights.pth")
+    techniques = ("--with", "frozen-backbone:epochs=1", "--with", "ema:decay=0.5", "--log", "tensorboard")
+    ended = plainvision(*words, *techniques, "--out", tmp_path / "a")
+    assert (ended.status, ended.err) == (0, "")
+    found = recipe_of(tmp_path / "a")
+    assert [type(one).__name__ for one in found.techniques] == ["FrozenBackbone", "EMA"]
+    assert found.task.freeze_norms  # as is right for trained weights
+    assert (tmp_path / "a" / "tensorboard").is_dir()
+    ended = plainvision(*words, "--no-freeze-norms", "--out", tmp_path / "b")
+    assert (ended.status, ended.err) == (0, "")
+    assert not recipe_of(tmp_path / "b").task.freeze_norms
+    assert said(plainvision(*words, "--task.width", "8", "--out", tmp_path / "c"), "without --task: write --width")
+    assert said(plainvision(*words, "--with", "emma", "--out", tmp_path / "c"), "Did you mean ema?")
+    assert said(plainvision(*words[:3], *SHORT, "--out", tmp_path / "c"), "Name their folder or archive with data.root")
+    assert not (tmp_path / "c").exists()
 
 
 def test_wrong_words_are_told(detected, segmented, tmp_path):

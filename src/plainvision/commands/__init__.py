@@ -12,8 +12,9 @@ import re
 import shlex
 import sys
 import tempfile
+import textwrap
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -117,11 +118,15 @@ def parsed(
     verb: str,
     description: str | None,
     default: _Arguments | None = None,
+    *,
+    unused: Collection[str] = (),
+    said: Mapping[str, str] | None = None,
 ) -> _Arguments:
     """Return the arguments of ``plainvision VERB`` that the words are; wrong ones and help end the program.
 
     The arguments are a dataclass ``kind``, whose own defaults count where there is no other; ``description`` is what
-    the help says first, with its example.
+    the help says first, with its example. Options that are ``unused`` are in no help, those that are ``said`` always,
+    in these words; both are fields with dots.
 
     Raises:
         ValueError: a value that the dataclasses refuse.
@@ -131,8 +136,8 @@ def parsed(
     given: Any = tyro.MISSING_NONPROP if default is None else default
     whole = "--help-all" in words
     helps = whole or not {"-h", "--help"}.isdisjoint(words)
-    told, said = io.StringIO(), io.StringIO()
-    redirected = contextlib.redirect_stdout(told) if helps else contextlib.redirect_stderr(said)
+    told, failed = io.StringIO(), io.StringIO()
+    redirected = contextlib.redirect_stdout(told) if helps else contextlib.redirect_stderr(failed)
     try:
         with _plain_unless_seen(), redirected:
             return tyro.cli(
@@ -150,9 +155,9 @@ def parsed(
             if isinstance(cause, ValueError) and _is_ours(cause):
                 raise ValueError(str(cause)) from None
             cause = cause.__context__
-        print(said.getvalue(), end="", file=sys.stderr)
+        print(failed.getvalue(), end="", file=sys.stderr)
         if helps:
-            print(_help_of(verb, told.getvalue(), description or "", whole))
+            print(_help_of(verb, told.getvalue(), description or "", whole, unused, said or {}))
         raise
 
 
@@ -275,7 +280,9 @@ def _help() -> str:
     )
 
 
-def _help_of(verb: str, options: str, description: str, whole: bool) -> str:
+def _help_of(
+    verb: str, options: str, description: str, whole: bool, unused: Collection[str], said: Mapping[str, str]
+) -> str:
     """Return a verb's help: its example, what it does, and its options by group, the rare ones left out."""
     (example,) = re.findall(r"^Example: .+$", description, re.MULTILINE)
     usage, *groups = re.split(r"\n\s*\n", re.sub(r" +$|^ +-{9,}\s*\n", "", options.strip(), flags=re.MULTILINE))
@@ -283,13 +290,29 @@ def _help_of(verb: str, options: str, description: str, whole: bool) -> str:
     left_out = 0
     for group in groups:
         head, *entries = re.split(r"\n(?=  --?\w)", re.sub(r"\n  -h, --help\s+show this.*", "", group))
-        kept = [entry for entry in entries if whole or not _RARE.match(entry)]
-        left_out += len(entries) - len(kept)
+        named = {
+            re.sub(r"[\s,].*", "", entry.strip()[2:], flags=re.DOTALL).replace("-", "_"): entry for entry in entries
+        }
+        used = {name: entry for name, entry in named.items() if name not in unused}
+        kept = [
+            _resaid(entry, said[name]) if name in said else entry
+            for name, entry in used.items()
+            if whole or name in said or not _RARE.match(entry)
+        ]
+        left_out += len(used) - len(kept)
         if kept or not entries:
             shown.append("\n".join([head, *kept]))
     if left_out:
         shown.append(f"`plainvision {verb} --help-all` shows {left_out} more.")
     return "\n\n".join(shown)
+
+
+def _resaid(entry: str, words: str) -> str:
+    """Return an option's help with other words than its own, its default behind them unless they say (required)."""
+    option, own = entry.split("\n", 1)
+    default = re.search(r"\((default:.*|required)\)\s*$", own, re.DOTALL)
+    text = words if default is None or words.endswith("(required)") else f"{words} {' '.join(default[0].split())}"
+    return f"{option}\n{textwrap.fill(text, 80, initial_indent=' ' * 8, subsequent_indent=' ' * 8)}"
 
 
 def _fail(message: str, status: int = 2) -> None:

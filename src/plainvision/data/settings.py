@@ -129,7 +129,7 @@ class Augment:
     policy: str | None = None
     """timm's automatic augmentation, for instance `rand-m7-mstd0.5-inc1` (RandAugment); replaces colour jitter."""
     color_jitter: Annotated[float, 0.0, 10.0] = 0.0
-    """Strength of colour jitter, when there is no policy."""
+    """Strength of colour jitter."""
     random_erasing: Annotated[float, 0.0, 1.0] = 0.0
     """Probability of erasing a random rectangle."""
     mixup: Annotated[float, 0.0, 1.0] = 0.0

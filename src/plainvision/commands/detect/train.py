@@ -3,36 +3,15 @@
 Example: plainvision detect train retinanet --data.root trees.zip --out runs/trees --epochs 20
 """
 
-from dataclasses import dataclass, replace
-from typing import Annotated
-
-import tyro
-
-from plainvision.commands import parsed
-from plainvision.commands.options.task import TrainOptions, task_recipe, tell_recipes, train_task
+from plainvision.commands.options.task_training import train_by_words
 from plainvision.tasks.learning import Detection
-from plainvision.training.recipe import Recipe
 
-
-@dataclass(frozen=True)
-class Arguments:
-    """What `plainvision detect train` takes behind the recipe's name."""
-
-    options: Annotated[TrainOptions, tyro.conf.arg(name="")]
-    """Where the run goes, and what it starts from."""
-    task: Annotated[Detection, tyro.conf.arg(name="")]
-    """What is built on the backbone."""
-    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
-    """The recipe, field by field."""
+_SAID = {
+    "data.root": "A folder, a .zip or a .tar with a file of annotations for each split and a folder of its images.",
+    "data.image_size": "Shorter side of an image as the network sees it, in pixels; the longer gets 5/3 of it at most.",
+}
 
 
 def main(words: list[str]) -> None:
     """Train, and print what came out."""
-    if not words or words[0].startswith("-"):
-        tell_recipes("detect", words, __doc__)
-        return
-    recipe, rest = task_recipe("detect", words)
-    assert isinstance(recipe.task, Detection)
-    given = Arguments(TrainOptions(out=tyro.MISSING), recipe.task, recipe)
-    arguments = parsed(Arguments, rest, f"detect train {words[0]}", __doc__, default=given)
-    train_task("detect", words, replace(arguments.recipe, task=arguments.task), arguments.options)
+    train_by_words(Detection, words, __doc__, _SAID)

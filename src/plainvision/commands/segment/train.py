@@ -3,36 +3,16 @@
 Example: plainvision segment train upernet --data.root fields --num-classes 2 --out runs/fields --epochs 20
 """
 
-from dataclasses import dataclass, replace
-from typing import Annotated
-
-import tyro
-
-from plainvision.commands import parsed
-from plainvision.commands.options.task import TrainOptions, task_recipe, tell_recipes, train_task
+from plainvision.commands.options.task_training import train_by_words
 from plainvision.tasks.learning import Segmentation
-from plainvision.training.recipe import Recipe
 
-
-@dataclass(frozen=True)
-class Arguments:
-    """What `plainvision segment train` takes behind the recipe's name."""
-
-    options: Annotated[TrainOptions, tyro.conf.arg(name="")]
-    """Where the run goes, and what it starts from."""
-    task: Annotated[Segmentation, tyro.conf.arg(name="")]
-    """What is built on the backbone."""
-    recipe: Annotated[Recipe, tyro.conf.arg(name="")]
-    """The recipe, field by field."""
+_SAID = {
+    "num_classes": "How many classes there are, where no classes.txt at the root names them.",
+    "data.root": "A folder, a .zip or a .tar with a folder of photographs and one of their maps for each split.",
+    "data.image_size": "Side of the squares that train, in pixels; evaluation resizes the shorter side to it.",
+}
 
 
 def main(words: list[str]) -> None:
     """Train, and print what came out."""
-    if not words or words[0].startswith("-"):
-        tell_recipes("segment", words, __doc__)
-        return
-    recipe, rest = task_recipe("segment", words)
-    assert isinstance(recipe.task, Segmentation)
-    given = Arguments(TrainOptions(out=tyro.MISSING), recipe.task, recipe)
-    arguments = parsed(Arguments, rest, f"segment train {words[0]}", __doc__, default=given)
-    train_task("segment", words, replace(arguments.recipe, task=arguments.task), arguments.options)
+    train_by_words(Segmentation, words, __doc__, _SAID)
