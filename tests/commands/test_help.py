@@ -47,3 +47,43 @@ def test_the_same_words_mean_the_same_after_every_verb_that_takes_a_network():
             if not re.search(rf"^  {option}\b", whole, re.MULTILINE)
         ] == []
         assert "torchvision/NAME" in " ".join(whole.split())
+
+
+def test_help_says_where_figure_and_record_go_without_a_word():
+    kept = [
+        ["study"],
+        ["sweep", "vanillanet_digits"],
+        ["search"],
+        *(["dynamic", verb] for verb in ("bounds", "greedy")),
+    ]
+    kept += [["dynamic", verb] for verb in ("evaluate", "finetune", "efficiency", "preferences")]
+    asked = [["bench"], ["evaluate"], ["tune"], ["frontier"]]
+    for words in (*kept, *asked):
+        whole = " ".join(plainvision(*words, "--help-all").out.split())
+        places = re.findall(r"--(?:figure|json) .*?by default ([a-z ]+)\.", whole)
+        assert places == ["beside the results" if words in kept else "nowhere"] * (1 if words == ["search"] else 2), (
+            words
+        )
+
+
+@pytest.mark.parametrize("words", TASKS, ids=" ".join)
+def test_help_of_a_task_speaks_of_the_task(words):
+    whole = plainvision(*words, "--help-all").out
+    text = " ".join(whole.split())
+    for word in (
+        "top-1",
+        "mixup",
+        "CutMix",
+        "class folders",
+        "hfds",
+        "each class",
+        "digits",
+        "--task.",
+        "cross_entropy",
+    ):
+        assert word not in text, word
+    options = set(re.findall(r"^  (--[\w.-]+)", whole, re.MULTILINE))
+    assert {"--data.root", "--epochs", "--with", "--freeze-norms", "--augment.scale", "--machine.fsdp"} < options
+    assert ("--label-smoothing" in options) == ("--num-classes" in options) == (words[0] == "segment")
+    assert "--data.root STR" in whole
+    assert re.search(r"--data\.root STR[^-]*\(required\)", text)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from plainvision.commands import Table, parsed, resumable, show
-from plainvision.commands.options.output import FigureOptions
+from plainvision.commands.options.output import KeptFigureOptions
 from plainvision.search.settings import Budget, CellSearch
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Arguments:
     """What each network is trained with after the search."""
     skip_training: bool = False
     """Only search and draw."""
-    output: Annotated[FigureOptions, tyro.conf.arg(name="")] = field(default_factory=FigureOptions)
+    output: Annotated[KeptFigureOptions, tyro.conf.arg(name="")] = field(default_factory=KeptFigureOptions)
     """What is drawn: the cells."""
     resume: bool = False
     """Continue what is in that folder, search and training alike, as if it had never stopped."""

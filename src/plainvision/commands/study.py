@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from plainvision.commands import Table, parsed, resumable, show, speed_cells
-from plainvision.commands.options.output import Device, OutputOptions
+from plainvision.commands.options.output import Device, KeptOutputOptions
 from plainvision.study.settings import LayerStudy
 
 
@@ -32,7 +32,7 @@ class Arguments:
     """Images per timed pass. On a GPU small networks are worth comparing with many."""
     latency_runs: int = 50
     """Timed passes of each network."""
-    output: Annotated[OutputOptions, tyro.conf.arg(name="")] = field(default_factory=OutputOptions)
+    output: Annotated[KeptOutputOptions, tyro.conf.arg(name="")] = field(default_factory=KeptOutputOptions)
     """What is written beside the table. The figure draws accuracy against latency."""
 
 

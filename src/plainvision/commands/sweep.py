@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import tyro
 
 from plainvision.commands import Table, parsed, resumable, say, show
-from plainvision.commands.options.output import OutputOptions
+from plainvision.commands.options.output import KeptOutputOptions
 from plainvision.commands.options.recipe import Base, base_of, base_recipe
 from plainvision.recipes import list_recipes
 from plainvision.recipes.sweeps import SWEEPS
@@ -47,7 +47,7 @@ class Arguments:
     """Add a technique to the recipe, as NAME:option=value,...; may be given several times."""
     without: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Leave a technique of the recipe out, by its name; may be given several times."""
-    output: Annotated[OutputOptions, tyro.conf.arg(name="")] = field(default_factory=OutputOptions)
+    output: Annotated[KeptOutputOptions, tyro.conf.arg(name="")] = field(default_factory=KeptOutputOptions)
     """What is written beside the table. The figure is a line for one field, a heat map for two."""
 
 

@@ -44,7 +44,7 @@ class Arguments:
     seconds: float = 900
     """About how long it may take; forms that do not fit are not tried."""
     output: Annotated[OutputOptions, tyro.conf.arg(name="")] = field(default_factory=OutputOptions)
-    """What is written beside the folder."""
+    """What is written beyond the folder."""
 
 
 def main(words: list[str]) -> None:

@@ -21,7 +21,7 @@ from plainvision.commands.dynamic.space import SpaceOptions
 from plainvision.commands.dynamic.tables import ORACLE
 from plainvision.commands.options.data import DataOptions, PreparationOptions, data_to_read
 from plainvision.commands.options.network import NetworkOptions, network_first
-from plainvision.commands.options.output import Device, OutputOptions
+from plainvision.commands.options.output import Device, KeptOutputOptions
 from plainvision.showing import shown
 from plainvision.training.network_words import Network
 
@@ -59,7 +59,7 @@ class Arguments:
     device: Device = None
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision of the passes."""
-    output: Annotated[OutputOptions, tyro.conf.arg(name="")] = field(default_factory=OutputOptions)
+    output: Annotated[KeptOutputOptions, tyro.conf.arg(name="")] = field(default_factory=KeptOutputOptions)
     """What is written beside the outcomes: Figure 2, unique_predictions.png, and scores.json."""
 
 

@@ -19,7 +19,7 @@ from plainvision.commands.dynamic.space import SpaceOptions
 from plainvision.commands.dynamic.tables import show_bounds
 from plainvision.commands.options.data import DataOptions, PreparationOptions, TrainingDataOptions, data_to_read
 from plainvision.commands.options.network import NetworkOptions, network_first
-from plainvision.commands.options.output import OutputOptions
+from plainvision.commands.options.output import KeptOutputOptions
 from plainvision.training.network_words import Network
 from plainvision.training.recipe import Augment, Machine, Recipe
 from plainvision.training.techniques import EMA, RandomOptions
@@ -64,7 +64,7 @@ class Arguments:
     """Also let the networks look at as many other views of each image as there are permutations."""
     resume: bool = False
     """Go on with what is in the folder."""
-    output: Annotated[OutputOptions, tyro.conf.arg(name="")] = field(default_factory=OutputOptions)
+    output: Annotated[KeptOutputOptions, tyro.conf.arg(name="")] = field(default_factory=KeptOutputOptions)
     """What is written in the folder: Figure 2, unique_predictions.png, and finetune.json."""
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from plainvision.commands.options.output import OutputOptions
+from plainvision.commands.options.output import KeptOutputOptions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +25,7 @@ class OutcomesOptions:
     outcomes: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders that `plainvision dynamic evaluate` wrote into, or outcomes.safetensors files; results go beside the
     first."""
-    output: Annotated[OutputOptions, tyro.conf.arg(name="")] = field(default_factory=OutputOptions)
+    output: Annotated[KeptOutputOptions, tyro.conf.arg(name="")] = field(default_factory=KeptOutputOptions)
     """What is written."""
 
     def read(self, verb: str) -> "dict[str, Outcomes]":

@@ -22,7 +22,7 @@ class FigureOptions:
     """Where the figure goes."""
 
     figure: Path | None = None
-    """Where to draw it, a .png, .pdf or .svg file; by default beside the results."""
+    """Draw it into this file, a .png, .pdf or .svg; by default nowhere."""
 
     def check(self) -> None:
         """Check that what is given can be written, before the work, whose result would otherwise be lost.
@@ -42,19 +42,12 @@ class OutputOptions(FigureOptions):
     """Where figure and record go."""
 
     json: Path | None = None
-    """Where to write the record, with its command, machine and versions; by default beside the results."""
+    """Write the record, with its command, machine and versions, into this file; by default nowhere."""
 
     def check(self) -> None:
         super().check()
         if self.json is not None:
             check_writable(self.json, "--json")
-
-    def beside(self, results: Path, figure: str, json: str) -> "OutputOptions":
-        """Return both files, checked; those that are not given are called so, in the folder of ``results``."""
-        folder = results.parent if results.is_file() else results
-        found = OutputOptions(self.figure or folder / figure, self.json or folder / json)
-        found.check()
-        return found
 
     def write(
         self,
@@ -77,3 +70,28 @@ class OutputOptions(FigureOptions):
             said.append(f"figure in {self.figure}")
         if said:
             print(", ".join(said))
+
+
+@dataclass(frozen=True)
+class KeptFigureOptions(FigureOptions):
+    """Where the figure goes, which is drawn in any case."""
+
+    figure: Path | None = None
+    """Where to draw it, a .png, .pdf or .svg file; by default beside the results."""
+
+
+@dataclass(frozen=True)
+class KeptOutputOptions(OutputOptions):
+    """Where figure and record go, which are written in any case."""
+
+    figure: Path | None = None
+    """Where to draw it, a .png, .pdf or .svg file; by default beside the results."""
+    json: Path | None = None
+    """Where to write the record, with its command, machine and versions; by default beside the results."""
+
+    def beside(self, results: Path, figure: str, json: str) -> OutputOptions:
+        """Return both files, checked; those that are not given are called so, in the folder of ``results``."""
+        folder = results.parent if results.is_file() else results
+        found = OutputOptions(self.figure or folder / figure, self.json or folder / json)
+        found.check()
+        return found
