@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torchvision.ops import box_iou
 
 import plainvision as pv
 
@@ -15,7 +16,9 @@ def test_anchors_are_the_quantiles_of_the_sizes():
 
 def test_no_anchor_is_too_small_for_its_grid():
     sizes = pv.tasks.fit_anchors(squares([20.0] * 100))
-    assert sizes == ((32, 40, 51), (64, 81, 102), (128, 161, 203), (256, 323, 406), (512, 645, 813))
+    assert sizes == ((24, 30, 38), (48, 60, 76), (96, 121, 152), (192, 242, 305), (384, 484, 610))
+    shift = torch.tensor([4.0, 4.0, 4.0, 4.0])  # half a stride of 8: no anchor lies farther from a box
+    assert box_iou(squares([24.0]), squares([24.0]) + shift).item() > 0.5
 
 
 def test_fitted_anchors_make_a_detector():

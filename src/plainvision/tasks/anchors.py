@@ -7,8 +7,9 @@ from torch import Tensor
 
 AnchorSizes = tuple[tuple[int, ...], ...]
 RATIOS = (0.5, 1.0, 2.0)
-# Of a level's stride: an anchor that is smaller lies too far from the next one to meet every box.
-_LEAST = 4
+# Of a level's stride: at three, an anchor meets a box of its own size by 53 % or more wherever that lies; a smaller one
+# may miss the 50 % that make it learn.
+_LEAST = 3
 
 
 def default_sizes(per_level: int) -> AnchorSizes:
@@ -29,7 +30,7 @@ def checked_sizes(sizes: Sequence[Sequence[int]], per_level: int, kind: str) -> 
 def fit_anchors(boxes: Tensor, *, strides: Sequence[int] = (8, 16, 32, 64, 128), per_level: int = 3) -> AnchorSizes:
     """Return anchor sizes, the side of a square in pixels, for each level: quantiles of the boxes' own sizes.
 
-    No size is below four strides of its level, in the steps that torchvision's have: a coarse grid meets no small box.
+    No size is below three strides of its level, in the steps that torchvision's have: a coarse grid meets no small box.
 
     Args:
         boxes: (N, 4) as x1, y1, x2, y2, in pixels as the network sees them, behind the detector's resizing.
