@@ -143,7 +143,7 @@ def test_batch_norms_of_a_detectors_heads_are_folded_too():
     network = pv.tasks.detector(
         pv.create_model("vanillanet_5", width=1 / 64, deployed=True), "mask_rcnn", width=16, **SMALL
     )
-    network.roi_heads.mask_head = MaskRCNNHeads(16, (16, 256), 1, norm_layer=nn.BatchNorm2d)
+    network.roi_heads.mask_head = MaskRCNNHeads(16, (16, 16), 1, norm_layer=nn.BatchNorm2d)
     fused = pv.fuse(trained(network), image_size=64, images=2)
     assert not any(isinstance(module, BatchNorm) for module in fused.modules())
     assert sum(isinstance(module, BatchNorm) for module in network.modules()) == 2
@@ -167,6 +167,18 @@ def test_batch_norms_are_frozen_for_a_trained_network_alone():
 
 
 ONE_CLASS = [{**target, "labels": target["labels"].clamp(max=1)} for target in TARGETS]
+
+
+def test_the_heads_of_a_mask_rcnn_are_as_wide_as_its_pyramid_and_learn_from_as_many_proposals_as_said():
+    backbone = pv.create_model("vanillanet_5", width=1 / 64)
+    network = pv.tasks.detector(backbone, "mask_rcnn", width=16, rois_per_image=24, **SMALL).train()
+    seen = {}
+    for name in ("box_head", "mask_head"):
+        head = getattr(network.roi_heads, name)
+        head.register_forward_hook(lambda _, given, made, name=name: seen.update({name: (given[0].shape, made.shape)}))
+    network([torch.rand(3, 64, 80), torch.rand(3, 64, 64)], TARGETS)
+    assert seen["box_head"] == ((48, 16, 7, 7), (48, 64))
+    assert seen["mask_head"][1][1:] == (16, 14, 14)
 
 
 def test_anchors_are_torchvisions_or_those_given():

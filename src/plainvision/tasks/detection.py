@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool, LastLevelP6P7
 
 from plainvision.inspection.counting import count_macs
@@ -18,6 +20,9 @@ from plainvision.tasks.anchors import RATIOS, AnchorSizes, checked_sizes, defaul
 from plainvision.tasks.pyramid import STRIDES, Pyramid
 
 Kind = Literal["retinanet", "mask_rcnn"]
+# Such heads start with weights of standard deviation 0.01. With fewer channels a signal fades from layer to layer:
+# narrow heads start as He et al. 2015 do, and learn from the first epoch on.
+_PAPER_WIDTH = 256
 _STRIDES = {"retinanet": STRIDES[1:], "mask_rcnn": STRIDES}  # the finest feature is too large to search densely
 
 
@@ -50,6 +55,7 @@ def detector(
     pretrained: bool = False,
     freeze_norms: bool | None = None,
     anchor_sizes: AnchorSizes | None = None,
+    rois_per_image: int = 512,
     min_size: int = 800,
     max_size: int = 1333,
 ) -> nn.Module:
@@ -63,11 +69,13 @@ def detector(
         backbone: a network's name, or a network of ours, of timm's, or with ``features_only``; it stays as it is.
         kind: "retinanet" for boxes, "mask_rcnn" for boxes and masks.
         num_classes: K, without the background.
-        width: channels of the feature pyramid and of the heads on it; papers have 256.
+        width: channels of the feature pyramid and of the heads on it, four times as many in the layers that classify a
+            Mask R-CNN's proposals; papers have 256.
         pretrained: start a network by name from its published weights.
         freeze_norms: fix the batch norms of the backbone, as is right for a trained network: a detector's batches are
             too small for statistics of their own. None is ``pretrained``; say True for a trained network that you give.
         anchor_sizes: of each of five levels; None takes torchvision's, `fit_anchors` those of your boxes.
+        rois_per_image: proposals of each image that a Mask R-CNN learns boxes and masks from; fewer are faster.
         min_size: the shorter side of an image is resized to this.
         max_size: unless the longer one would get longer than this.
 
@@ -93,12 +101,27 @@ def detector(
         "image_mean": pyramid.mean,
         "image_std": pyramid.std,
     }
-    network: nn.Module
+    network: Any
     if kind == "retinanet":
         network = RetinaNet(features, num_classes + 1, anchor_generator=anchors, **how)
+        towers = [network.head.classification_head.conv, network.head.regression_head.conv]
     else:
-        network = MaskRCNN(features, num_classes + 1, rpn_anchor_generator=anchors, **how)
-    network.anchor_sizes = sizes  # type: ignore[assignment]
+        # torchvision's heads have the papers' 1024 and 256 channels whatever the width.
+        network = MaskRCNN(
+            features,
+            rpn_anchor_generator=anchors,
+            box_head=TwoMLPHead(width * 7 * 7, 4 * width),
+            box_predictor=FastRCNNPredictor(4 * width, num_classes + 1),
+            box_batch_size_per_image=rois_per_image,
+            mask_head=MaskRCNNHeads(width, (width,) * 4, 1),
+            mask_predictor=MaskRCNNPredictor(width, width, num_classes + 1),
+            **how,
+        )
+        towers = [network.rpn.head.conv]
+    if width < _PAPER_WIDTH:
+        for layer in (layer for tower in towers for layer in tower.modules() if isinstance(layer, nn.Conv2d)):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    network.anchor_sizes = sizes
     return network
 
 

@@ -82,6 +82,8 @@ class Detection(SceneTask):
     """Channels of the feature pyramid and of the heads on it."""
     anchor_sizes: tuple[tuple[int, ...], ...] | None = None
     """Sizes of the anchors of each of five levels, in pixels of the resized image; None takes torchvision's."""
+    rois_per_image: Annotated[int, 8, 10**4] = 512
+    """Proposals of each image that a Mask R-CNN learns boxes and masks from."""
     freeze_norms: bool = False
     """Fix the batch norms of the backbone: right where it starts from trained weights, wrong where it does not."""
 
@@ -114,6 +116,7 @@ class Detection(SceneTask):
             width=self.width,
             freeze_norms=self.freeze_norms,
             anchor_sizes=self.anchor_sizes,
+            rois_per_image=self.rois_per_image,
             min_size=size,
             max_size=round(size * LONGEST),
         )
