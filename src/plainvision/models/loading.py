@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from plainvision.models.downloads import download
+from plainvision.models.image_sizes import with_own_positions
 from plainvision.models.reading import read_file
 from plainvision.models.torchvision_classifiers import last_layer
 
@@ -45,8 +46,8 @@ class OfficialLayout(nn.Module, abc.ABC):
 def load_checkpoint(model: nn.Module, source: str | Path | Mapping[str, Any]) -> nn.Module:
     """Load weights strictly into ``model`` and return it.
 
-    What wrappers put before every key is taken off. Other floating point than the network's is converted, with a
-    warning.
+    What wrappers put before every key is taken off. Position embeddings of another image size are interpolated. Other
+    floating point than the network's is converted, with a warning.
 
     Args:
         model: the network, in the form (training or deployed) that the weights have.
@@ -100,6 +101,7 @@ def _read(model: nn.Module, source: str | Path | Mapping[str, Any]) -> tuple[dic
     own = model.state_dict()
     state = {_DOTTED.sub(r"\1\2", key): value for key, value in _without_prefixes(state, own).items()}
     state = model.from_official(state) if isinstance(model, OfficialLayout) else state
+    state = with_own_positions(model, state)
     # Files from before torch 0.4.1 lack the counters of batch norms, which are read by none that has a momentum.
     counters = {
         key: value

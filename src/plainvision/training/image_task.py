@@ -45,10 +45,12 @@ class ImageTask(Task):
         return training, validation
 
     def build(self, recipe: "Recipe", classes: int) -> "nn.Module":
+        from plainvision.models.image_sizes import size_options
         from plainvision.models.registry import create_model
 
+        options = recipe.network_options(classes)
         try:
-            return create_model(recipe.model, **recipe.network_options(classes))
+            return create_model(recipe.model, **{**size_options(recipe.model, recipe.data.image_size), **options})
         except ValueError as error:
             if "in_chans" in recipe.model_options or "no option 'in_chans'" not in str(error):
                 raise
