@@ -35,6 +35,7 @@ On other data the paper follows "the procedure used in CaiT and DeiT". Its setti
   repeats, which this paper keeps to ImageNet-1k.
 - Flowers' 2,040 training images (Table D.1) are its training and its validation split together.
 - The weights to start from: those of ImageNet-1k, as of the networks that Table D.2 compares; the paper does not say.
+- The new classifier starts at zero, theirs at normal numbers of deviation 0.02.
 """
 
 from dataclasses import replace
@@ -106,7 +107,7 @@ def higher_resolution(network: str) -> Recipe:
     )
 
 
-def transfer(network: str, name: str) -> Recipe:
+def transfer_to(network: str, name: str) -> Recipe:
     """Return the fine-tuning of ``network`` on another data set."""
     base, task = imagenet(network), TRANSFER[name]
     common = replace(
@@ -177,7 +178,19 @@ for _name, _task in TRANSFER.items():
         _what = f"PatchConvNet-{_network.upper()} from ImageNet-1k to {_task.words}."
         _result = f"Expect {_top1[0]:.1f} % top-1 (arXiv:2112.13692, Table D.2)."
         _larger = f"With --data.image-size 320 the table has {_top1[1]:.1f} %."
-        add_recipe(f"{_what} {_result}\n\n{_larger}", transfer, _network, _name)
+        add_recipe(f"{_what} {_result}\n\n{_larger}", transfer_to, _network, _name)
+
+
+@recipe
+def transfer() -> Recipe:
+    """PatchConvNet-S60 from ImageNet-1k to your images, as Table D.2's small data sets. No recorded result yet.
+
+    --start-from and --model give other weights and another network. --layer-decay 0.8 lets lower layers learn at lower
+    rates, --with FrozenBackbone:epochs=20 the classifier alone at first. The recipes `..._to_...` have the table's
+    data sets and results; `finetune` is for few images, and ends in minutes.
+    """
+    base = transfer_to("s60", "cars")
+    return replace(base, data=replace(base.data, root="images", validation_split="validation"))
 
 
 @recipe
