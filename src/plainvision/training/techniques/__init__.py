@@ -5,6 +5,7 @@ from plainvision.training.techniques.deep_training import DeepTraining as DeepTr
 from plainvision.training.techniques.distillation import Distillation as Distillation
 from plainvision.training.techniques.ema import EMA as EMA
 from plainvision.training.techniques.frozen_backbone import FrozenBackbone as FrozenBackbone
+from plainvision.training.techniques.frozen_statistics import FrozenStatistics as FrozenStatistics
 from plainvision.training.techniques.fuse_after_anneal import FuseAfterAnneal as FuseAfterAnneal
 from plainvision.training.techniques.linear_pairs import LinearPairs as LinearPairs
 from plainvision.training.techniques.plain import Plain as Plain
@@ -24,6 +25,7 @@ TECHNIQUES: dict[str, type[Technique]] = {
         SeriesActivations,
         LinearPairs,
         FrozenBackbone,
+        FrozenStatistics,
         DeepTraining,
         FuseAfterAnneal,
         RandomOptions,
