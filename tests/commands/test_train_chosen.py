@@ -14,7 +14,7 @@ from plainvision.models import pretrained
 from plainvision.recipes import get_recipe
 from plainvision.training import loop
 from plainvision.training.run_folder import recipe_of
-from plainvision.training.techniques import EMA, DeepTraining, FrozenBackbone
+from plainvision.training.techniques import EMA, DeepTraining, FrozenBackbone, FrozenStatistics
 
 SHORT = ("--data.workers", "0", "--machine.threads", "1")
 
@@ -117,11 +117,11 @@ def test_trained_weights_are_fine_tuned_on_images_prepared_as_theirs(tmp_path, w
     assert (recipe.data.mean, recipe.data.std, recipe.data.interpolation) == (own.mean, own.std, own.interpolation)
     assert own.mean == (0.5, 0.5, 0.5)  # else the test would prove nothing
     assert (recipe.name, recipe.model, recipe.data.image_size) == ("finetune", "test_resnet", 160)
-    assert recipe.techniques == (FrozenBackbone(epochs=1),)  # of two
+    assert recipe.techniques == (FrozenBackbone(epochs=1), FrozenStatistics())  # of two
     assert recipe.new_classifier
     text = " ".join(ended.out.split())
     assert "test_resnet with a new classifier" in text
-    assert "which learns alone for 15 of 30 epochs; images as for these weights: 160 pixels" in text
+    assert "which learns alone for 10 of 30 epochs; images as for these weights: 160 pixels" in text
     assert "mean 0.5, std 0.5" in text
     again = plainvision("train", "--data.root", root, "--start-from", weights, "--out", out, "--resume")
     assert (again.status, again.err) == (0, "")
@@ -132,6 +132,62 @@ def test_trained_weights_are_fine_tuned_on_images_prepared_as_theirs(tmp_path, w
     )
     assert (more.status, more.err) == (0, "")
     assert recipe_of(tmp_path / "more").data.mean == own.mean
+
+
+def test_weights_that_know_the_classes_keep_their_classifier(tmp_path, asked, weights):
+    root = images(tmp_path / "photos", side=64)
+    probe = tmp_path / "probe.safetensors"
+    words = (
+        "probe",
+        "test_resnet:num_classes=7",
+        "--checkpoint",
+        weights,
+        "--data.root",
+        root,
+        "--data.validation-share",
+        "0.2",
+    )
+    assert plainvision(*words, "--data.workers", "0", "--no-cache", "--save", probe).status == 0
+    ended = plainvision("train", "--data.root", root, "--start-from", probe, "--out", tmp_path / "run")
+    assert said(ended, "not now")
+    assert (asked[0].new_classifier, asked[0].techniques) == (False, (FrozenStatistics(),))
+    assert "with its classifier, which names these very classes; all layers learn" in " ".join(ended.out.split())
+    (root / "hat").rename(root / "cap")
+    ended = plainvision("train", "--data.root", root, "--start-from", probe, "--out", tmp_path / "run")
+    assert said(ended, "not now")
+    assert asked[1].new_classifier
+    assert asked[1].techniques[0] == FrozenBackbone(epochs=10)
+
+
+@pytest.mark.parametrize(
+    ("name", "zero"),
+    [
+        ("tf_efficientnet_lite0", {"classifier.weight", "classifier.bias"}),
+        ("vanillanet_5:width=0.125", {"head.second.0.weight", "head.second.0.bias"}),  # of a pair of layers
+        ("deit_tiny_distilled_patch16_224:depth=1", {"head.weight", "head.bias", "head_dist.weight", "head_dist.bias"}),
+        ("torchvision/mobilenet_v3_small", {"classifier.3.weight", "classifier.3.bias"}),
+    ],
+)
+def test_a_new_classifier_begins_without_an_opinion(tmp_path, name, zero):
+    import torch
+
+    from plainvision.models.registry import create_model
+    from plainvision.training import Recipe
+    from plainvision.training.starting import load_start
+
+    name, _, option = name.partition(":")
+    key, _, value = option.partition("=")
+    options = {key: float(value) if "." in value else int(value)} if option else {}
+    torch.save(create_model(name, num_classes=7, **options).state_dict(), tmp_path / "weights.pth")
+    model = create_model(name, num_classes=3, **options)
+    start = str(tmp_path / "weights.pth")
+    load_start(model, Recipe("further", name, options, start_from=start, new_classifier=True))
+    assert {key for key, one in model.named_parameters() if key in zero and not one.any()} == zero
+    logits = model.train()(torch.randn(2, 3, 224, 224))
+    logits = sum(logits) if isinstance(logits, tuple) else logits
+    assert not logits.any()
+    (logits[:, 0].sum()).backward()
+    assert model.get_parameter(min(zero).replace("bias", "weight")).grad.any()
 
 
 def test_a_named_recipe_takes_mean_and_std_of_the_weights_and_says_so(tmp_path, asked, weights):

@@ -28,8 +28,8 @@ class Glance:
     """What validates, in words."""
     images: int
     """How many images there are to train with."""
-    classes: int
-    """How many classes."""
+    classes: tuple[str, ...]
+    """Their names, in the order of the logits."""
     rarest: int
     """How many images the rarest class has."""
     side: int
@@ -69,7 +69,7 @@ def glance(data: Data, opened: Opening = open_images) -> Glance:
         data=data,
         validation=validation,
         images=len(images.labels),
-        classes=len(images.classes),
+        classes=tuple(images.classes),
         rarest=int(counts.min()),
         side=int(np.median([side for side, _ in some])),
         grey=all((small == small[..., :1]).all() for _, small in some),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from plainvision.data.settings import Augment, Data
 from plainvision.recipes.registry import get_recipe, recipe
 from plainvision.training.recipe import PRETRAINED, Machine, Recipe
-from plainvision.training.techniques import EMA, DeepTraining, FrozenBackbone, Technique
+from plainvision.training.techniques import EMA, DeepTraining, FrozenBackbone, FrozenStatistics, Technique
 
 if TYPE_CHECKING:
     from plainvision.data.glance import Glance
@@ -51,7 +51,7 @@ def finetune() -> Recipe:
         weight_decay=0.05,
         layer_decay=0.8,
         warmup_epochs=1,
-        techniques=(FrozenBackbone(epochs=4),),
+        techniques=(FrozenBackbone(epochs=2), FrozenStatistics()),
     )
 
 
@@ -65,8 +65,8 @@ def choose(seen: "Glance", model: str | None, weights: "KnownWeights | None") ->
     """
     colour = "grey" if seen.grey else "in colour"
     found = (
-        f"{seen.images} images of {seen.classes} classes, {seen.rarest} of the rarest, {colour}, {seen.side} pixels at "
-        f"the shorter side; validation: {seen.validation}"
+        f"{seen.images} images of {len(seen.classes)} classes, {seen.rarest} of the rarest, {colour}, {seen.side} "
+        f"pixels at the shorter side; validation: {seen.validation}"
     )
     choice = _from_scratch(seen, model) if weights is None else _finetuned(seen, weights)
     first, *others = choice.reasons
@@ -78,23 +78,31 @@ def _finetuned(seen: "Glance", weights: "KnownWeights") -> Choice:
     base = get_recipe("finetune")
     epochs = _epochs(20_000, seen.images, 4, 30)
     batch = _batch_size(seen.images, base.batch_size)
+    knows = weights.classes == seen.classes
+    frozen = 0 if knows else epochs // 3
+    alone = (FrozenBackbone(epochs=frozen),) if frozen else ()
     chosen = replace(
         base,
         model=weights.model,
         model_options=weights.options,
-        techniques=(*weights.techniques, FrozenBackbone(epochs=epochs // 2)),
+        techniques=(*weights.techniques, *alone, FrozenStatistics()),
         start_from=weights.source,
+        new_classifier=not knows,
         data=replace(seen.data, **weights.preparation),
         epochs=epochs,
         batch_size=batch,
     )
     how = chosen.data
+    classifier = (
+        f"its classifier, which names these very classes; all layers learn for {epochs} epochs"
+        if knows
+        else f"a new classifier, which learns alone for {frozen} of {epochs} epochs"
+    )
     return Choice(
         chosen,
         (
-            f"recipe finetune, for there are trained weights: {weights.model} with a new classifier, which learns "
-            f"alone for {epochs // 2} of {epochs} epochs; images as for these weights: {how.image_size} pixels, "
-            f"mean {_few(how.mean)}, std {_few(how.std)}, {how.interpolation}.",
+            f"recipe finetune, for there are trained weights: {weights.model} with {classifier}; images as for these "
+            f"weights: {how.image_size} pixels, mean {_few(how.mean)}, std {_few(how.std)}, {how.interpolation}.",
         ),
     )
 

@@ -4,11 +4,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from plainvision.data.settings import RECORDED
 from plainvision.files import nearby
-from plainvision.models.loading import load_backbone, load_checkpoint
+from plainvision.models.loading import classifier_layers, load_backbone, load_checkpoint
 from plainvision.models.pretrained import published_preparation, published_weights
 from plainvision.models.registry import is_known
 from plainvision.training.recipe import PRETRAINED, Option, Recipe
@@ -41,6 +42,8 @@ class KnownWeights:
     """Its own options, as far as the weights' file records them."""
     techniques: tuple[Technique, ...] = ()
     """What gave it its form."""
+    classes: tuple[str, ...] | None = None
+    """Names of its classes, where the weights' file records them."""
 
 
 def known_weights(source: str, model: str | None) -> KnownWeights:
@@ -60,7 +63,7 @@ def known_weights(source: str, model: str | None) -> KnownWeights:
         recipe = origin.recipe
         forms = tuple(one for one in recipe.techniques if isinstance(one, _SURGERIES))
         told = {name: value for name, value in asdict(recipe.data).items() if name in _PREPARATION}
-        return KnownWeights(source, recipe.model, told, recipe.model_options, forms)
+        return KnownWeights(source, recipe.model, told, recipe.model_options, forms, origin.classes)
     stem = Path(source.partition("?")[0]).name.rpartition(".")[0]
     name = model or (stem if is_known(stem) else None)
     if name is None:
@@ -90,7 +93,9 @@ def weights_path(source: str) -> Path:
 
 
 def load_start(model: nn.Module, recipe: Recipe) -> None:
-    """Load the weights that ``recipe`` starts from, if any, into its network: without a new classifier, all of them.
+    """Load the weights that ``recipe`` starts from, if any, into its network.
+
+    Without a new classifier, all of them are loaded; a new one is zero.
 
     Raises:
         FileNotFoundError, ValueError: there are no such weights, or they are not those of this network.
@@ -110,3 +115,19 @@ def load_start(model: nn.Module, recipe: Recipe) -> None:
         load(model, published_weights(recipe.model, **channels, **recipe.model_options))
     else:
         load(model, source if "://" in source else weights_path(source))
+    if recipe.new_classifier:
+        _name_all_alike(model)
+
+
+def _name_all_alike(model: nn.Module) -> None:
+    """Set a new classifier to zero, so that it begins with no opinion: with a loss of ln K.
+
+    A drawn one has opinions, which training has to undo before it learns, and which disturb the layers below
+    meanwhile: timm draws EfficientNet's so large that ten classes begin at 8.6 instead of 2.3.
+    """
+    for classifier in classifier_layers(model):
+        # Of several layers the last alone: behind it, no gradient would reach the others.
+        *_, last = (one for one in classifier.modules() if next(one.parameters(recurse=False), None) is not None)
+        with torch.no_grad():
+            for parameter in last.parameters(recurse=False):
+                parameter.zero_()
