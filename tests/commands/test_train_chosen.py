@@ -190,6 +190,18 @@ def test_a_new_classifier_begins_without_an_opinion(tmp_path, name, zero):
     assert model.get_parameter(min(zero).replace("bias", "weight")).grad.any()
 
 
+def test_a_transformer_learns_from_weights_of_another_image_size(tmp_path):
+    save_file(timm.create_model("test_vit", num_classes=7).state_dict(), tmp_path / "test_vit.safetensors")
+    root, out = images(tmp_path / "photos", side=64, each=8), tmp_path / "run"
+    words = ("--start-from", tmp_path / "test_vit.safetensors", "--data.image-size", "64", "--epochs", "1", *SHORT)
+    ended = plainvision("train", "--data.root", root, *words, "--out", out)
+    assert (ended.status, ended.err) == (0, "")
+    assert plainvision("evaluate", out, "--data.root", root).status == 0
+    from plainvision.training.weights_file import load_network
+
+    assert load_network(out)[0].pos_embed.shape[1] == 1 + 4 * 4
+
+
 def test_a_named_recipe_takes_mean_and_std_of_the_weights_and_says_so(tmp_path, asked, weights):
     words = ("train", "resnet18_clothing", "--start-from", weights, "--model", "test_resnet", "--out", "runs/a")
     ended = plainvision(*words)
