@@ -35,7 +35,6 @@ On other data the paper follows "the procedure used in CaiT and DeiT". Its setti
   repeats, which this paper keeps to ImageNet-1k.
 - Flowers' 2,040 training images (Table D.1) are its training and its validation split together.
 - The weights to start from: those of ImageNet-1k, as of the networks that Table D.2 compares; the paper does not say.
-- The new classifier starts at zero, theirs at normal numbers of deviation 0.02.
 """
 
 from dataclasses import replace

@@ -25,6 +25,8 @@ from plainvision.training.weights_file import read_origin
 
 # What gives a network another form before it trains, and nothing afterwards.
 _SURGERIES = (AttentionPooling, LinearPairs, Plain, SeriesActivations, SpatialOps)
+# The standard deviation of a new classifier's weights, as in DeiT and in the papers' networks.
+_DEVIATION = 0.02
 _PREPARATION = ("image_size", "channels", "crop_ratio", "resize", "interpolation", "mean", "std")
 
 
@@ -95,7 +97,7 @@ def weights_path(source: str) -> Path:
 def load_start(model: nn.Module, recipe: Recipe) -> None:
     """Load the weights that ``recipe`` starts from, if any, into its network.
 
-    Without a new classifier, all of them are loaded; a new one is zero.
+    Without a new classifier, all of them are loaded; a new one begins with small weights.
 
     Raises:
         FileNotFoundError, ValueError: there are no such weights, or they are not those of this network.
@@ -116,18 +118,17 @@ def load_start(model: nn.Module, recipe: Recipe) -> None:
     else:
         load(model, source if "://" in source else weights_path(source))
     if recipe.new_classifier:
-        _name_all_alike(model)
+        for classifier in classifier_layers(model):
+            _soften(classifier)
 
 
-def _name_all_alike(model: nn.Module) -> None:
-    """Set a new classifier to zero, so that it begins with no opinion: with a loss of ln K.
+def _soften(classifier: nn.Module) -> None:
+    """Scale the weights of a new classifier down, where they are larger than those of new transformers and of ours.
 
-    A drawn one has opinions, which training has to undo before it learns, and which disturb the layers below
-    meanwhile: timm draws EfficientNet's so large that ten classes begin at 8.6 instead of 2.3.
+    timm draws EfficientNet's with a deviation of 0.18: ten classes then begin with a loss of 8.6 instead of 2.3, and
+    training unlearns that for epochs, while it disturbs the layers below.
     """
-    for classifier in classifier_layers(model):
-        # Of several layers the last alone: behind it, no gradient would reach the others.
-        *_, last = (one for one in classifier.modules() if next(one.parameters(recurse=False), None) is not None)
-        with torch.no_grad():
-            for parameter in last.parameters(recurse=False):
-                parameter.zero_()
+    for name, weight in classifier.named_parameters():
+        if name.rpartition(".")[2] == "weight" and weight.ndim > 1:
+            with torch.no_grad():
+                weight.mul_((_DEVIATION / weight.std(correction=0)).clamp(max=1.0))
