@@ -1,7 +1,7 @@
 """What trained weights buy on few photographs: a linear probe, fine-tuning, and fine-tuning from the probe.
 
-Run: python benchmarks/transfer.py --root clothing.zip --checkpoint T               (at 224 pixels: a GPU's work)
-     python benchmarks/transfer.py --root clothing.zip --checkpoint T --short       (what a CPU core does in ten minutes)
+Run: python benchmarks/transfer.py --root clothing.zip --checkpoint T              (at 224 pixels: a GPU's work)
+     python benchmarks/transfer.py --root clothing.zip --checkpoint T --short      (what a CPU core does in ten minutes)
 
 T is timm's file tf_efficientnet_lite0.safetensors. Each seed draws four fifths of the training images anew, and every
 way has the same ones:
