@@ -7,6 +7,8 @@ T is timm's file tf_efficientnet_lite0.safetensors. Each seed draws four fifths 
 way has the same ones:
 
 - probe: a logistic regression on frozen features; the other fifth chooses its C.
+- probe, batch statistics: the same network with batch norms that normalise by batches of 32 of the test images, mixed,
+  as training would: what fine-tuning starts from without `FrozenStatistics`.
 - classifier alone: the recipe `finetune` with a backbone that stays frozen to the end.
 - fine-tuned: the recipe `finetune` as it is: the classifier alone at first, then all layers.
 - fine-tuned, batch statistics: the same without `FrozenStatistics`, so that batch norms normalise by each batch.
@@ -26,11 +28,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import tyro
 from rich.console import Console
+from torch import nn
 
 import plainvision as pv
 from plainvision.bench import as_table, write_record
+from plainvision.data.batches import EvaluationBatches
 from plainvision.files import write_json
 from plainvision.models.loading import load_checkpoint
 from plainvision.models.pretrained import published_preparation
@@ -116,6 +121,20 @@ def tested(network: Any, data: Data, classes: tuple[str, ...]) -> Evaluation:
     return evaluate(network, replace(data, validation_split="test", folds=None, fold=None), classes=classes)
 
 
+def by_batch_statistics(network: nn.Module, data: Data, classes: tuple[str, ...], seed: int) -> float:
+    """Return the test top-1 of a network, which is changed, whose batch norms normalise by each batch of 32 images."""
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_mean = norm.running_var = None  # then torch takes those of the batch
+    data = replace(data, validation_split="test", folds=None, fold=None)
+    batches = list(EvaluationBatches(data, batch_size=62, classes=classes))
+    images, labels = torch.cat([one.images for one in batches]), torch.cat([one.labels for one in batches])
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    with torch.inference_mode():
+        named = torch.cat([network(images[part]).argmax(1) for part in order.split(32)])
+    return 100 * (named == labels[order]).double().mean().item()
+
+
 def run(recipe: Recipe, folder: Path, probe: Evaluation) -> dict[str, Any]:
     """Train once and return what the last network scores, by itself and against the probe."""
     done = folder / "figures.json"
@@ -152,12 +171,14 @@ def figures_of(runs: list[dict[str, Any]], epochs: int | None, data: Data) -> di
 def main() -> None:
     """Probe, train, compare, and write the record."""
     arguments = tyro.cli(Arguments, description=__doc__)
-    runs: dict[str, list[dict[str, Any]]] = {"probe": []}
+    runs: dict[str, list[dict[str, Any]]] = {"probe": [], "probe, batch statistics": []}
     epochs: dict[str, int] = {}
     for seed in arguments.seeds:  # all ways of a seed before the next one, so that what is there can be compared
         network, origin = load_network(probed(arguments, seed))
         probe = tested(network, data_of(arguments, seed), origin.classes)
         runs["probe"].append({"seed": seed, "test_top1": probe.top1, "test_images": probe.images})
+        moved = by_batch_statistics(network, data_of(arguments, seed), origin.classes, seed)
+        runs["probe, batch statistics"].append({"seed": seed, "test_top1": moved, "gain": moved - probe.top1})
         for name, recipe in ways(arguments, seed).items():
             if arguments.only not in (None, name):
                 continue
