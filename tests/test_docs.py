@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import timm
+import torch
 import tyro
 from PIL import Image
 from safetensors.torch import save_file
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 from plainvision.commands import VERBS, main
 from plainvision.recipes import get_recipe
 from plainvision.training.techniques import TECHNIQUES
+from plainvision.training.weights_file import Origin, save_network
 
 ROOT = Path(__file__).parents[1]
 PAGES = {page.relative_to(ROOT).as_posix(): page for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
@@ -226,6 +228,8 @@ def runs(tmp_path_factory) -> Path:
     (folder / "runs" / "s60").mkdir()
     for name in ("tf_efficientnet_lite0.safetensors", "lite0.safetensors", "resnet50.pth", "runs/s60/last.safetensors"):
         (folder / name).touch()  # training would read it
+    probe = Origin(get_recipe("vanillanet_digits"), ("a", "b"), 0)
+    save_network(folder / "my.safetensors", {"weight": torch.zeros(1)}, probe)  # its header is read
     return folder
 
 
