@@ -40,6 +40,7 @@ def evaluate(
     batch_size: int = 32,
     batches_per_part: int = 8,
     controls: bool = True,
+    view_count: int | None = None,
     share: bool = True,
     scale: float = 1.0,
     context: int | None = None,
@@ -60,6 +61,7 @@ def evaluate(
         batch_size: images per pass, when ``data`` is not in batches.
         batches_per_part: batches between two writes.
         controls: also evaluate the trained network on as many other views of each image as there are permutations.
+        view_count: or on so many views, which other evaluations of the network can then share (`with_views`).
         share: compute once what permutations share; False runs a whole pass for each.
         scale: factor by which the prepared images are enlarged (section 4.5).
         context: side in pixels of the centre crop of the resized images (section 4.5).
@@ -75,6 +77,8 @@ def evaluate(
     """
     if batch_size < 1 or batches_per_part < 1:
         raise ValueError(f"batch_size={batch_size} and batches_per_part={batches_per_part} must be 1 or more.")
+    if view_count is not None and view_count < 1:
+        raise ValueError(f"view_count={view_count} leaves no view. Give 1 or more, or controls=False.")
     if precision not in _PRECISIONS:
         raise ValueError(f"precision={precision!r} is none of {', '.join(_PRECISIONS)}.")
     processes = process_group()
@@ -88,7 +92,8 @@ def evaluate(
     home = next(network.parameters()).device
     target = torch.device(device) if device is not None else processes.device if several else home
     parts = Parts(data, batch_size, batches_per_part, classes)
-    passes = _Passes(network, parts.classes, VIEWS if controls else {}, share, condition, target, precision)
+    views, count = VIEWS if controls else {}, view_count or len(network.permutations)
+    passes = _Passes(network, parts.classes, views, count, share, condition, target, precision)
     described = passes.described() | parts.described()
     with nullcontext() if out is None else opened(Path(out), described, processes) as folder:
         try:
@@ -155,6 +160,7 @@ class _Passes:
     network: DynamicNetwork
     classes: tuple[str, ...] | None
     views: Mapping[str, Callable[[Tensor, int], Iterator[Tensor]]]
+    view_count: int
     share: bool
     condition: dict[str, float]
     device: torch.device
@@ -164,7 +170,7 @@ class _Passes:
 
     def described(self) -> dict[str, Any]:
         """Return what decides the outcomes, as JSON has it."""
-        return {
+        described = {
             "network": self.network.name,
             "fingerprint": self.network.fingerprint,
             "sites": self.network.described_sites,
@@ -173,6 +179,9 @@ class _Passes:
             "condition": self.condition,
             "precision": self.precision,
         }
+        if self.views and self.view_count != len(self.network.permutations):
+            described["view_count"] = self.view_count
+        return described
 
     def __call__(self, batch: Batch) -> Outcomes:
         """Return the outcomes of one batch."""
@@ -219,7 +228,7 @@ class _Passes:
         else:
             static = self._predict(images).astype(kind)
         views = {
-            name: np.stack([self._predict(view) for view in make(images, permutations)], 1).astype(kind)
+            name: np.stack([self._predict(view) for view in make(images, self.view_count)], 1).astype(kind)
             for name, make in self.views.items()
         }
         return Outcomes(

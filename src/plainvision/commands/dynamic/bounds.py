@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from plainvision.commands import parsed, say
 from plainvision.commands.dynamic.outcomes import OutcomesOptions
-from plainvision.commands.dynamic.tables import show_bounds
+from plainvision.commands.dynamic.printed import show_bounds
 
 
 @dataclass(frozen=True, kw_only=True)

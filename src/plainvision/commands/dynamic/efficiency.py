@@ -7,7 +7,7 @@ Example: plainvision dynamic efficiency runs/stride_and_size --figure efficiency
 
 from plainvision.commands import Table, parsed, show
 from plainvision.commands.dynamic.outcomes import OutcomesOptions
-from plainvision.commands.dynamic.tables import ORACLE
+from plainvision.commands.dynamic.printed import ORACLE
 
 Arguments = OutcomesOptions
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from plainvision.commands import Table, parsed, say, show
+from plainvision.commands.dynamic.printed import ORACLE
 from plainvision.commands.dynamic.progress import EvaluationProgress
 from plainvision.commands.dynamic.space import SpaceOptions
-from plainvision.commands.dynamic.tables import ORACLE
 from plainvision.commands.options.data import DataOptions, PreparationOptions, data_to_read
 from plainvision.commands.options.network import NetworkOptions, network_first
 from plainvision.commands.options.output import Device, KeptOutputOptions

@@ -9,20 +9,20 @@ Example: plainvision dynamic finetune runs/resnet --dilation 1,2,3 --data.root c
 import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from plainvision.commands import parsed, resumable, say
+from plainvision.commands.dynamic.printed import show_bounds
 from plainvision.commands.dynamic.progress import EvaluationProgress
 from plainvision.commands.dynamic.space import SpaceOptions
-from plainvision.commands.dynamic.tables import show_bounds
 from plainvision.commands.options.data import DataOptions, PreparationOptions, TrainingDataOptions, data_to_read
 from plainvision.commands.options.network import NetworkOptions, network_first
 from plainvision.commands.options.output import KeptOutputOptions
 from plainvision.training.network_words import Network
 from plainvision.training.recipe import Augment, Machine, Recipe
-from plainvision.training.techniques import EMA, RandomOptions
+from plainvision.training.techniques import RandomOptions
 
 if TYPE_CHECKING:
     from plainvision.dynamic.outcomes import Outcomes
@@ -71,11 +71,6 @@ class Arguments:
 def main(words: list[str]) -> None:
     """Train, evaluate twice, print both bounds, and write them with their figure."""
     arguments = parsed(Arguments, network_first(words), "dynamic finetune", __doc__)
-    if arguments.network.words.is_torchvision:
-        raise ValueError(
-            f"{arguments.network.network}: a run has to rebuild its network by a name of ours or timm's. timm has most "
-            "of torchvision's networks and their weights, for instance resnet50.tv_in1k --pretrained."
-        )
 
     from rich.console import Console
 
@@ -133,21 +128,19 @@ def main(words: list[str]) -> None:
 
 def _begin(arguments: Arguments) -> tuple[Network, Recipe]:
     """Return the network, with its weights unless a checkpoint gives them, and the recipe of the run."""
-    from plainvision.recipes.dynamic import imagenet
+    from plainvision.recipes.random_options import check_trainable, finetuning, starting_weights
 
     options, words, changes = arguments.network, arguments.network.words, arguments.options
+    check_trainable(words)
     words.check(options.checkpoint, options.pretrained)
-    if words.deployed:
-        raise ValueError(f"{options.network}: the deployed form can't be trained. Drop `:deployed`.")
     if options.checkpoint is not None:  # their classes may be those of the data, which are not known yet
         network, start = words.load(random=True), options.checkpoint
     else:
         network = options.load()
         network.refuse_sets("dynamic")
-        start = _weights(options, network, arguments.out)
+        start = starting_weights(network, words, arguments.out, options.weights)
     data = data_to_read(network, arguments.data, arguments.preparation, arguments.training_data)
-    origin, values = network.origin, changes.values()
-    model_options: dict[str, Any] = dict(origin.recipe.model_options if origin else words.options)
+    values = changes.values()
     technique = RandomOptions(
         attribute=None if values else changes.attribute or "stride",
         **values,  # type: ignore[arg-type]
@@ -156,43 +149,5 @@ def _begin(arguments: Arguments) -> tuple[Network, Recipe]:
         seed=arguments.seed,
     )
     given = ("augment", "epochs", "batch_size", "lr", "decay_epochs", "machine", "seed")
-    recipe = replace(
-        imagenet(changes.attribute or "stride"),
-        name="random_option_finetuning",
-        model=origin.recipe.model if origin else words.name,
-        num_classes=model_options.pop("num_classes", None),
-        model_options=model_options,
-        start_from=start,
-        data=data,
-        techniques=(technique,),
-        **{name: getattr(arguments, name) for name in given},
-    )
-    return network, recipe
-
-
-def _weights(options: NetworkOptions, network: Network, out: Path) -> str:
-    """Return the file of the weights to start from; published ones are written into a file first.
-
-    Raises:
-        ValueError: the recipe of a run does more to its network than to train it.
-    """
-    from safetensors.torch import save_model
-
-    from plainvision.processes import process_group
-
-    if network.origin is None:
-        file = out / "pretrained.safetensors"
-        if process_group().is_main_process and not file.exists():
-            out.mkdir(parents=True, exist_ok=True)
-            save_model(network.model, str(file))
-        process_group().wait_for_everyone()
-        return str(file)
-    others = [one for one in network.origin.recipe.techniques if not isinstance(one, EMA | RandomOptions)]
-    if network.origin.deployed or others:
-        raise ValueError(
-            f"{options.network} is {f'a network with {others[0]}' if others else 'a deployed form'}, which this "
-            "command does not know how to rebuild. In Python, train by its own recipe with RandomOptions beside its "
-            "techniques."
-        )
-    path = Path(options.words.name)
-    return str(path / f"{options.weights}.safetensors" if path.is_dir() else path)
+    recipe = finetuning(network, words, technique, data, start)
+    return network, replace(recipe, **{name: getattr(arguments, name) for name in given})

@@ -15,7 +15,7 @@ from typing import Any
 
 from plainvision.commands import Table, check_writable, parsed, say, show
 from plainvision.commands.dynamic.outcomes import OutcomesOptions
-from plainvision.commands.dynamic.tables import ORACLE
+from plainvision.commands.dynamic.printed import ORACLE
 
 _COUNTS = (1, 2, 3, 4, 6, 10, 20, 50, 100)
 _SHOWN = 10

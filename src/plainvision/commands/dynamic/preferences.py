@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from plainvision.commands import Table, parsed, show
 from plainvision.commands.dynamic.outcomes import OutcomesOptions
-from plainvision.commands.dynamic.tables import ORACLE
+from plainvision.commands.dynamic.printed import ORACLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

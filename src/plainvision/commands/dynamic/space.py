@@ -18,24 +18,34 @@ _HALF = ("1/2", "½")
 
 
 @dataclass(frozen=True)
-class SpaceOptions:
-    """What changes, and where."""
+class ValuesOptions:
+    """The values of what changes."""
 
-    attribute: Literal["stride", "dilation", "size"] | None = None
-    """Change this attribute over the values of arXiv:2103.09891; stride, when nothing else says what changes."""
     stride: tuple[str, ...] = ()
-    """Or over these strides: `1,2,3` at all sites, or site by site `A=1/2,1,2 B=1,2`; other sites keep their own."""
+    """Change strides over these values: `1,2,3` at all sites, or site by site `A=1/2,1,2 B=1,2`; other sites keep
+    their own."""
     dilation: tuple[str, ...] = ()
     """Dilations, likewise."""
     size: tuple[str, ...] = ()
     """Kernel sizes, likewise."""
-    sites: tuple[str, ...] = ()
-    """The layers that change, as `A=conv1 B=layer1.0.conv1`; by default those of a known network."""
 
     def values(self) -> dict[str, Values]:
         """Return the values of each attribute that has some; words that are none are a ValueError."""
         words = {"stride": self.stride, "dilation": self.dilation, "size": self.size}
-        found = {name: _values(given, f"--{name}") for name, given in words.items() if given}
+        return {name: _values(given, f"--{name}") for name, given in words.items() if given}
+
+
+@dataclass(frozen=True)
+class SpaceOptions(ValuesOptions):
+    """What changes, and where."""
+
+    attribute: Literal["stride", "dilation", "size"] | None = None
+    """Change this attribute over the values of arXiv:2103.09891; stride, when nothing else says what changes."""
+    sites: tuple[str, ...] = ()
+    """The layers that change, as `A=conv1 B=layer1.0.conv1`; by default those of a known network."""
+
+    def values(self) -> dict[str, Values]:
+        found = super().values()
         if found and self.attribute is not None:
             raise ValueError(
                 f"--attribute {self.attribute} takes the values of the paper, and --{next(iter(found))} gives others. "
