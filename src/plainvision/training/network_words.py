@@ -222,8 +222,9 @@ class NetworkWords:
             model = create_model(self.name, pretrained=pretrained, **self.options)
             data = Data(**preparation(self.name)) if self.is_torchvision else None
             return Network(model, self.name, data, self.options.get("in_chans", 3))
-        except (TypeError, RuntimeError, AssertionError, AttributeError, LookupError) as error:
-            # RuntimeError is timm's way to say that there are no weights, the others are any builder's about an option.
+        except (TypeError, RuntimeError, AssertionError, AttributeError, LookupError, OSError) as error:
+            # RuntimeError is timm's way to say that there are no weights, OSError is of their download, the others are
+            # any builder's about an option.
             why = str(error).split(". ")[0] or repr(error)
             if pretrained:
                 raise ValueError(

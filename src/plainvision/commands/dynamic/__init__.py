@@ -11,11 +11,12 @@ VERBS = {
     "greedy": "how few permutations do, and which; write the space that combines attributes",
     "preferences": "which permutations and options images prefer, also by their scale or context",
     "efficiency": "how few multiply-adds would do for the same answers",
+    "tables": "make the paper's Tables 1, 2 and 3, each row beside the published one",
     "finetune": "train with random options, and evaluate before and after",
 }
 
 
 def main(words: list[str]) -> None:
     """Run ``plainvision dynamic VERB ...``."""
-    more = " The others, but `finetune`, read what\n`evaluate` has written."
+    more = " The others, but `finetune` and\n`tables`, read what `evaluate` has written."
     run_group(words, VERBS, __name__, __doc__, more)
