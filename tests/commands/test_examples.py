@@ -44,6 +44,8 @@ SHORTER = {
     "--training.epochs 1 --training.channels 2 --training.batch-size 2 --training.seeds 1",
     "dynamic evaluate": f"--data.image-size {SIDE} --data.workers 0 --no-controls",
     "dynamic greedy": "--combine-limit 4",
+    "dynamic tables": f"--data.image-size {SIDE} --data.workers 0 --no-controls --stride B=1,2 --dilation B=1,2 "
+    "--size B=1,3",
     **{
         f"{group} train": "--epochs 1 --warmup-epochs 0 --batch-size 2 --model vanillanet_5 --width 8 "
         f"--model-options width 0.015625 --data.image-size 64 --data.workers 0 --machine.threads 1 {more}"

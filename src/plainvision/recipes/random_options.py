@@ -28,14 +28,13 @@ def finetuning(network: Network, words: NetworkWords, technique: RandomOptions, 
     origin = network.origin
     options: dict[str, Any] = dict(origin.recipe.model_options if origin else words.options)
     return replace(
-        imagenet("stride"),
+        imagenet(technique),
         name="random_option_finetuning",
         model=origin.recipe.model if origin else words.name,
         num_classes=options.pop("num_classes", None),
         model_options=options,
         start_from=start,
         data=data,
-        techniques=(technique,),
     )
 
 

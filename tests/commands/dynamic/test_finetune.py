@@ -70,3 +70,24 @@ def test_finetune_starts_from_a_checkpoint_by_name_with_the_schedule_of_the_pape
     assert recipe.techniques[0].attribute == "size"
     assert recipe.techniques[0].image_size == recipe.data.image_size == 32
     assert not resume
+
+
+def test_finetune_combines_attributes_and_efficiency_sets_before_and_after_beside_each_other(place, tmp_path):
+    """Figure 6: strides and sizes change together, and the point after fine-tuning stands beside that before it."""
+    words = ("--stride", "A=1,2", "D=1,2", "--size", "A=1,3", "D=1,3", "--epochs", 1, "--batch-size", 4)
+    said = good("finetune", *place.words, *words, "--no-controls", "--out", tmp_path / "rof")
+    recipe = load_network(tmp_path / "rof" / "run", "last")[1].recipe
+    (technique,) = recipe.techniques
+    assert (technique.attribute, technique.stride) == (None, {"A": (1, 2), "D": (1, 2)})
+    assert technique.size == {"A": (1, 3), "D": (1, 3)}
+    before, after = (outcomes(tmp_path / "rof" / name) for name in ("before", "after"))
+    assert len(before.permutations) == len(after.permutations) == 16
+    assert before.attributes == after.attributes == ("stride", "size")
+    assert any(line[:2] == ["after", "16"] for line in cells(said))
+    good("efficiency", tmp_path / "rof" / "before", tmp_path / "rof" / "after", "--json", tmp_path / "e.json")
+    rows = record(tmp_path / "e.json")["rows"]
+    found = {(row["outcomes"], row["what"]): row for row in rows}
+    for name, one in (("before", before), ("after", after)):
+        cheap = one.cheapest("best")
+        assert found[name, "best case, cheapest"]["macs"] == cheap.mean_macs
+        assert found[name, "best case, cheapest"]["top1"] == cheap.accuracy == one.bounds().best
