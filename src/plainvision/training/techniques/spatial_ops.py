@@ -18,6 +18,8 @@ class SpatialOps(Technique):
     """max, avg, identity, depthwise, conv or attention."""
     where: str | int | tuple[str | int, ...] | None = None
     """Which blocks, by name, pattern, number or kind, as `plainvision.surgery.spatial_op` has it; None takes all."""
+    drop_norm_act: bool = False
+    """Drop the norm and the activation behind a convolution that max, avg or identity replaces, as in the paper."""
     image_size: Annotated[int | None, 8, 1024] = None
     """Side of the image that is passed through once, to see how the network is wired; None is the network's own."""
 
@@ -29,7 +31,7 @@ class SpatialOps(Technique):
     def build(self, model: "nn.Module") -> "nn.Module":
         from plainvision.surgery.spatial_ops import spatial_op
 
-        changed = spatial_op(model, self.op, self.where, image_size=self.image_size)
+        changed = spatial_op(model, self.op, self.where, drop_norm_act=self.drop_norm_act, image_size=self.image_size)
         if not changed.report.changed:  # type: ignore[union-attr]
             warnings.warn(
                 f"{self} changed nothing in {type(model).__name__}: these blocks have {self.op!r} already. Drop it, or "
