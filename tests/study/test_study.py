@@ -20,6 +20,7 @@ from plainvision.bench import count_macs, count_parameters
 from plainvision.figures.study import draw_study
 from plainvision.study import LayerStudy, StudyNetwork, run_study
 from plainvision.study.run import write_csv
+from plainvision.surgery.layers_behind import Dropped
 from plainvision.training import Data, loop, several_runs
 from plainvision.training.recipe import Machine
 from plainvision.training.resumable import read_metrics
@@ -237,6 +238,7 @@ def rows(stages=(1, 2), seeds=3, own=True) -> list[dict]:
             found.append(
                 {
                     "stage": stage,
+                    "width": None,
                     "op": op,
                     "top1_mean": 90.0 - len(op),
                     "top1_std": 0.4 if seeds > 1 else None,
@@ -309,6 +311,11 @@ def test_time_left_is_said_in_words(seconds, text):
             {"stages": (5,)},
             r"there is no stage 5\. The resnet network has 4; give numbers from 1 to 4, or none for all",
         ),
+        (
+            {"widths": (16,)},
+            r"stages=\(2,\) are of a deep network, and widths=\(16,\) of networks of a single bottleneck",
+        ),
+        ({"stages": (), "widths": (16, 18)}, r"widths=\(16, 18\): give multiples of 4 from 4 to 4096, and not 18"),
         ({"bottleneck": "basic"}, r"bottleneck='basic' must be resnet or inverted"),
         ({"epochs": 0}, r"epochs=0 must be above zero"),
     ],
@@ -337,3 +344,68 @@ def test_several_processes_are_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="several runs go in one process"):
         run_study(SMALL, tmp_path)
+
+
+# networks of a single bottleneck
+
+
+@pytest.mark.parametrize(("bottleneck", "own"), [("resnet", "conv"), ("inverted", "depthwise")])
+def test_a_single_bottleneck_has_each_operation_in_its_one_place(bottleneck, own):
+    study = LayerStudy(bottleneck=bottleneck, widths=(8, 16), ops=(own, "max", "avg"), data=DATA, drop_norm_act=True)
+    assert [(network.width, network.op) for network in study.networks()] == [
+        (width, op) for width in (8, 16) for op in (own, "max", "avg")
+    ]
+    counts = {}
+    for network in study.networks():
+        built = build_network(study.recipe(network, 0), 10, 0)
+        assert built(torch.randn(2, 1, 32, 32)).shape == (2, 10)
+        counts[network.width, network.op] = count_parameters(built)
+        dropped = [name for name, layer in built.named_modules() if isinstance(layer, Dropped)]
+        assert dropped == (
+            [] if network.op == own else ["block.bn2", "block.act2"][: 2 if bottleneck == "resnet" else 1]
+        )
+    for width, middle in ((8, 2 if bottleneck == "resnet" else 48), (16, 4 if bottleneck == "resnet" else 96)):
+        spatial = 9 * middle * (middle if bottleneck == "resnet" else 1)
+        assert counts[width, own] - counts[width, "max"] == spatial + 2 * middle  # with the norm behind it
+        assert counts[width, "max"] == counts[width, "avg"]
+
+
+def test_a_study_of_a_single_bottleneck_weighs_each_width(tmp_path):
+    words = ("--ops", "conv", "max", "--widths", "4", "8", "--seeds", "0", "--data.train-per-class", "10")
+    words = (*words, "--batch-size", "20")
+    status, out, err = plainvision("study", *WORDS, *words, "--drop-norm-act", "--out", tmp_path / "single")
+    assert (status, err) == (0, "")
+    found = record(tmp_path / "single")
+    assert [(row["stage"], row["width"], row["op"]) for row in found] == [
+        *((None, 4, "conv"), (None, 4, "max"), (None, 8, "conv"), (None, 8, "max"))
+    ]
+    assert all(row["speed_ratio"] is None for row in found)
+    assert "a single resnet bottleneck, epochs 1" in out
+    with Image.open(tmp_path / "single" / "study.png") as image:
+        assert min(image.size) > 400
+    figure = draw_study(found)
+    assert [axes.get_xlabel() for axes in figure.axes] == [
+        *("parameters (k)", "multiply-adds (M)", "median latency per image (ms)")
+    ]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["conv", "max"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "basic"}, r"unknown kind 'basic' of bottleneck: give 'resnet' or 'inverted'\."),
+        ({"channels": 6}, r"channels=6: give 4 or more, for ResNet's bottleneck a multiple of 4\."),
+    ],
+)
+def test_a_single_bottleneck_says_what_it_cannot_be(options, message):
+    with pytest.raises(ValueError, match=message):
+        pv.create_model("single_bottleneck", **options)
+
+
+def test_a_single_bottleneck_takes_other_classes():
+    network = pv.create_model("single_bottleneck", kind="inverted", channels=6, num_classes=3, in_chans=1)
+    assert network(torch.randn(2, 1, 20, 16)).shape == (2, 3)
+    network.reset_classifier(0)
+    assert network(torch.randn(2, 1, 20, 16)).shape == (2, 6)
+    with pytest.raises(ValueError, match=r"global_pool='max': this network pools by average"):
+        network.reset_classifier(2, "max")

@@ -1,5 +1,7 @@
 """Train each spatial operation in each stage of a network of bottlenecks, and weigh accuracy against latency.
 
+With --widths 16 32 64 the networks are of a single bottleneck instead, with so many channels.
+
 Example: plainvision study --bottleneck inverted --ops depthwise max --stages 3 4 --epochs 10 --out runs/study
 """
 
@@ -60,10 +62,12 @@ def main(words: list[str]) -> None:
     show(_table(rows))
     write_csv(rows, out / "study.csv")
     print(f"table in {out / 'study.csv'}")
-    claim = (
-        f"each spatial operation in each stage of a network of {arguments.study.bottleneck} bottlenecks, trained alike"
-    )
-    columns = ("stage", "op", "top1_mean", "top1_std", "macs", "p50_ms", "speed_ratio", "ratio_low", "ratio_high")
+    part = "width" if arguments.study.widths else "stage"
+    where = f"each stage of a network of {arguments.study.bottleneck} bottlenecks"
+    if part == "width":
+        where = f"networks of a single {arguments.study.bottleneck} bottleneck"
+    claim = f"each spatial operation in {where}, trained alike"
+    columns = (part, "op", "top1_mean", "top1_std", "macs", "p50_ms", "speed_ratio", "ratio_low", "ratio_high")
     output = arguments.output.beside(out, "study.png", "study.json")
     output.write(claim, {"rows": rows}, f"plainvision study {shlex.join(words)}", draw_study(rows), columns)
 
@@ -72,20 +76,23 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     first = rows[0]
     height, width = first["image_size"]
     seeds = len(first["seeds"])
+    part, kind, relative = "stage", f"{first['bottleneck']} bottleneck", ", speed relative to the network as it is"
+    if first["width"] is not None:
+        part, kind, relative = "width", f"a single {kind}", ""
     table = Table(
-        ("stage", "op", "top-1\n%", "params\nM", "MACs\nM", "p50\nms", "speed", "95 %\ninterval"),
+        (part, "op", "top-1\n%", "params\nM", "MACs\nM", "p50\nms", "speed", "95 %\ninterval"),
         words=2,
-        caption=f"{first['bottleneck']} bottleneck, epochs {first['epochs']}, seeds {seeds}; {first['batch_size']} x "
-        f"{height} x {width} on {first['device']}, timed in turns, speed relative to the network as it is",
+        caption=f"{kind}, epochs {first['epochs']}, seeds {seeds}; {first['batch_size']} x "
+        f"{height} x {width} on {first['device']}, timed in turns{relative}",
     )
-    stage = first["stage"]
+    last = first[part]
     for row in rows:
-        if row["stage"] != stage:
+        if row[part] != last:
             table.add_section()
-            stage = row["stage"]
+            last = row[part]
         spread = "" if row["top1_std"] is None else f" ± {row['top1_std']:.2f}"
         table.add_row(
-            "as it is" if stage is None else str(stage),
+            "as it is" if last is None else str(last),
             row["op"],
             f"{row['top1_mean']:.2f}{spread}",
             f"{row['parameters'] / 1e6:.3f}",

@@ -1,6 +1,16 @@
 """Networks, one file per family; importing this registers all of them with timm."""
 
-from plainvision.models import alexnet, cells, patchconvnet, pit_pf, resnet_cifar, resnet_pf, vanillanet, vit_pf
+from plainvision.models import (
+    alexnet,
+    cells,
+    patchconvnet,
+    pit_pf,
+    resnet_cifar,
+    resnet_pf,
+    single_bottleneck,
+    vanillanet,
+    vit_pf,
+)
 from plainvision.models.loading import load_checkpoint
 from plainvision.models.registry import create_model, list_models
 
@@ -14,6 +24,7 @@ __all__ = [
     "pit_pf",
     "resnet_cifar",
     "resnet_pf",
+    "single_bottleneck",
     "vanillanet",
     "vit_pf",
 ]

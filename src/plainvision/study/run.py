@@ -4,8 +4,10 @@ One network per operation and stage: a small one of bottlenecks, in which all sp
 one. Each is trained from scratch under one budget, once per seed; accuracy, parameters, multiply-adds and latency are
 set side by side. The operation that the network has of itself is trained once for all stages.
 
-Differs  the paper studies networks of a single bottleneck too, and ResNets of several depths; here the network is one,
-         and the norm and the activation behind an operation stay whichever it is
+With widths, the networks are of a single bottleneck, one per operation and width.
+
+Differs  the paper studies ResNets of several depths too; here the deep network is one. The norm and the activation
+         behind an operation stay whichever it is, unless ``drop_norm_act`` is asked for
 """
 
 import contextlib
@@ -75,11 +77,13 @@ def run_study(
     for (network, top1), measured, compared in zip(scores.items(), timed, comparison(timed), strict=True):
         low, high = median_interval(measured.times_ms) or (None, None)
         # Relative to the first, which says something when that is the network as it is.
-        speed = compared if study.networks()[0].stage is None else {}
+        first = study.networks()[0]
+        speed = compared if (first.stage, first.width) == (None, None) else {}
         rows.append(
             {
                 "bottleneck": study.bottleneck,
                 "stage": network.stage,
+                "width": network.width,
                 "op": network.op,
                 "top1_mean": statistics.fmean(top1),
                 "top1_std": statistics.stdev(top1) if len(top1) > 1 else None,

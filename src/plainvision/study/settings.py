@@ -11,6 +11,7 @@ Bottleneck = Literal["resnet", "inverted"]
 Op = Literal["conv", "depthwise", "max", "avg", "identity"]
 
 OPS: tuple[Op, ...] = get_args(Op)
+_WITHOUT_WEIGHTS = ("max", "avg", "identity")
 
 
 class _Original(NamedTuple):
@@ -39,11 +40,15 @@ class StudyNetwork:
     op: Op
     """The spatial operation."""
     stage: int | None
-    """The stage that has it, from 1; None for the network as it is."""
+    """The stage that has it, from 1; None for the network as it is, or of a single bottleneck."""
+    width: int | None = None
+    """Channels of a network of a single bottleneck."""
 
     @property
     def name(self) -> str:
         """What it is called in names of runs."""
+        if self.width is not None:
+            return f"width{self.width}_{self.op}"
         return self.op if self.stage is None else f"stage{self.stage}_{self.op}"
 
 
@@ -64,6 +69,10 @@ class LayerStudy:
     """The operations to train with."""
     stages: tuple[int, ...] = ()
     """The stages to replace operations in, one at a time, from 1; none given means all: 4, inverted 7."""
+    widths: tuple[int, ...] = ()
+    """Instead of stages: in networks of a single bottleneck, with so many channels each."""
+    drop_norm_act: bool = False
+    """Drop the norm and the activation behind max, avg and identity, as in the paper's networks."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Trains each network once per seed."""
     augment: Augment = field(default_factory=lambda: Augment(scale=(0.5, 1.0)))
@@ -94,10 +103,18 @@ class LayerStudy:
                 f"stages={self.stages}: there is no stage {outside[0]}. The {self.bottleneck} network has {count}; "
                 f"give numbers from 1 to {count}, or none for all."
             )
-        for name, values in {"ops": self.ops, "stages": self.stages, "seeds": self.seeds}.items():
+        if self.stages and self.widths:
+            raise ValueError(
+                f"stages={self.stages} are of a deep network, and widths={self.widths} of networks of a single "
+                "bottleneck. Give one of them."
+            )
+        if wrong := [width for width in self.widths if not 4 <= width <= 4096 or width % 4]:
+            raise ValueError(f"widths={self.widths}: give multiples of 4 from 4 to 4096, and not {wrong[0]}.")
+        for name in ("ops", "stages", "widths", "seeds"):
+            values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise ValueError(f"{name}={values} names something twice. Give each once.")
-            if not values and name != "stages":
+            if not values and name in ("ops", "seeds"):
                 raise ValueError(f"{name} is empty, and there is nothing to train. Give one or more.")
         self.recipes()  # which raises what is wrong with the rest
 
@@ -107,7 +124,12 @@ class LayerStudy:
         return _ORIGINALS[self.bottleneck]
 
     def networks(self) -> list[StudyNetwork]:
-        """Return the networks to train: the one as it is, if its operation is among ``ops``, then stage by stage."""
+        """Return the networks to train: the one as it is, if its operation is among ``ops``, then stage by stage.
+
+        Of a single bottleneck, those of each width.
+        """
+        if self.widths:
+            return [StudyNetwork(op, None, width) for width in self.widths for op in self.ops]
         own = self.original.op
         stages = self.stages or range(1, len(self.original.stages) + 1)
         replaced = [StudyNetwork(op, stage) for stage in stages for op in self.ops if op != own]
@@ -115,15 +137,20 @@ class LayerStudy:
 
     def recipe(self, network: StudyNetwork, seed: int) -> Recipe:
         """Return the recipe of one run."""
-        techniques: tuple[SpatialOps, ...] = ()
-        if network.stage is not None:
+        model, options, where = self.original.model, self.original.options, None
+        if network.width is not None:
+            model, options = "single_bottleneck", {"kind": self.bottleneck, "channels": network.width}
+        elif network.stage is not None:
             where = self.original.stages[network.stage - 1]
-            techniques = (SpatialOps(network.op, where=where, image_size=self.data.image_size),)
+        techniques: tuple[SpatialOps, ...] = ()
+        if network.stage is not None or network.op != self.original.op:
+            drop = self.drop_norm_act and network.op in _WITHOUT_WEIGHTS
+            techniques = (SpatialOps(network.op, where=where, drop_norm_act=drop, image_size=self.data.image_size),)
         return momentum_recipe(
             self,
             name=f"{self.bottleneck}_{network.name}_seed{seed}",
-            model=self.original.model,
-            model_options={**self.original.options, "in_chans": self.data.channels},
+            model=model,
+            model_options={**options, "in_chans": self.data.channels},
             data=self.data,
             techniques=techniques,
             machine=self.machine,
