@@ -120,10 +120,7 @@ class Folder:
             there.setdefault("images", described.get("images"))  # versions before this one did not keep it
             if isinstance(there.get("data"), dict):
                 there["data"] = _plain(Data()) | there["data"]  # nor the fields that they did not know
-            free = (
-                ("batch_size", "batches_per_part") if self._file.exists() else ()
-            )  # there are no parts left to compute
-            changed = [k for k in described | there if k not in free and described.get(k) != there.get(k)]
+            changed = [key for key in described | there if described.get(key) != there.get(key)]
             if changed == ["images"]:
                 raise ValueError(
                     f"{path} holds an evaluation of other images: their names or labels have changed since it began. "

@@ -26,6 +26,8 @@ from plainvision.dynamic.outcomes import Outcomes
 from plainvision.dynamic.published import published
 from plainvision.dynamic.space import Space
 from plainvision.dynamic.tables import bounds_row
+from plainvision.fields import typed
+from plainvision.files import read_object
 from plainvision.layers.dynamic_conv import ATTRIBUTES
 from plainvision.processes import process_group
 
@@ -126,17 +128,20 @@ class Evaluations:
         return max([len(network.permutations) for network in self._singles.values()] + combined)
 
     def _evaluated(self, name: str, network: DynamicNetwork, *, batch_size: int | None = None) -> Outcomes:
-        settings, first = self.settings, next(iter(self.spaces))
-        sees, file = settings.controls and name == first, self.out / name / "outcomes.safetensors"
+        settings, first, folder = self.settings, next(iter(self.spaces)), self.out / name
+        sees, file = settings.controls and name == first, folder / "outcomes.safetensors"
+        images = batch_size or settings.batch_size
+        if file.exists():  # what is finished stays, however many images a pass others take
+            images = typed(int, read_object(folder / "evaluation.json").get("batch_size"), f"{folder}: batch_size")
         what = f"{name.replace('_', ' ')}, {len(network.permutations)} permutations"
         with nullcontext() if file.exists() else self.progress(what) as on_progress:
             try:
                 found = evaluate(
                     network,
                     self.data,
-                    out=self.out / name,
+                    out=folder,
                     classes=self.classes,
-                    batch_size=batch_size or settings.batch_size,
+                    batch_size=images,
                     controls=sees,
                     view_count=self._view_count if sees else None,
                     device=self.device,
@@ -145,8 +150,8 @@ class Evaluations:
                 )
             except torch.OutOfMemoryError as error:
                 raise ValueError(
-                    f"{batch_size or settings.batch_size} images a pass do not fit into memory with the {name} of "
-                    f"{self.name}. Give fewer; what is finished stays, but remove {self.out / name}."
+                    f"{images} images a pass do not fit into memory with the {name} of {self.name}. Give fewer; what "
+                    f"is finished stays, but remove {folder}."
                 ) from error
         if settings.controls and not found.views:
             found = with_views(found, self._of([first]))
