@@ -323,7 +323,13 @@ def test_a_technique_builds_it():
     model = new("resnet50")
     assert list(operations(technique.build(model))) == [f"layer2.{block}.conv2" for block in range(4)]
     plain = technique.to_dict()
-    assert plain == {"technique": "SpatialOps", "op": "max", "where": "layer2", "image_size": 64}
+    assert plain == {
+        "technique": "SpatialOps",
+        "op": "max",
+        "where": "layer2",
+        "drop_norm_act": False,
+        "image_size": 64,
+    }
     assert TECHNIQUES["SpatialOps"] is SpatialOps
     recipe = Recipe(name="a", model="resnet50", techniques=(SpatialOps("avg", where=(0, "layer2")),))
     assert Recipe.from_dict(recipe.to_dict()) == recipe
