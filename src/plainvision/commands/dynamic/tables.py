@@ -165,10 +165,10 @@ class _Network:
     def check_training(self) -> None:
         """Look for the images to fine-tune on before the work that comes first."""
         from plainvision.recipes.random_options import check_trainable
-        from plainvision.training.checks import check_splits
 
         check_trainable(self._words)
-        check_splits(self._recipe("stride"))
+        recipe = self._recipe("stride")
+        recipe.task.splits(recipe, 0, 1)
 
     def finetuned(self, attribute: str) -> "Evaluations":
         """Return the evaluations of the network after fine-tuning with random options of an attribute."""
