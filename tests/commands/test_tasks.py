@@ -153,6 +153,18 @@ def test_the_deployed_form_has_the_same_scores(request, command, tmp_path):
     ]
     assert [ended.err for ended in scores] == [""] * 3
     assert len({ended.out for ended in scores}) == 1
+    csv_file = tmp_path / "both.csv"
+    ended = plainvision(command, "evaluate", tmp_path / "run", "--data.root", root, "--fuse", "--csv", csv_file)
+    assert (ended.status, ended.err) == (0, "")
+    assert "deployed" in ended.out
+    head, *lines = csv.reader(csv_file.read_text().splitlines())
+    measures = ["box_ap", "mask_ap"] if command == "detect" else ["iou"]
+    assert head == ["class", *measures, *(f"{name}_deployed" for name in measures)]
+    for line in lines:
+        first, second = (
+            [float(one or -1) for one in part] for part in (line[1 : -len(measures)], line[-len(measures) :])
+        )
+        assert first == pytest.approx(second, abs=1e-6)
 
 
 def test_techniques_weights_and_norms_are_matters_of_words(detected, tmp_path):

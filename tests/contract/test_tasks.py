@@ -7,8 +7,11 @@ from networks_for_tests import TINY
 
 import plainvision as pv
 
-ALIKE = ("resnet32_cifar", "resnet44_cifar", "resnet56_cifar")
-NAMES = [(family, name) for family in TINY for name in pv.list_models(family) if name not in ALIKE]
+NAMES = [(family, name) for family in TINY for name in pv.list_models(family)]
+
+
+def test_every_network_is_here():
+    assert sorted(name for _, name in NAMES) == sorted(pv.list_models())
 
 
 @pytest.fixture(params=NAMES, ids=[name for _, name in NAMES])

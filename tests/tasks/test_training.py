@@ -13,15 +13,18 @@ from rich.console import Console
 from tasks.runs_for_tests import recipe
 from tasks.scenes_for_tests import coco_folder, label_folder, read, write
 from torch.testing import assert_close
+from torchvision.ops import FrozenBatchNorm2d
 
 import plainvision as pv
+from plainvision.inspection.dense import DenseDetector
 from plainvision.inspection.eval_mode import eval_mode
+from plainvision.layers.linear_pair import LinearPair
 from plainvision.models.reading import read_safetensors
 from plainvision.training import Data, Machine, Recipe, loop, train
 from plainvision.training.cross_validation import cross_validate
 from plainvision.training.resumable import read_metrics
 from plainvision.training.several_runs import train_each
-from plainvision.training.techniques import EMA, DeepTraining, FrozenBackbone
+from plainvision.training.techniques import EMA, DeepTraining, FrozenBackbone, FuseAfterAnneal
 from plainvision.training.weights_file import load_network
 
 KINDS = ("detection", "segmentation")
@@ -140,12 +143,27 @@ def test_deep_training_reaches_the_backbone_of_a_detector(roots, tmp_path):
     assert all(value == 1 for value in slopes)
 
 
-def test_a_mask_rcnn_trains_and_a_file_without_objects_does_not_crash(roots, tmp_path):
+def test_frozen_norms_stay_when_pairs_are_merged_and_the_deployed_form_is_given_back(roots, tmp_path):
+    made = recipe("detection", roots["detection"], techniques=(DeepTraining(epochs=1), FuseAfterAnneal()))
+    made = replace(made, task=replace(made.task, freeze_norms=True))
+    result = train(made, tmp_path / "run")
+    norms = [module for module in result.network.modules() if isinstance(module, FrozenBatchNorm2d)]
+    assert norms
+    assert not any(isinstance(module, LinearPair | torch.nn.BatchNorm2d) for module in result.network.modules())
+    found = pv.tasks.load(f"{tmp_path / 'run'}:deployed", weights="last")
+    assert not any(isinstance(module, FrozenBatchNorm2d) for module in found.network.modules())
+    images = torch.rand(1, 3, 64, 64)
+    merged, deployed = (DenseDetector(network)(images) for network in (result.network, found.network))
+    assert_close(merged, deployed, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["retinanet", "mask_rcnn"])
+def test_a_file_without_objects_trains_and_does_not_crash(roots, tmp_path, kind):
     content = read(roots["detection"], "train")
     write(roots["detection"], "train", {**content, "annotations": []})
     made = recipe("detection", roots["detection"], epochs=1, techniques=())
-    result = train(replace(made, task=replace(made.task, kind="mask_rcnn")), tmp_path / "run")
-    assert result.last.mask is not None
+    result = train(replace(made, task=replace(made.task, kind=kind)), tmp_path / "run")
+    assert (result.last.mask is not None) == (kind == "mask_rcnn")
     assert any("found next to nothing" in doubt for doubt in result.doubts)
 
 

@@ -4,16 +4,15 @@ Example: plainvision detect evaluate runs/trees --data.root trees.zip
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from plainvision.commands import Table, check_writable, parsed, say, show
+from plainvision.commands import parsed, say
 from plainvision.commands.options.data import DataOptions, changed_data
 from plainvision.commands.options.output import Device
 from plainvision.commands.options.task import TrainedOptions
-from plainvision.files import write_csv
+from plainvision.commands.options.task_scores import TaskScoreOptions
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,8 @@ class Arguments:
     """Which network."""
     data: DataOptions = field(default_factory=lambda: DataOptions())
     """Where the images are; what is not given is as in training, and nothing is opened by what a file says."""
-    csv: Path | None = None
-    """Where to write the figures of each class."""
+    said: Annotated[TaskScoreOptions, tyro.conf.arg(name="")] = field(default_factory=TaskScoreOptions)
+    """Which forms are scored, and where the figures go."""
     batch_size: int = 4
     """Images per pass."""
     device: Device = None
@@ -34,8 +33,7 @@ class Arguments:
 def main(words: list[str]) -> None:
     """Print the scores, and those of each class."""
     arguments = parsed(Arguments, words, "detect evaluate", __doc__)
-    if arguments.csv is not None:
-        check_writable(arguments.csv, "--csv")
+    arguments.said.check()
 
     from plainvision.inspection.devices import usable_device
     from plainvision.tasks.average_precision import evaluate_detector
@@ -50,22 +48,22 @@ def main(words: list[str]) -> None:
     say(scenes.first_line())
     batches = ValidationScenes(data, scenes, arguments.batch_size)
     device = usable_device(arguments.device)
-    scores = evaluate_detector(found.network, batches, scenes, device=device, masks=masks)
-    for name in scores.skipped:
+    results = {
+        form: evaluate_detector(network, batches, scenes, device=device, masks=masks)
+        for form, network in arguments.said.forms(found.network).items()
+    }
+    first = results["as it is"]
+    for name in first.skipped:
         say(f"skipped {name}")
-    table = Table(("class", "box AP\n%", *(("mask AP\n%",) if masks else ())))
-    rows = [("all", scores.box.ap, scores.mask.ap if scores.mask else None)]
-    rows += [
-        (name, value, scores.mask.per_class.get(name) if scores.mask else None)
-        for name, value in scores.box.per_class.items()
-    ]
-    for name, *values in rows:
-        table.add_row(name, *(f"{value:.2f}" for value in values if value is not None), end_section=name == "all")
-    show(table)
-    say(f"{scores.words}, on {scores.images} images with {scores.objects} objects")
-    if arguments.csv is not None:
-        write_csv(
-            arguments.csv,
-            ("class", "box_ap", *(("mask_ap",) if masks else ())),
-            [[name, *(value for value in values if value is not None)] for name, *values in rows],
-        )
+    arguments.said.tell(
+        {
+            form: {
+                f"{kind} AP": (one.ap, one.per_class)
+                for kind, one in (("box", scores.box), ("mask", scores.mask))
+                if one is not None
+            }
+            for form, scores in results.items()
+        },
+        "all",
+    )
+    say(f"{first.words}, on {first.images} images with {first.objects} objects")

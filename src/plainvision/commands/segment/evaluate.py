@@ -4,16 +4,15 @@ Example: plainvision segment evaluate runs/fields --data.root fields --scales 0.
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from plainvision.commands import Table, check_writable, parsed, say, show
+from plainvision.commands import parsed, say
 from plainvision.commands.options.data import DataOptions, changed_data
 from plainvision.commands.options.output import Device
 from plainvision.commands.options.task import TrainedOptions
-from plainvision.files import write_csv
+from plainvision.commands.options.task_scores import TaskScoreOptions
 
 
 @dataclass(frozen=True)
@@ -28,16 +27,15 @@ class Arguments:
     """Answer the image at each of these sizes, and take the mean; papers have 0.5 to 1.75 in steps of 0.25."""
     flip: bool = False
     """Answer the mirrored image too."""
-    csv: Path | None = None
-    """Where to write the figures of each class."""
+    said: Annotated[TaskScoreOptions, tyro.conf.arg(name="")] = field(default_factory=TaskScoreOptions)
+    """Which forms are scored, and where the figures go."""
     device: Device = None
 
 
 def main(words: list[str]) -> None:
     """Print the scores, and those of each class."""
     arguments = parsed(Arguments, words, "segment evaluate", __doc__)
-    if arguments.csv is not None:
-        check_writable(arguments.csv, "--csv")
+    arguments.said.check()
 
     from plainvision.inspection.devices import usable_device
     from plainvision.tasks.batches import ValidationScenes
@@ -50,22 +48,20 @@ def main(words: list[str]) -> None:
     data = changed_data(found.data, arguments.data)
     scenes = LabelScenes(data, "validation", zero_ignored=found.task.zero_ignored, classes=found.classes)
     say(scenes.first_line())
-    scores = evaluate_segmenter(
-        found.network,
-        ValidationScenes(data, scenes, 1),
-        found.classes,
-        size=data.image_size,
-        device=usable_device(arguments.device),
-        scales=arguments.scales,
-        flip=arguments.flip,
-    )
-    for name in scores.skipped:
+    results = {
+        form: evaluate_segmenter(
+            network,
+            ValidationScenes(data, scenes, 1),
+            found.classes,
+            size=data.image_size,
+            device=usable_device(arguments.device),
+            scales=arguments.scales,
+            flip=arguments.flip,
+        )
+        for form, network in arguments.said.forms(found.network).items()
+    }
+    first = results["as it is"]
+    for name in first.skipped:
         say(f"skipped {name}")
-    table = Table(("class", "IoU\n%"))
-    table.add_row("mean", f"{scores.miou:.2f}", end_section=True)
-    for name, value in scores.per_class.items():
-        table.add_row(name, f"{value:.2f}")
-    show(table)
-    say(f"{scores.words}, on {scores.images} images")
-    if arguments.csv is not None:
-        write_csv(arguments.csv, ("class", "iou"), [("mean", scores.miou), *scores.per_class.items()])
+    arguments.said.tell({form: {"IoU": (one.miou, one.per_class)} for form, one in results.items()}, "mean")
+    say(f"{first.words}, on {first.images} images")
