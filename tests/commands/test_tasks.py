@@ -189,7 +189,7 @@ def test_techniques_weights_and_norms_are_matters_of_words(detected, tmp_path):
 
 def test_wrong_words_are_told(detected, segmented, tmp_path):
     out, root = detected
-    assert said(plainvision("detect", "train", "retinet", "--out", tmp_path / "a"), "Did you mean retinanet?")
+    assert said(plainvision("detect", "train", "retinet", "--out", tmp_path / "a"), "Did you mean retinanet")
     assert said(plainvision("segment", "train", "--out", tmp_path / "a"), "the recipe's name comes first")
     assert said(
         plainvision("segment", "evaluate", out, "--data.root", root), "was trained to detect", "plainvision detect"
