@@ -53,6 +53,20 @@ def commands(page: Path) -> list[list[str]]:
     return found
 
 
+def table(page: Path) -> list[list[str]]:
+    """Return the cells of each row of the page's tables, less the headings."""
+    lines = [line for line in page.read_text().splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in lines]
+    return [row for row in rows if row[0] not in ("---", "figure or table")]
+
+
+def commands_of_the_papers() -> list[list[str]]:
+    """Return the words behind `plainvision` of each command in the tables of papers."""
+    found = [command for row in table(PAGES["docs/papers.md"]) for command in re.findall("`([^`]+)`", row[1])]
+    assert all(command.startswith("plainvision ") for command in found)
+    return [shlex.split(command)[1:] for command in found]
+
+
 def anchors(page: Path) -> set[str]:
     """Return the anchors that the page's headings get on GitHub."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S), re.MULTILINE)
@@ -226,7 +240,8 @@ def runs(tmp_path_factory) -> Path:
         "\n".join(["image,labels,split", *sets]).replace("7.png,cat|dog,train", "7.png,cat,validation")
     )
     (folder / "runs" / "s60").mkdir()
-    for name in ("tf_efficientnet_lite0.safetensors", "lite0.safetensors", "resnet50.pth", "runs/s60/last.safetensors"):
+    given = ("tf_efficientnet_lite0.safetensors", "lite0.safetensors", "resnet50.pth", "s60.pth")
+    for name in (*given, "runs/s60/last.safetensors"):
         (folder / name).touch()  # training would read it
     probe = Origin(get_recipe("vanillanet_digits"), ("a", "b"), 0)
     save_network(folder / "my.safetensors", {"weight": torch.zeros(1)}, probe)  # its header is read
@@ -234,7 +249,9 @@ def runs(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "words", [words for page in PAGES.values() for words in commands(page)], ids=lambda words: " ".join(words)
+    "words",
+    [*(words for page in PAGES.values() for words in commands(page)), *commands_of_the_papers()],
+    ids=lambda words: " ".join(words),
 )
 def test_every_command_is_understood(words, monkeypatch, runs):
     monkeypatch.chdir(runs)
@@ -258,6 +275,30 @@ def test_every_command_is_understood(words, monkeypatch, runs):
         if verb in ("dynamic", "detect", "segment"):
             module, *rest = [f"{verb}.{rest[0]}", *rest[1:]]
         tyro.cli(importlib.import_module(f"plainvision.commands.{module}").Arguments, args=rest)
+
+
+def test_every_table_and_figure_of_the_papers_has_a_command():
+    text = re.split("^## ", PAGES["docs/papers.md"].read_text(), flags=re.MULTILINE)[1:]
+    named = {part.partition("\n")[0]: part for part in text}
+    published = {
+        "VanillaNet": [*(f"Table {n}" for n in range(1, 8)), "Figure 2"],
+        "PatchConvNet": [
+            *(f"Figure {n}" for n in range(1, 9)),
+            *(f"Table {n}" for n in (1, 2, 3, 4, 5, "B.1", "B.2", "B.3", "C.1", "D.1", "D.2")),
+        ],
+        "Networks that are configured for each image": [
+            *(f"Figure {n}" for n in range(1, 8)),
+            *(f"Table {n}" for n in (1, 2, 3)),
+        ],
+    }
+    for paper, names in published.items():
+        assert [name for name in names if f"\n| {name}" not in named[paper]] == []
+    rows = table(PAGES["docs/papers.md"])
+    assert len(rows) > 40
+    for row in rows:
+        assert len(row) == 4, row
+        assert "`plainvision " in row[1]
+        assert row[2]
 
 
 @pytest.mark.parametrize("verb", VERBS)
