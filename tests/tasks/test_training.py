@@ -24,7 +24,7 @@ from plainvision.training import Data, Machine, Recipe, loop, train
 from plainvision.training.cross_validation import cross_validate
 from plainvision.training.resumable import read_metrics
 from plainvision.training.several_runs import train_each
-from plainvision.training.techniques import EMA, DeepTraining, FrozenBackbone, FuseAfterAnneal
+from plainvision.training.techniques import EMA, DeepTraining, FrozenBackbone, FrozenStatistics, FuseAfterAnneal
 from plainvision.training.weights_file import load_network
 
 KINDS = ("detection", "segmentation")
@@ -133,6 +133,18 @@ def test_a_frozen_backbone_stays_while_pyramid_and_heads_learn(roots, tmp_path, 
     heads = [key for key in first if key not in trunk and key.endswith("weight") and first[key].ndim > 1]
     moved = [key for key in heads if not torch.equal(first[key], frozen[key])]
     assert len(moved) > len(heads) / 2  # an untrained network has features of zeros, behind which nothing learns
+
+
+def test_frozen_statistics_are_those_of_the_backbone_alone(roots, tmp_path):
+    torch.save(pv.create_model("vanillanet_5", num_classes=7, width=1 / 64).state_dict(), tmp_path / "weights.pth")
+    start = {"techniques": (FrozenStatistics(),), "start_from": str(tmp_path / "weights.pth"), "epochs": 1}
+    own = torch.load(tmp_path / "weights.pth", weights_only=True)
+    state = train(recipe("segmentation", roots["segmentation"], **start), tmp_path / "run").network.state_dict()
+    statistics = [key for key in state if key.endswith("running_mean")]
+    backbone = {key: own[key.split("network.model.")[1]] for key in statistics if "pyramid.network." in key}
+    assert 0 < len(backbone) < len(statistics)
+    for key in statistics:
+        assert torch.equal(state[key], backbone.get(key, torch.zeros_like(state[key]))) == (key in backbone), key
 
 
 def test_deep_training_reaches_the_backbone_of_a_detector(roots, tmp_path):

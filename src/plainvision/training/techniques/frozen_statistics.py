@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class FrozenStatistics(Technique):
     """Let batch norms below the classifier normalise in training as they do in evaluation; scales and shifts learn.
 
+    Of a detector or a segmenter these are the backbone's.
+
     Statistics of small batches, of other images or another size, are not those that trained layers expect: a network
     whose classifier fits its features can lose half of its accuracy at the first step. Without batch norms, networks
     train as they do anyway.
@@ -40,6 +42,9 @@ def _norms(model: "nn.Module") -> "list[nn.Module]":
     from torch.nn.modules.batchnorm import _BatchNorm
 
     from plainvision.models.loading import classifier_layers
+    from plainvision.models.trunk import trunks
 
+    if backbones := trunks(model):
+        return [one for backbone in backbones for one in backbone.modules() if isinstance(one, _BatchNorm)]
     new = {id(one) for layer in classifier_layers(model) for one in layer.modules()}
     return [one for one in model.modules() if isinstance(one, _BatchNorm) and id(one) not in new]
