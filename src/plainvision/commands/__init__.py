@@ -290,10 +290,7 @@ def _help_of(
     left_out = 0
     for group in groups:
         head, *entries = re.split(r"\n(?=  --?\w)", re.sub(r"\n  -h, --help\s+show this.*", "", group))
-        named = {
-            re.sub(r"[\s,].*", "", entry.strip()[2:], flags=re.DOTALL).replace("-", "_"): entry for entry in entries
-        }
-        used = {name: entry for name, entry in named.items() if name not in unused}
+        used = {name: entry for entry in entries if (name := _field(entry)) not in unused}
         kept = [
             _resaid(entry, said[name]) if name in said else entry
             for name, entry in used.items()
@@ -305,6 +302,11 @@ def _help_of(
     if left_out:
         shown.append(f"`plainvision {verb} --help-all` shows {left_out} more.")
     return "\n\n".join(shown)
+
+
+def _field(entry: str) -> str:
+    """Return which field, with dots, an option in the help stands for."""
+    return re.sub(r"  -+([\w.-]+).*", r"\1", entry, flags=re.DOTALL).replace("-", "_")
 
 
 def _resaid(entry: str, words: str) -> str:
