@@ -66,6 +66,46 @@ def test_parquet_files_are_read_whatever_their_image_column_is_called(tmp_path, 
         evaluation(root, validation_split="test")
 
 
+def write_splits(datasets, place: Path, splits: dict[str, int]) -> str:
+    """A data set whose card says which files are of which split, as those on the Hub do; return its place."""
+    place.mkdir()
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["b", "a"])})
+    for number, size in enumerate(splits.values()):
+        rows = [{"image": {"bytes": encoded(n), "path": None}, "label": n % 2} for n in range(size)]
+        datasets.Dataset.from_list(rows, features=features).to_parquet(place / f"part{number}.parquet")
+    files = "".join(f"  - split: {split}\n    path: part{n}.parquet\n" for n, split in enumerate(splits))
+    (place / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n")
+    return str(place)
+
+
+@pytest.mark.parametrize("name", ["validation", "val", "valid", "test"])
+def test_the_validation_split_of_a_hugging_face_data_set_is_found_under_its_usual_names(tmp_path, hub, name):
+    root = write_splits(hub, tmp_path / "set", {"train": 6, name: 4})
+    batches = evaluation(f"hfds/{root}")
+    assert (batches.split, batches.images) == (name, 4)
+    assert names(batches) == [f"{name}/{n:08d}" for n in range(4)]
+    hub.load_dataset(root)  # so that the stream's length is known
+    assert [one.split("/")[0] for one in names(evaluation(f"hfids/{root}"))] == [name] * 4
+
+
+def test_a_test_split_of_a_hugging_face_data_set_validates_only_where_there_is_no_other(tmp_path, hub):
+    root = write_splits(hub, tmp_path / "set", {"train": 6, "test": 4, "valid": 2})
+    assert evaluation(f"hfds/{root}").split == "valid"
+    assert evaluation(f"hfds/{root}", validation_split="test").split == "test"
+    root = write_splits(hub, tmp_path / "other", {"train": 6, "test": 4})
+    with pytest.raises(ValueError, match=r'Unknown split "val".*Name the split in data\.validation_split'):
+        evaluation(f"hfds/{root}", validation_split="val")
+    share = {"validation_share": 0.5}
+    drawn = recipe(f"hfds/{root}", batch_size=2, **share)
+    assert TrainingBatches(drawn).images_per_epoch == 2  # a test split is no reason against drawing some
+    root = write_splits(hub, tmp_path / "third", {"train": 6, "val": 4})
+    with pytest.raises(ValueError, match=r"as split 'val', has validation images already"):
+        TrainingBatches(recipe(f"hfds/{root}", batch_size=2, **share))
+    lonely = write_splits(hub, tmp_path / "fourth", {"test": 4})
+    with pytest.raises(ValueError, match=r'Unknown split "validation"'):
+        evaluation(f"hfds/{lonely}")
+
+
 def test_a_hugging_face_stream_is_read_once_and_shuffled_by_epoch(tmp_path, hub):
     root = f"hfids/{write_parquet(hub, tmp_path / 'parquet')}"
     with pytest.raises(ValueError, match=r"does not say how many images.*use hfds/ instead of hfids/"):

@@ -159,12 +159,17 @@ def has_folder(listing: Listing, name: str) -> bool:
     return any(_is_called(folder, name) for folder in {*listing.folders, *listing.links})
 
 
+def usual_names(split: str) -> tuple[str, ...]:
+    """Return what a validation split may be called instead of ``split``, the first names first; nothing of others."""
+    if split not in USUAL_NAMES:
+        return ()
+    return (*USUAL_NAMES, *(("test",) if split == USUAL_NAMES[0] else ()))
+
+
 def usual_split(listing: Listing, split: str, train_split: str, where: str) -> str | None:
     """Return under which usual name the validation split lies beside that of training; None where there is none."""
-    if split not in USUAL_NAMES:
-        return None
     train = _split_folder(listing, train_split, where)
-    for name in (*USUAL_NAMES, *(("test",) if split == USUAL_NAMES[0] else ())):
+    for name in usual_names(split):
         found = _split_folder(listing, name, where)
         if None not in (train, found) and str(train).rpartition("/")[0] == str(found).rpartition("/")[0]:
             return name

@@ -6,7 +6,8 @@ import numpy as np
 
 from plainvision.data.archives import names_of
 from plainvision.data.drawn_split import DrawnSplit, draw, draw_folds
-from plainvision.data.image_kinds import Chosen, Digits, Files, HuggingFace, Images, Labelled
+from plainvision.data.hub_images import HuggingFace
+from plainvision.data.image_kinds import Chosen, Digits, Files, Images, Labelled
 from plainvision.data.labels import read_class_map
 from plainvision.data.locations import Role, location, place, two_answers
 from plainvision.data.settings import Data

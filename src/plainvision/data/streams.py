@@ -16,7 +16,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from plainvision.data.decoding import reason
 from plainvision.data.epochs import MOST_IN_A_ROW
-from plainvision.data.image_kinds import fingerprint, read_row
+from plainvision.data.hub_images import read_row, usual_hub_split
+from plainvision.data.image_kinds import fingerprint
 from plainvision.data.locations import Role, class_lookup, local_or_remote, location, need, place
 from plainvision.data.rows import (
     Batch,
@@ -166,6 +167,8 @@ class _Hub:
         from timm.data.readers.reader_hfids import ReaderHfids
 
         source = local_or_remote(root)
+        if role == "validation":
+            split = usual_hub_split(datasets, source, split, data) or split
         try:
             self._reader = ReaderHfids(
                 name=source,
