@@ -2,6 +2,12 @@
 
 import contextlib
 import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +44,19 @@ def plainvision(*words: object, terminal: bool = False) -> Ended:
             status = ended.code
     assert "Traceback" not in out.getvalue() + err.getvalue()
     return Ended(status or 0, out.getvalue(), err.getvalue())
+
+
+def killed(words: tuple[object, ...], when: Callable[[], bool]) -> None:
+    """Run a command in a process of its own, and kill it as soon as ``when`` says so."""
+    command = [sys.executable, "-W", "ignore", "-m", "plainvision", *map(str, words)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    until = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < until:
+        if when():
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.002)
+    assert process.wait(60) == -signal.SIGKILL
 
 
 def said(ended: Ended, *parts: object) -> bool:

@@ -128,3 +128,16 @@ def test_bench_says_before_the_work_that_the_figure_cannot_be_written(tmp_path):
 def test_bench_names_networks_of_different_channels(run):
     ended = plainvision("bench", run.folder, "test_resnet", "--image-size", 32, "--runs", 1)
     assert said(ended, f"of different channels: {run.folder} 1, test_resnet 3.", "time these in several calls.")
+
+
+def test_the_latencies_of_a_paper_s_table_are_one_command(tmp_path):
+    """VanillaNet's Table 1 on the form that is deployed: each network has its options and is fused."""
+    names = [f"vanillanet_6:series={n},width=0.0625,deployed" for n in (0, 1, 3)]
+    ended = plainvision("bench", *names, "--image-size", 64, "--runs", 2, "--json", tmp_path / "a.json")
+    assert (ended.status, ended.err) == (0, "")
+    kept = json.loads((tmp_path / "a.json").read_text())["figures"]["rows"]
+    assert [row["name"] for row in kept] == names
+    for row, n in zip(kept, (0, 1, 3), strict=True):
+        fused = pv.create_model("vanillanet_6", series=n, width=0.0625, deployed=True)
+        assert row["parameters"] == sum(one.numel() for one in fused.parameters())
+    assert [row["macs"] for row in kept] == sorted({row["macs"] for row in kept})

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands.running import plainvision, row, rows, said
+from commands.running import killed, plainvision, row, rows, said
 from pages_for_tests import Reader, assert_self_contained
 from safetensors.torch import save_file
 
 import plainvision as pv
 from plainvision.data.batches import EvaluationBatches
+from plainvision.training import resolutions
 from plainvision.training.resolutions import evaluate_sizes
 from plainvision.training.weights_file import load_network
 
@@ -200,9 +201,43 @@ def test_the_mean_answer_is_that_of_the_mean_probabilities(run):
     assert found[-1].top1 == pytest.approx(100 * float((total.argmax(1) == batch.labels).double().mean()))
 
 
+def test_sizes_that_were_scored_before_a_kill_are_not_scored_again(run, tmp_path, monkeypatch):
+    sizes = [str(size) for size in range(32, 96, 8)]
+    keep, record = tmp_path / "new" / "keep", tmp_path / "a.json"
+    words = ("evaluate", run.folder, "--sizes", *sizes, "--keep", keep, "--batch-size", 90)
+    killed(words, lambda: len([*keep.glob("*.safetensors")]) >= 2)
+    there = len([*keep.glob("*.safetensors")])
+    assert 2 <= there < len(sizes)
+    scored = []
+    answers = resolutions._probabilities
+
+    def noted(model, images, device):
+        scored.append(images)
+        return answers(model, images, device)
+
+    monkeypatch.setattr(resolutions, "_probabilities", noted)
+    ended = plainvision(*words, "--json", record)
+    assert (ended.status, ended.err) == (0, "")
+    assert len(scored) == len(sizes) - there
+    plain = plainvision(*words[:-4], "--batch-size", 90, "--json", tmp_path / "b.json")
+    assert plain.status == 0
+    figures = [json.loads((tmp_path / name).read_text())["figures"] for name in ("a.json", "b.json")]
+    assert figures[0] == figures[1]
+
+    scored.clear()
+    some = [*keep.glob("*.safetensors")]
+    some[0].write_bytes(some[0].read_bytes()[:-100])  # what is damaged is scored again
+    assert plainvision(*words).status == 0
+    assert len(scored) == 1
+    scored.clear()
+    assert plainvision(*words, "--data.crop-ratio", 0.8).status == 0  # what is prepared in another way, too
+    assert len(scored) == len(sizes)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--keep", "folder"], "--keep keeps the answers at each of several sizes. Give these, for instance --sizes"),
         (["--sizes", "32", "32"], "sizes=(32, 32) must be one or more sides of images, each once"),
         (["--figure", "a.png"], "--figure draws top-1 against the size of the images. Give two or more"),
         (["--sizes", "8", "9"], "the network runs at none of the sizes: "),

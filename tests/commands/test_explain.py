@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import timm
 import torch
+from commands.running import killed
 from PIL import Image
 from safetensors.torch import save_file
 
 from plainvision.commands import main
 from plainvision.data.rows import evaluation_transform
-from plainvision.explain import class_names
+from plainvision.explain import class_names, explanation
 from plainvision.figures import maps as figures
+from plainvision.training import chosen_images
 from plainvision.training.evaluation import evaluate
 from plainvision.training.recipe import Data, Recipe
 from plainvision.training.weights_file import Origin, build_network, load_network, save_network
@@ -264,3 +266,39 @@ def test_wrong_and_correct_images_are_chosen_by_their_loss(place, labelled, caps
     assert not any(one.name in said for one in (*wrong[2:], *right[1:]))
     with Image.open(tmp_path / "chosen.png") as figure:
         assert figure.size[0] > 200
+
+
+def test_images_that_were_explained_before_a_kill_are_not_explained_again(
+    place, labelled, drawn, capsys, tmp_path, monkeypatch
+):
+    keep = tmp_path / "new" / "keep"
+    words = f"--model {place.plain} {place.column} --data.root {labelled} --data.workers 0 --wrong 4".split()
+    command = ("explain", *words, "--keep", keep, "--out", tmp_path / "killed.png")
+    killed(command, lambda: len([*keep.glob("*.safetensors")]) >= 3)  # the choice and two explanations
+    there = len([*keep.glob("*.safetensors")]) - 1
+    assert 2 <= there < 8
+    counted = {"explained": 0, "chosen": 0}
+
+    def noted(name, real):
+        def count(*given, **named):
+            counted[name] += 1
+            return real(*given, **named)
+
+        return count
+
+    monkeypatch.setattr(explanation, "explain_image", noted("explained", explanation.explain_image))
+    monkeypatch.setattr(chosen_images, "evaluate", noted("chosen", chosen_images.evaluate))
+    main([*map(str, command)])
+    said = capsys.readouterr().out
+    assert counted == {"explained": 8 - there, "chosen": 0}
+    main(["explain", *words, "--out", str(tmp_path / "plain.png")])
+    assert counted == {"explained": 16 - there, "chosen": 1}
+    assert capsys.readouterr().out.replace("plain.png", "killed.png") == said
+    (_, first, _), (_, second, _) = drawn
+    for name in first:
+        for one, other in zip(first[name], second[name], strict=True):
+            torch.testing.assert_close((one.maps, one.picture), (other.maps, other.picture), rtol=0, atol=0)
+            assert (one.classes, one.indices, one.method) == (other.classes, other.indices, other.method)
+            assert one.deletions == other.deletions
+    main([*map(str, command), "--top", "1"])  # another question has other answers
+    assert counted["explained"] == 24 - there

@@ -6,6 +6,7 @@ Example: plainvision evaluate runs/clothing --data.root clothing.zip --data.vali
 import shlex
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -49,6 +50,8 @@ class Arguments:
     """Another run, weights file or deployed folder, compared with the first on the same images."""
     sizes: tuple[int, ...] = ()
     """Sides of the images, in pixels: top-1 at each, and of the mean of their answers. --figure draws it."""
+    keep: Path | None = None
+    """Keep the answers at each of --sizes in this folder: the same command, after a stop, goes on with those left."""
     batch_size: int = 64
     """Images per pass."""
     device: Device = None
@@ -74,6 +77,8 @@ def main(words: list[str]) -> None:
         raise ValueError(
             "--figure draws top-1 against the size of the images. Give two or more, for instance --sizes 160 224"
         )
+    if arguments.keep is not None and not arguments.sizes:
+        raise ValueError("--keep keeps the answers at each of several sizes. Give these, for instance --sizes 160 224")
     place = TemperaturePlace(arguments.network.words, arguments.network.weights) if arguments.calibrate else None
     found = arguments.network.load().with_threshold(arguments.threshold)
     if arguments.sizes:
@@ -136,6 +141,7 @@ def _at_sizes(
         classes=found.classes,
         batch_size=arguments.batch_size,
         device=device,
+        keep=arguments.keep,
         found=lambda one: say(str(one)),
     )
     for size, why in refused.items():

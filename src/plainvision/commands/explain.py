@@ -57,6 +57,8 @@ class Arguments:
     """Tell how the confidence falls as patches are covered, by the map and at random: some 60 more passes an image."""
     cover: Literal["mean", "blur"] = "mean"
     """What covers a patch: the image's mean colour, or the blurred image."""
+    keep: Path | None = None
+    """Keep what is finished in this folder: the same command, after a stop, goes on with the images left."""
     out: Path = Path("maps.png")
     """The figure: a .png, .pdf or .svg file."""
     device: Device = None
@@ -76,8 +78,8 @@ def main(words: list[str]) -> None:
             "files out, or these options."
         )
 
-    from plainvision.explain.deletion import deletion
-    from plainvision.explain.explanation import class_index, class_names, explain_image
+    from plainvision.explain.explanation import class_index, class_names
+    from plainvision.explain.keeping import KeptExplanations
     from plainvision.explain.pictures import as_seen, check_files, read_picture
     from plainvision.figures.maps import class_maps, compare
     from plainvision.figures.style import check_format, save
@@ -97,41 +99,27 @@ def main(words: list[str]) -> None:
         names = network.classes or class_names(getattr(network.model, "num_classes", 0))
         asked = [class_index(word, names) for word in arguments.classes] or None
         model = network.model.to(device)
+        keeper = KeptExplanations(arguments.keep, model)
         explained[label] = []
         read = [partial(as_seen, one.picture) for one in chosen]
         read = read or [partial(read_picture, path) for path in arguments.images]
         for place, name in enumerate(arguments.images or [one.prediction.name for one in chosen]):
             image, picture = read[place](data)
-            one = explain_image(
-                model,
-                image.to(device),
-                picture,
-                names=names,
-                top=arguments.top,
-                classes=asked,
-                method=arguments.method,
-                layer=arguments.layer,
-                temperature=network.temperature,
-                threshold=network.threshold,
-            )
+            how: dict[str, Any] = {"top": arguments.top, "classes": asked, "names": names}
+            how |= {"method": arguments.method, "layer": arguments.layer}
+            how |= {"temperature": network.temperature, "threshold": network.threshold}
+            covered = None if not arguments.deletion else arguments.cover
+            several = len(arguments.model) > 1  # of several networks one map is drawn
+            explain = partial(_explained, model, image.to(device), picture, how, covered, several)
+            one = keeper(image, {**how, "cover": covered, "several": several}, explain)
             say(f"{name}  {label}, {one.method}: {one}")
             if place < len(chosen):
                 said = chosen[place].prediction
                 say(f"  its class is {said.label}; {next(iter(networks))} says {said.predicted}")
             if one.doubt:
                 say(f"  {one.doubt}")
-            if arguments.deletion:
-                maps = one.maps[:1] if len(arguments.model) > 1 else one.maps  # of several networks one map is drawn
-                own = one.indices[: len(maps)]
-                how: dict[str, Any] = {
-                    "cover": arguments.cover,
-                    "temperature": network.temperature,
-                    "threshold": network.threshold,
-                }
-                found = deletion(model, image.to(device), maps, own, **how)
-                one = replace(one, deletions=found)
-                for explained_class, each in zip(one.classes, found, strict=False):
-                    say(f"  {explained_class}: {each}")
+            for explained_class, each in zip(one.classes, one.deletions, strict=False):
+                say(f"  {explained_class}: {each}")
             explained[label].append(one)
     if len(explained) == 1:
         ((label, explanations),) = explained.items()
@@ -140,6 +128,22 @@ def main(words: list[str]) -> None:
         figure = compare(explained, titles=titles, smooth=arguments.smooth)
     save(figure, arguments.out)
     print(f"figure in {arguments.out}")
+
+
+def _explained(
+    model: Any, image: Any, picture: Any, how: dict[str, Any], cover: Literal["mean", "blur"] | None, several: bool
+) -> "Explanation":
+    """Return the explanation of an image, with how far to trust its maps unless nothing is to be covered."""
+    from plainvision.explain.deletion import deletion
+    from plainvision.explain.explanation import explain_image
+
+    one = explain_image(model, image, picture, **how)
+    if cover is None:
+        return one
+    maps = one.maps[:1] if several else one.maps
+    confidences = {name: how[name] for name in ("temperature", "threshold")}
+    found = deletion(model, image, maps, one.indices[: len(maps)], cover=cover, **confidences)
+    return replace(one, deletions=found)
 
 
 def _title(name: str) -> str:
@@ -159,6 +163,7 @@ def _chosen(arguments: Arguments, network: "Network", device: Any) -> "list[Chos
         correct=arguments.correct,
         device=device,
         temperature=network.temperature,
+        keep=arguments.keep,
     )
     if not found:
         raise ValueError(

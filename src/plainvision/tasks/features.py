@@ -4,11 +4,9 @@ A file of features belongs to one network, one set of images and one preparation
 tensors alone, is written whole, and one that is damaged is computed anew. The folder keeps the newest up to a bound.
 """
 
-import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from plainvision.data.batches import EvaluationBatches
+from plainvision.data.kept import stamps
 from plainvision.data.settings import Data
 from plainvision.deploy.preprocessing import Preprocessing
 from plainvision.inspection.eval_mode import eval_mode
@@ -118,26 +117,11 @@ def _key(model: nn.Module, data: Data, batches: EvaluationBatches, classes: tupl
     facts = {
         "version": _VERSION,
         "network": [repr(model), weights_fingerprint(model)],
-        "images": [batches.fingerprint, *_stamps(data)],
+        "images": [batches.fingerprint, *stamps(data)],
         "classes": classes,
         "preparation": [asdict(Preprocessing.of(data)), data.max_pixels, data.corrupt],
     }
     return hashlib.sha256(json.dumps(facts).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _stamps(data: Data) -> Iterator[str]:
-    """Yield what tells whether the files at the roots were changed: sizes and times, as `make` and rsync compare."""
-    for place in (data.root, data.validation_root, data.labels):
-        path = Path((place or "").removeprefix("hfds/").removeprefix("wds/")).expanduser()
-        if place and path.exists():
-            digest = hashlib.sha256()
-            files = [path] if path.is_file() else (Path(top, one) for top, _, names in os.walk(path) for one in names)
-            for one in sorted(files):
-                with contextlib.suppress(OSError):
-                    found = one.stat()
-                    name = os.fsencode(one.relative_to(path))
-                    digest.update(b"%s\0%d %d\0" % (name, found.st_size, found.st_mtime_ns))
-            yield digest.hexdigest()
 
 
 def _read(file: Path) -> Features | None:

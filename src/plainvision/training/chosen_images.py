@@ -1,14 +1,18 @@
 """Images of a data set that a network gets right or wrong, to be looked at (arXiv:2305.12972, Figure 2)."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import nn
 
 from plainvision.data.batches import EvaluationBatches
+from plainvision.data.kept import kept
+from plainvision.fields import from_plain
 from plainvision.training.evaluation import Prediction, evaluate
 from plainvision.training.recipe import Data
+from plainvision.training.resolutions import facts_about
 from plainvision.training.scores import hardest
 
 _BATCH = 64
@@ -31,10 +35,12 @@ def chosen_images(
     correct: int = 0,
     device: str | torch.device | None = None,
     temperature: float = 1.0,
+    keep: Path | None = None,
 ) -> list[ChosenImage]:
     """Return validation images of ``data``: ``wrong`` ones of the largest loss, then ``correct`` ones of the least.
 
-    Fewer where there are not so many.
+    Fewer where there are not so many. Which they are is kept in the folder ``keep``, if one is given: the same call
+    does not go through all images again.
 
     Raises:
         ValueError: a number is below 0, or the images are a stream, which cannot be read again.
@@ -47,7 +53,19 @@ def chosen_images(
         raise ValueError(
             f"{data.root!r} is a stream, and an image of it cannot be read once more. Give a folder or an archive."
         )
-    found = evaluate(model, images, classes=images.classes, device=device, temperature=temperature).predictions
-    errors = hardest([one for one in found if one.label != one.predicted], wrong)
-    right = sorted((one for one in found if one.label == one.predicted), key=lambda one: (one.loss, one.name))
-    return [ChosenImage(one, images.picture(one.name)) for one in (*errors, *right[:correct])]
+
+    def choose() -> list[Prediction]:
+        found = evaluate(model, images, classes=images.classes, device=device, temperature=temperature).predictions
+        errors = hardest([one for one in found if one.label != one.predicted], wrong)
+        right = sorted((one for one in found if one.label == one.predicted), key=lambda one: (one.loss, one.name))
+        return [*errors, *right[:correct]]
+
+    about = {"wrong": wrong, "correct": correct, "temperature": temperature}
+    chosen = kept(
+        keep,
+        {} if keep is None else about | facts_about(model, data, images),
+        choose,
+        taken_apart=lambda found: ({}, {"chosen": [asdict(one) for one in found]}),
+        put_together=lambda _, plain: [from_plain(Prediction, one, "chosen") for one in plain["chosen"]],
+    )
+    return [ChosenImage(one, images.picture(one.name)) for one in chosen]

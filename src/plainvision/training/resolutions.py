@@ -1,13 +1,18 @@
 """Accuracy at several image sizes, and of their mean answer (arXiv:2112.13692, Figure 6)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from plainvision.bench.sizes import at_size
 from plainvision.data.batches import EvaluationBatches
+from plainvision.data.kept import kept, network_facts, stamps
+from plainvision.deploy.preprocessing import Preprocessing
 from plainvision.intervals import percent_interval
 from plainvision.training.evaluation import at_work, checked_logits
 from plainvision.training.recipe import Data
@@ -45,6 +50,7 @@ def evaluate_sizes(
     classes: tuple[str, ...] | None = None,
     batch_size: int = 64,
     device: str | torch.device | None = None,
+    keep: Path | None = None,
     found: Callable[[AtSize], object] = lambda one: None,
 ) -> tuple[list[AtSize], dict[int, str]]:
     """Return top-1 at each of the ``sizes``, then of their mean where there are several, and why others cannot be.
@@ -58,9 +64,11 @@ def evaluate_sizes(
         classes: names of the K classes; None takes the data's.
         batch_size: images per pass.
         device: where to compute; None is where the model is.
+        keep: folder in which the answers at each size are kept, so that the same call after a kill goes on.
         found: called with each result as it is known.
 
     Raises:
+        OSError: ``keep`` cannot be written.
         ValueError: a size is there twice, none can be computed, or the model has another number of classes.
     """
     if not sizes or len(set(sizes)) < len(sizes):
@@ -73,8 +81,15 @@ def evaluate_sizes(
         if why:
             refused[size] = why[""]
             continue
-        images = EvaluationBatches(replace(data, image_size=size), batch_size=batch_size, classes=classes)
-        shares, labels = _probabilities(fitting[""], images, device)
+        sized = replace(data, image_size=size)
+        images = EvaluationBatches(sized, batch_size=batch_size, classes=classes)
+        shares, labels = kept(
+            keep,
+            {} if keep is None else facts_about(model, sized, images),
+            partial(_probabilities, fitting[""], images, device),
+            taken_apart=lambda pair: ({"shares": pair[0], "labels": pair[1]}, {}),
+            put_together=lambda tensors, _: (tensors["shares"], tensors["labels"]),
+        )
         if shares.numel() > _MOST_VALUES and len(sizes) > 1:
             raise ValueError(
                 f"{len(labels):,} images of {shares.shape[1]:,} classes are too many to average over sizes. Give fewer "
@@ -89,6 +104,16 @@ def evaluate_sizes(
         rows.append(_row(None, total, labels))
         found(rows[-1])
     return rows, refused
+
+
+def facts_about(model: nn.Module, data: Data, images: EvaluationBatches) -> dict[str, Any]:
+    """Return all that decides what a network answers for images, as JSON has it."""
+    return {
+        "network": network_facts(model),
+        "images": [images.fingerprint, *stamps(data)],
+        "classes": images.classes,
+        "preparation": [asdict(Preprocessing.of(data)), data.max_pixels, data.corrupt],
+    }
 
 
 def _row(size: int | None, shares: Tensor, labels: Tensor) -> AtSize:
