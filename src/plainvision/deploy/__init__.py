@@ -7,6 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from plainvision.deploy.detector_exporting import DetectorReport, export_detector
+    from plainvision.deploy.detector_folder import DeployedDetector, load_detector
     from plainvision.deploy.examination import Examination
     from plainvision.deploy.exporting import GateError, export
     from plainvision.deploy.folder import Deployed, load
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Deployed",
+    "DeployedDetector",
+    "DetectorReport",
     "Examination",
     "ExportReport",
     "Gate",
@@ -26,12 +30,16 @@ __all__ = [
     "TunedForm",
     "Tuning",
     "export",
+    "export_detector",
     "load",
+    "load_detector",
     "tune",
 ]
 
 _WHERE = {
     "Deployed": "folder",
+    "DeployedDetector": "detector_folder",
+    "DetectorReport": "detector_exporting",
     "Examination": "examination",
     "ExportReport": "writing",
     "Gate": "gate",
@@ -40,7 +48,9 @@ _WHERE = {
     "TunedForm": "tuned",
     "Tuning": "tuned",
     "export": "exporting",
+    "export_detector": "detector_exporting",
     "load": "folder",
+    "load_detector": "detector_folder",
     "tune": "tuning",
 }
 

@@ -1,6 +1,7 @@
 """Run a file beside its network, on batches of two sizes."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,36 +57,50 @@ def compare(truth: nn.Module, kind: Format, form: Form, made: Path, images: Tens
             f"the {kind.name} file cannot be compared with the network: {short(error)}. It was removed; export to "
             "another format."
         ) from error
-    absolute = relative = 0.0
-    same = seen = 0
+    largest = [0.0, 0.0]
+    same = seen = 0.0
     for expected, found in pairs:
-        if len(found) != len(expected):
-            raise ValueError(f"the {kind.name} file has {len(found)} outputs and the network {len(expected)}.")
-        for place, (theirs, ours) in enumerate(zip(found, expected, strict=True)):
-            if theirs.shape != ours.shape:
-                raise ValueError(
-                    f"output {place} of the {kind.name} file is {theirs.shape} where the network's is {ours.shape}. "
-                    "The file was removed."
-                )
-            difference, largest = float(np.abs(theirs - ours).max()), float(np.abs(ours).max())
-            absolute, relative = max(absolute, difference), max(relative, difference / max(largest, 1e-30))
-            allowed = _TOLERANCE * largest if form.precision == "fp32" else np.finfo(np.float32).max
-            if not difference <= allowed:  # so that NaN is caught
-                raise ValueError(
-                    f"output {place} of the {kind.name} file differs from the network's by {difference:.2e}, "
-                    f"{difference / max(largest, 1e-30):.2e} of the largest, where rounding explains {_TOLERANCE:.0e}. "
-                    "The file was removed."
-                )
-        same += int((found[0].argmax(1) == expected[0].argmax(1)).sum())
+        differences = differences_of(kind.name, found, expected, _TOLERANCE if form.precision == "fp32" else None)
+        largest = [max(pair) for pair in zip(largest, differences, strict=True)]
+        same += float((found[0].argmax(1) == expected[0].argmax(1)).mean() * len(expected[0]))
         seen += len(expected[0])
     figures = {
         "size_mb": sum(path.stat().st_size for path in made.iterdir()) / 1e6,
-        "images": seen,
-        "largest_absolute_error": absolute,
-        "largest_relative_error": relative,
+        "images": int(seen),
+        "largest_absolute_error": largest[0],
+        "largest_relative_error": largest[1],
         "argmax_agreement": same / seen,
     }
     return figures, run
+
+
+def differences_of(
+    name: str, found: Sequence[np.ndarray], expected: Sequence[np.ndarray], tolerance: float | None = _TOLERANCE
+) -> tuple[float, float]:
+    """Return the largest difference of the outputs of the file called ``name``, and the largest over its output's own.
+
+    Raises:
+        ValueError: other outputs, or one that differs by more than ``tolerance`` of the largest; None takes any number.
+    """
+    if len(found) != len(expected):
+        raise ValueError(f"the {name} file has {len(found)} outputs and the network {len(expected)}.")
+    absolute = relative = 0.0
+    for place, (theirs, ours) in enumerate(zip(found, expected, strict=True)):
+        if theirs.shape != ours.shape:
+            raise ValueError(
+                f"output {place} of the {name} file is {theirs.shape} where the network's is {ours.shape}. "
+                "The file was removed."
+            )
+        difference, largest = float(np.abs(theirs - ours).max()), float(np.abs(ours).max())
+        absolute, relative = max(absolute, difference), max(relative, difference / max(largest, 1e-30))
+        allowed = np.finfo(np.float32).max if tolerance is None else tolerance * largest
+        if not difference <= allowed:  # so that NaN is caught
+            raise ValueError(
+                f"output {place} of the {name} file differs from the network's by {difference:.2e}, "
+                f"{difference / max(largest, 1e-30):.2e} of the largest, where rounding explains {_TOLERANCE:.0e}. "
+                "The file was removed."
+            )
+    return absolute, relative
 
 
 def _parts(images: Tensor) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 import ast
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,11 +79,22 @@ def format_called(name: str, precision: Precision = "fp32", device: str = "cpu")
 
 
 def _write_onnx(network: nn.Module, images: Tensor, path: Path, any_size: bool) -> None:
+    save_onnx(lambda: program(network, images, any_size), path, inputs=["images"])
+
+
+def save_onnx(
+    traced: Callable[[], torch.export.ExportedProgram],
+    path: Path,
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str] | None = None,
+) -> None:
+    """Write what torch traces as an ONNX file, whose inputs and outputs are named."""
     import onnx
 
     with quiet():
         made = torch.onnx.export(
-            program(network, images, any_size), (), dynamo=True, verbose=False, input_names=["images"]
+            traced(), (), dynamo=True, verbose=False, input_names=inputs, output_names=outputs
         )
         assert made is not None  # only the exporter of before returns nothing
         model = made.model_proto

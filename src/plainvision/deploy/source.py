@@ -51,7 +51,7 @@ class Source:
         check_temperature(temperature)
         network = copy.deepcopy(model).cpu().float().eval()
         reference = None if examination is None else Reference(network, examination)
-        deployed, unfused = _deployed(network, preprocessing.image_size)
+        deployed, unfused = deployed_form(network, preprocessing.image_size)
         return cls(
             network, deployed, unfused, preprocessing, tuple(classes), temperature, examination, reference, threshold
         )
@@ -61,7 +61,7 @@ class Source:
         return weights_fingerprint(self.model)
 
 
-def _deployed(network: nn.Module, image_size: int) -> tuple[nn.Module, str | None]:
+def deployed_form(network: nn.Module, image_size: int | None = None) -> tuple[nn.Module, str | None]:
     """Return the network in deployed form, and why it is as it was where nothing was folded."""
     try:
         return fuse(network, image_size=image_size), None
