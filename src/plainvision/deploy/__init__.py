@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from plainvision.deploy.detector_exporting import DetectorReport, export_detector
     from plainvision.deploy.detector_folder import DeployedDetector, load_detector
     from plainvision.deploy.examination import Examination
-    from plainvision.deploy.exporting import GateError, export
+    from plainvision.deploy.exporting import GateError, export, export_segmenter
     from plainvision.deploy.folder import Deployed, load
     from plainvision.deploy.gate import Gate
     from plainvision.deploy.preprocessing import Preprocessing
@@ -31,6 +31,7 @@ __all__ = [
     "Tuning",
     "export",
     "export_detector",
+    "export_segmenter",
     "load",
     "load_detector",
     "tune",
@@ -49,6 +50,7 @@ _WHERE = {
     "Tuning": "tuned",
     "export": "exporting",
     "export_detector": "detector_exporting",
+    "export_segmenter": "exporting",
     "load": "folder",
     "load_detector": "detector_folder",
     "tune": "tuning",

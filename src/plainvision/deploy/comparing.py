@@ -51,11 +51,11 @@ def compare(truth: nn.Module, kind: Format, form: Form, made: Path, images: Tens
     """
     try:
         run = kind.open(made / kind.file, form.running)
-        pairs = [(_answer(truth, part), run(part.numpy())) for part in _parts(images)]
+        pairs = [(_answer(truth, part), run(part.numpy())) for part in _parts(images, form)]
     except Exception as error:
         raise ValueError(
             f"the {kind.name} file cannot be compared with the network: {short(error)}. It was removed; export to "
-            "another format."
+            f"another format{', or leave any_size out' if form.any_size else ''}."
         ) from error
     largest = [0.0, 0.0]
     same = seen = 0.0
@@ -103,9 +103,17 @@ def differences_of(
     return absolute, relative
 
 
-def _parts(images: Tensor) -> list[Tensor]:
-    """Return the images in batches of two sizes."""
-    return [images[:1], images[1:]] if len(images) > 2 else [images[:1], example(images)]
+def _parts(images: Tensor, form: Form) -> list[Tensor]:
+    """Return the images in batches of two sizes, and some that are larger where the file takes any height and width."""
+    parts = [images[:1], images[1:]] if len(images) > 2 else [images[:1], example(images)]
+    return [*parts, _larger(images[:2], 1 if form.input == "uint8" else 2)] if form.any_size else parts
+
+
+def _larger(images: Tensor, axis: int) -> Tensor:
+    """Return images with their first rows and twice as many columns once more, so that they are no square."""
+    for place, more in ((axis, 32), (axis + 1, 64)):
+        images = torch.cat([images, images.narrow(place, 0, min(more, images.shape[place]))], place)
+    return images
 
 
 def _answer(form: nn.Module, images: Tensor) -> list[np.ndarray]:

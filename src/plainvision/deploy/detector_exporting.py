@@ -28,10 +28,13 @@ from plainvision.files import write_json, write_text
 from plainvision.inspection.counting import count_parameters
 from plainvision.inspection.fingerprint import weights_fingerprint
 
-# Largest difference of a box that rounding explains: in pixels, and over the longer side of a large image.
-_NEAR, _FAR = 1e-3, 1e-5
+# Largest difference of a box that rounding explains, over the longer side of the image; some 1e-6 measured.
+_TOLERANCE = 1e-4
+# Scores that differ by less, over the largest, are alike.
+_ALIKE = 1e-3
 # Of the network's objects the file has to find so many: where two scores are equal but for rounding, either may win.
 _LEAST_SHARED = 0.9
+_PROOF = ("images", "largest_relative_error", "objects", "shared", "largest_box_error", "largest_score_error")
 _PACKAGES = ("torch", "torchvision", "onnx", "onnxruntime")
 
 
@@ -132,12 +135,15 @@ def export_detector(
         )
         finder = detector_script.Finder(made, asdict(description))
         error = max(_graph_error(graph, finder, sample) for graph in graphs)
-        proof = {"images": len(sample), "largest_relative_error": error, **_shared(finder, sample, found)}
+        size_mb = sum((made / graph.file).stat().st_size for graph in graphs) / 1e6
+        report = DetectorReport(
+            folder, kind, size_mb, len(sample), error, *_shared(finder, sample, found), unfused=unfused
+        )
+        proof = {name: getattr(report, name) for name in _PROOF}
         write_text(made / "predict.py", inspect.getsource(detector_script))
         write_json(made / DESCRIPTION, asdict(replace(description, proof=proof)))
-        size_mb = sum((made / graph.file).stat().st_size for graph in graphs) / 1e6
         replace_folder(folder, made)
-    return DetectorReport(folder, kind, size_mb, **proof, unfused=unfused)
+    return report
 
 
 def _names(classes: Sequence[str], count: int) -> tuple[str, ...]:
@@ -150,7 +156,7 @@ def _names(classes: Sequence[str], count: int) -> tuple[str, ...]:
 
 
 def _random_images(side: int, channels: int) -> list[Tensor]:
-    """Return smooth images (C, H, W) in [0, 1] of several sizes, a larger and two smaller than the network sees them."""
+    """Return smooth images (C, H, W) in [0, 1] of several sizes, which the network enlarges and reduces."""
     generator = torch.Generator().manual_seed(0)
     sizes = [(side * high // 4, side * wide // 4) for high, wide in ((3, 4), (5, 3), (2, 2))]
     coarse = [torch.rand(1, channels, 12, 12, generator=generator) for _ in sizes]
@@ -187,7 +193,8 @@ def _write(graph: Graph, folder: Path, name: str) -> None:
 def _graph_error(graph: Graph, finder: Any, sample: list[Tensor]) -> float:
     """Return the largest difference of a graph's outputs from those of its layers, over the largest of each."""
     if len(graph.example) == 1:
-        batches = [(torch.from_numpy(finder.canvas([finder.scaled(_array(one)) for one in part])),) for part in _batches(sample)]
+        canvases = [finder.canvas([finder.scaled(_array(one)) for one in part]) for part in _batches(sample)]
+        batches: list[tuple[Tensor, ...]] = [(torch.from_numpy(canvas),) for canvas in canvases]
     else:
         feature = torch.rand(1, *graph.example[0].shape[1:], generator=torch.Generator().manual_seed(0))
         batches = [(feature, graph.example[1][:count]) for count in (1, 2)]
@@ -203,8 +210,8 @@ def _graph_error(graph: Graph, finder: Any, sample: list[Tensor]) -> float:
 
 def _shared(
     finder: Any, sample: list[Tensor], expected: list[list[dict[str, np.ndarray]]]
-) -> dict[str, int | float]:
-    """Return how many objects the file finds of those that the network found, and how near.
+) -> tuple[int, int, float, float]:
+    """Return how many objects the network found, how many the file finds of them, and how far off boxes and scores.
 
     Raises:
         ValueError: too few, or too far off.
@@ -215,31 +222,28 @@ def _shared(
     farthest = surest = 0.0
     for batch, theirs in zip(_batches(sample), expected, strict=True):
         for image, one, other in zip(batch, theirs, finder([_array(each) for each in batch]), strict=True):
-            if np.ptp(one["scores"]) <= _NEAR * one["scores"].max():
+            if np.ptp(one["scores"]) <= _ALIKE * one["scores"].max():
                 continue  # among equal scores it is rounding that chooses
-            apart = np.abs(one["boxes"][:, None] - other["boxes"]).max(2)
+            boxes = np.abs(one["boxes"][:, None] - other["boxes"]).max(2)
+            scores = np.abs(one["scores"][:, None] - other["scores"])
+            apart = boxes + scores / _ALIKE
             apart[one["labels"][:, None] != other["labels"]] = np.inf
-            nearest, same = apart.argmin(1), apart.min(1) < 1
+            places = np.arange(len(apart)), apart.argmin(1)
+            same = apart[places] < 1
             objects, shared = objects + len(same), shared + int(same.sum())
-            off = apart.min(1)[same].max(initial=0.0)
-            if off > max(_NEAR, _FAR * max(image.shape)):
+            off = float(boxes[places][same].max(initial=0.0))
+            if off > _TOLERANCE * max(image.shape):
                 raise ValueError(
                     f"a box of the exported detector lies {off:.2e} pixels from the network's, in an image of "
                     f"{image.shape[1]} x {image.shape[2]}. Nothing was written."
                 )
-            farthest = max(farthest, float(off))
-            surest = max(surest, float(np.abs(one["scores"] - other["scores"][nearest])[same].max(initial=0.0)))
+            farthest, surest = max(farthest, off), max(surest, float(scores[places][same].max(initial=0.0)))
     if shared < _LEAST_SHARED * objects:
         raise ValueError(
             f"of {objects} objects the exported detector finds {shared}. Nothing was written. Where its scores are "
             "nearly all alike, as before training, rounding chooses among them: train it, or give images that it knows."
         )
-    return {
-        "objects": objects,
-        "shared": shared,
-        "largest_box_error": farthest,
-        "largest_score_error": surest,
-    }
+    return objects, shared, farthest, surest
 
 
 def _array(image: Tensor) -> np.ndarray:

@@ -76,7 +76,9 @@ def kind_of(network: nn.Module) -> Kind:
             "`export_segmenter`."
         )
     if network.transform.fixed_size is not None:
-        raise ValueError(f"{name} resizes to a fixed size. Leave fixed_size out: predict.py keeps the shape of an image.")
+        raise ValueError(
+            f"{name} resizes to a fixed size. Leave fixed_size out: predict.py keeps the shape of an image."
+        )
     return kind
 
 
@@ -180,7 +182,7 @@ class Anchored(nn.Module):
         grid = feature.shape[2:]
         found = self.head([feature])
         if isinstance(found, dict):  # a RetinaNet's, places and anchors in one axis
-            return tuple(found[name].unflatten(1, (*grid, -1)) for name in ("cls_logits", "bbox_regression"))  # type: ignore[return-value]
+            return found["cls_logits"].unflatten(1, (*grid, -1)), found["bbox_regression"].unflatten(1, (*grid, -1))
         (objects,), (codes,) = found
         return objects.permute(0, 2, 3, 1)[..., None], codes.unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2)
 

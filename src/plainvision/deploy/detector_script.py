@@ -48,8 +48,8 @@ class Finder:
             found = self.looked_at_again(out, [boxes for boxes, _, _ in found], sizes)
         answers = []
         for index, (image, size, (boxes, labels, scores)) in enumerate(zip(images, sizes, found, strict=True)):
-            whole = np.float32(image.shape[:2])
-            answer = {"boxes": boxes * np.tile(whole / np.float32(size), 2)[[1, 0, 3, 2]]}
+            whole = floats(image.shape[:2])
+            answer = {"boxes": boxes * np.tile(whole / floats(size), 2)[[1, 0, 3, 2]]}
             answer |= {"labels": labels, "scores": scores}
             if "masks.onnx" in self.graphs:
                 answer["masks"] = self.masks(out, index, boxes, labels, answer["boxes"], image.shape[:2])
@@ -61,14 +61,14 @@ class Finder:
         height, width = image.shape[:2]
         least, most = self.about["resize"]["min_size"], self.about["resize"]["max_size"]
         factor = min(least / min(height, width), most / max(height, width))
-        values = np.float32(image) / np.float32(255) if image.dtype == np.uint8 else np.float32(image)
+        values = floats(image) / np.float32(255) if image.dtype == np.uint8 else floats(image)
         return resized(values.transpose(2, 0, 1), math.floor(height * factor), math.floor(width * factor))
 
     def canvas(self, images: list[np.ndarray]) -> np.ndarray:
         """Return images of any sizes as one array (B, C, H, W), each at the top left, around it the mean."""
         multiple = self.about["resize"]["multiple"]
         height, width = (max(-(-one.shape[axis] // multiple) * multiple for one in images) for axis in (1, 2))
-        mean = np.float32(self.about["mean"])[:, None, None]
+        mean = floats(self.about["mean"])[:, None, None]
         whole = np.tile(mean, (len(images), 1, height, width))
         for place, image in zip(whole, images, strict=True):
             place[:, : image.shape[1], : image.shape[2]] = image
@@ -79,7 +79,7 @@ class Finder:
         how, found = self.about["dense"], []
         for level, base in enumerate(self.about["anchors"]):
             logits, codes = out[f"logits_{level}"][index], out[f"boxes_{level}"][index]  # (H, W, A, K), (H, W, A, 4)
-            places = anchors(np.float32(base), logits.shape[:2], canvas)
+            places = anchors(floats(base), logits.shape[:2], canvas)
             scores = sigmoid(logits).ravel()
             likely = np.flatnonzero(scores > how["above"])
             likely = likely[np.argsort(-logits.ravel()[likely], kind="stable")[: how["candidates"]]]
@@ -107,9 +107,9 @@ class Finder:
     def pooled(self, name: str, out: dict[str, np.ndarray], index: int, boxes: np.ndarray) -> list[np.ndarray]:
         """Return what a graph says of boxes, each looked at in the feature whose grid fits its size."""
         scales = self.about["scales"]
-        coarsest = [round(-math.log2(scales[end])) for end in (0, -1)]
+        finest, coarsest = (round(-math.log2(scales[end])) for end in (0, -1))
         fits = np.floor(4 + np.log2(np.sqrt(area(boxes)) / 224) + np.float32(1e-6))
-        levels = np.clip(fits, *coarsest).astype(int) - coarsest[0]
+        levels = np.clip(fits, finest, coarsest).astype(int) - finest
         order, parts = np.argsort(levels, kind="stable"), []
         for level in np.unique(levels) if len(boxes) else [0]:
             regions = np.pad(boxes[levels == level] * np.float32(scales[level]), ((0, 0), (1, 0)))
@@ -118,7 +118,13 @@ class Finder:
         return [np.concatenate(one)[np.argsort(order)] for one in zip(*parts, strict=True)]
 
     def masks(
-        self, out: dict[str, np.ndarray], index: int, boxes: np.ndarray, labels: np.ndarray, on_image: np.ndarray, size: Any
+        self,
+        out: dict[str, np.ndarray],
+        index: int,
+        boxes: np.ndarray,
+        labels: np.ndarray,
+        on_image: np.ndarray,
+        size: Any,
     ) -> np.ndarray:
         """Return the masks (N, H, W) of the boxes of one image."""
         (logits,) = self.pooled("masks.onnx", out, index, boxes)  # (N, K, M, M)
@@ -134,11 +140,18 @@ class Finder:
         return whole
 
 
+def floats(values: Any) -> np.ndarray:
+    """Return numbers as an array of float32, in which torchvision computes."""
+    return np.asarray(values, np.float32)
+
+
 def resized(images: np.ndarray, height: int, width: int) -> np.ndarray:
     """Return images (C, H, W) with as many rows and columns, each value between the nearest two."""
     for axis, length in ((1, height), (2, width)):
         old = images.shape[axis]
-        place = np.maximum((np.arange(length, dtype=np.float32) + np.float32(0.5)) * np.float32(old / length) - np.float32(0.5), 0)
+        place = np.maximum(
+            (np.arange(length, dtype=np.float32) + np.float32(0.5)) * np.float32(old / length) - np.float32(0.5), 0
+        )
         first = np.minimum(place.astype(int), old - 1)
         share = (place - first).reshape((-1, 1) if axis == 1 else (1, -1))
         images = images.take(first, axis) * (1 - share) + images.take(np.minimum(first + 1, old - 1), axis) * share
@@ -154,7 +167,7 @@ def anchors(base: np.ndarray, grid: Any, canvas: Any) -> np.ndarray:
 
 def decoded(codes: np.ndarray, anchors: np.ndarray, weights: Any) -> np.ndarray:
     """Return the boxes (..., 4) that codes (..., 4) make of anchors: moved by shares of a side, then enlarged."""
-    codes = codes / np.float32(weights)
+    codes = codes / floats(weights)
     sides = anchors[..., 2:] - anchors[..., :2]
     middle = codes[..., :2] * sides + (anchors[..., :2] + np.float32(0.5) * sides)
     half = np.float32(0.5) * (np.exp(np.minimum(codes[..., 2:], np.float32(_MOST))) * sides)
@@ -163,7 +176,7 @@ def decoded(codes: np.ndarray, anchors: np.ndarray, weights: Any) -> np.ndarray:
 
 def clipped(boxes: np.ndarray, size: Any) -> np.ndarray:
     """Return boxes (..., 4) cut at the border of an image of (H, W)."""
-    return np.clip(boxes, 0, np.float32([size[1], size[0]] * 2))
+    return np.clip(boxes, floats(0), floats((size[1], size[0]) * 2))
 
 
 def chosen(

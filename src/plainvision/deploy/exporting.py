@@ -20,6 +20,7 @@ from plainvision.deploy.running import Precision
 from plainvision.deploy.source import Source
 from plainvision.deploy.writing import DESCRIPTION, ExportReport, write_form
 from plainvision.files import write_json
+from plainvision.inspection.dense import Detector
 
 
 class GateError(ValueError):
@@ -94,15 +95,70 @@ def export(
             f"threshold={threshold} is for a network that gives an image a set of labels, and no labels are named. "
             "Give their names as classes, in the order of the logits."
         )
-    folder = Path(folder)
+    if isinstance(model, Detector):
+        raise ValueError(
+            f"{type(model).__name__} finds objects, and `export` is for networks that classify images. "
+            "`plainvision.deploy.export_detector` writes it."
+        )
     format_called(format, precision, device)
-    check_free(folder)
+    check_free(Path(folder))
     source = Source.of(model, preprocessing, classes, examination, temperature, threshold)
+    return _delivered(source, form, Path(folder), sample)
+
+
+def export_segmenter(
+    model: nn.Module,
+    folder: str | Path,
+    *,
+    image_size: int,
+    channels: Literal[1, 3] = 3,
+    format: str = "onnx",
+    classes: Sequence[str] = (),
+    least_delegated: float = LEAST_DELEGATED,
+) -> ExportReport:
+    """Write a network that names the class of each pixel into ``folder``, as `export` does, and return the proof.
+
+    The file takes any number of images, of any height and width that are multiples of 32; executorch's takes squares of
+    ``image_size``. `predict.py` makes the map of classes of a photograph.
+
+    Args:
+        model: images (B, C, H, W) in [0, 1] -> logits (B, K, H, W), `pv.tasks.segmenter` for instance; it stays as it
+            is.
+        folder: a new folder, or a deployed one.
+        image_size: to which the short side of a photograph is resized, in pixels.
+        channels: of the images, 1 or 3.
+        format: "onnx", "openvino", "torch", "compiled" or "executorch", in fp32.
+        classes: names of the K classes, in the order of the logits; none leaves numbers.
+        least_delegated: of executorch, the least share of the operations, from 0 to 1, that XNNPACK has to compute.
+
+    Raises:
+        ValueError: the network cannot be exported so, too little of it is delegated, or the file answers differently.
+        ImportError: a package that the format needs is not installed.
+        OSError: the folder cannot be written.
+    """
+    kind = format_called(format)
+    check_free(Path(folder))
+    form = Form(format, any_size=kind.any_size, least_delegated=least_delegated)
+    as_it_is = Preprocessing(
+        image_size,
+        channels,
+        crop_ratio=1.0,
+        resize="squash",
+        interpolation="bilinear",
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
+    )
+    source = Source.of(model, as_it_is, classes, task="segmentation")
+    return _delivered(source, form, Path(folder), None)
+
+
+def _delivered(source: Source, form: Form, folder: Path, sample: Tensor | None) -> ExportReport:
+    """Write a form beside ``folder``, and put it there if it passes."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
         made = Path(beside) / "made"
         report = write_form(source, form, made, sample=sample)
-        if precision != "fp32" and report.gate is not None and report.gate.verdict != "passes":
+        if form.precision != "fp32" and report.gate is not None and report.gate.verdict != "passes":
             _refuse(source, report, folder)
         replace_folder(folder, made)
     return replace(report, folder=folder)

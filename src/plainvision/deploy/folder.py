@@ -18,6 +18,7 @@ from plainvision.deploy.formats import FORMATS, format_called
 from plainvision.deploy.preprocessing import Preprocessing
 from plainvision.deploy.process_memory import process_growth_mb
 from plainvision.deploy.running import Precision, Run, Running
+from plainvision.deploy.source import Task
 from plainvision.deploy.writing import DESCRIPTION, file_hashes
 from plainvision.fields import check_ranges, from_plain
 from plainvision.files import read_object
@@ -56,6 +57,7 @@ class Description:
     tuned: dict[str, int | float | str | None] | None = None
     temperature: float = 1.0
     threshold: float | None = None
+    task: Task = "classification"
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature, f"{DESCRIPTION}: temperature")
@@ -124,8 +126,13 @@ class Deployed:
         """Yield the ``top`` classes of each image.
 
         Raises:
-            ValueError: an image cannot be read, or is too large.
+            ValueError: an image cannot be read, or is too large, or the network names the class of each pixel.
         """
+        if self.description.task != "classification":
+            raise ValueError(
+                f"the network in {self._folder} names the class of each pixel, not of an image. Use `plainvision "
+                "segment predict`, or `plainvision.tasks.load` with `find_areas`."
+            )
         batch: list[np.ndarray] = []
         for image in images:
             batch.append(self.description.preprocessing.pixels(self._read(image)))
@@ -172,7 +179,13 @@ def load(folder: str | Path, *, threads: int | None = None) -> Deployed:
         raise FileNotFoundError(
             f"no deployed network in {folder}: it holds no {DESCRIPTION}. `plainvision deploy` writes one."
         )
-    description = from_plain(Description, read_object(path), str(path))
+    said = read_object(path)
+    if said.get("task") == "detection":
+        raise ValueError(
+            f"{folder} does not name the class of an image: it detects. Use `plainvision detect evaluate` and "
+            "`plainvision detect predict`, `plainvision.tasks.load`, or `plainvision.deploy.load_detector`."
+        )
+    description = from_plain(Description, said, str(path))
     if description.format not in FORMATS:
         raise ValueError(f"{path}.format is {description.format!r}; this version knows {', '.join(FORMATS)}.")
     kind = format_called(description.format, description.precision, description.device)

@@ -93,9 +93,7 @@ def save_onnx(
     import onnx
 
     with quiet():
-        made = torch.onnx.export(
-            traced(), (), dynamo=True, verbose=False, input_names=inputs, output_names=outputs
-        )
+        made = torch.onnx.export(traced(), (), dynamo=True, verbose=False, input_names=inputs, output_names=outputs)
         assert made is not None  # only the exporter of before returns nothing
         model = made.model_proto
     for node in model.graph.node:  # the exporter tells of each where in this machine's files its line stands

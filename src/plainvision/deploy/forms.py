@@ -1,7 +1,7 @@
 """The forms of a network: what its file computes in, and what it takes."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from plainvision.deploy.delegation import LEAST_DELEGATED
 from plainvision.deploy.preprocessing import Preprocessing
 from plainvision.deploy.running import Precision, Running
+from plainvision.inspection.tracing import computes_as, own_copy, replace_layers
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -83,6 +84,41 @@ class LowerPrecision(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x.to(self.dtype)).float()
+
+
+class AnyPool(nn.Module):
+    """Average pooling of features of any size (B, C, H, W) to one size, as two products of matrices.
+
+    Exporters take `nn.AdaptiveAvgPool2d` apart by the size of the example, unless the size is 1.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = (_averaging(count, length) for count, length in zip(self.size, x.shape[2:], strict=True))
+        return rows.to(x) @ x @ columns.to(x).T
+
+
+def _averaging(count: int, length: int) -> Tensor:
+    """Return the shares (count, length) of a row in each of ``count`` means, as adaptive pooling takes them."""
+    place, mean = torch.arange(length), torch.arange(count)[:, None]
+    first, behind = mean * length // count, ((mean + 1) * length + count - 1) // count
+    return ((place >= first) & (place < behind)) / (behind - first)
+
+
+def with_any_pooling(network: nn.Module) -> nn.Module:
+    """Return a copy whose adaptive average pooling can be exported for images of any size."""
+    network = own_copy(network)
+    found: dict[nn.Module, nn.Module] = {}
+    for layer in network.modules():
+        if computes_as(layer, nn.AdaptiveAvgPool2d):
+            size: Any = layer.output_size
+            size = (size, size) if isinstance(size, int) else size
+            if None not in size and size != (1, 1):
+                found[layer] = AnyPool(size)
+    return replace_layers(network, found)
 
 
 class ChannelsLast(nn.Module):

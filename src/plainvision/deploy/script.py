@@ -45,6 +45,38 @@ _LABELS = """p, names = np.exp(-np.logaddexp(0, -logits.astype("f8") / about["te
     print(path, *(f"{names[i]} {p[i]:.6f}" for i in np.argsort(-p, kind="stable") if p[i] >= about["threshold"]))"""
 
 
+def segmentation_script(form: Form) -> str:
+    """Return the script for a form of a network that names the class of each pixel; `plainvision segment` as numpy."""
+    imports, lines, logits = _runtime(form)
+    return f'''"""Write the class of each pixel, from 0, into photo.classes.png here: python predict.py photo.jpg ..."""
+import json, pathlib, sys
+import numpy as np
+{imports}
+from PIL import Image, ImageOps
+about = json.loads(((here := pathlib.Path(__file__).parent) / "deploy.json").read_text())
+side, mode = about["preprocessing"]["image_size"], "RGB" if about["preprocessing"]["channels"] == 3 else "L"
+{lines}
+def resized(plane, axis, length):  # each value between the nearest two
+    place = np.clip((np.arange(length) + 0.5) * plane.shape[axis] / length - 0.5, 0, plane.shape[axis] - 1)
+    first = place.astype(int)
+    share = (place - first).astype("f4").reshape((-1, 1) if axis == 0 else (1, -1))
+    return plane.take(first, axis) * (1 - share) + plane.take(first + (share.ravel() > 0), axis) * share
+for path in sys.argv[1:]:
+    image = ImageOps.exif_transpose(Image.open(path)).convert(mode)
+    size = [max(32, round(s * (side / min(image.size)) / 32) * 32) if about["any_size"] else side for s in image.size]
+    planes = [Image.fromarray(np.asarray(plane, "f4") / 255) for plane in image.split()]
+    images = np.stack([np.asarray(plane.resize(size, Image.Resampling.BILINEAR)) for plane in planes])[None]
+    logits = {logits}
+    shares = np.exp(logits - logits.max(0))
+    best, classes = np.zeros(image.size[::-1], "f4"), np.zeros(image.size[::-1], "u1")
+    for number, plane in enumerate(shares / shares.sum(0)):
+        whole = resized(resized(plane, 0, image.height), 1, image.width)
+        best, classes = np.maximum(best, whole), np.where(whole > best, number, classes).astype("u1")
+    Image.fromarray(classes).save(f"{{pathlib.Path(path).stem}}.classes.png")
+    print(path, *(f"{{about['classes'][i]}} {{(classes == i).mean():.1%}}" for i in np.unique(classes)))
+'''
+
+
 def prediction_script(form: Form, *, labels: bool = False) -> str:
     """Return the script for a form of a network that names a class, or gives an image a set of ``labels``."""
     imports, lines, logits = _runtime(form)

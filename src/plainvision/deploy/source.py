@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import nn
 
@@ -12,6 +13,8 @@ from plainvision.deploy.preprocessing import Preprocessing
 from plainvision.inspection.fingerprint import weights_fingerprint
 from plainvision.layers.linear_pair import LinearPair
 from plainvision.surgery.fusing import fuse
+
+Task = Literal["classification", "segmentation"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Source:
     """Divides the logits for calibrated confidences."""
     examination: Examination | None
     reference: Reference | None
+    task: Task = "classification"
+    """What the logits are of: an image, or each of its pixels."""
     threshold: float | None = None
     """From which confidence on, a sigmoid, an image gets a label; None where it has one class."""
 
@@ -42,6 +47,7 @@ class Source:
         examination: Examination | None = None,
         temperature: float = 1.0,
         threshold: float | None = None,
+        task: Task = "classification",
     ) -> "Source":
         """Return ``model`` with its deployed form; it stays as it is.
 
@@ -53,7 +59,16 @@ class Source:
         reference = None if examination is None else Reference(network, examination)
         deployed, unfused = deployed_form(network, preprocessing.image_size)
         return cls(
-            network, deployed, unfused, preprocessing, tuple(classes), temperature, examination, reference, threshold
+            network,
+            deployed,
+            unfused,
+            preprocessing,
+            tuple(classes),
+            temperature,
+            examination,
+            reference,
+            task,
+            threshold,
         )
 
     def fingerprint(self) -> str:

@@ -17,11 +17,11 @@ from plainvision.deploy.blame import failing_module
 from plainvision.deploy.comparing import compare, example, images_to_compare, short
 from plainvision.deploy.delegation import Delegation
 from plainvision.deploy.formats import FORMATS, Format, format_called
-from plainvision.deploy.forms import DTYPES, ByteImages, ChannelsLast, Form, LowerPrecision
+from plainvision.deploy.forms import DTYPES, ByteImages, ChannelsLast, Form, LowerPrecision, with_any_pooling
 from plainvision.deploy.gate import Gate
 from plainvision.deploy.quantizing import SCHEMES, Calibration, quantize
 from plainvision.deploy.running import Precision, Running
-from plainvision.deploy.script import prediction_script
+from plainvision.deploy.script import prediction_script, segmentation_script
 from plainvision.deploy.source import Source
 from plainvision.files import write_json, write_text
 from plainvision.inspection.counting import count_macs, count_parameters
@@ -124,7 +124,7 @@ def write_form(source: Source, form: Form, made: Path, *, sample: Tensor | None 
         delegation=delegation,
         **figures,
     )
-    write_text(made / "predict.py", prediction_script(form, labels=source.threshold is not None))
+    write_text(made / "predict.py", _script(source, form))
     write_json(made / DESCRIPTION, _description(source, form, kind, made, report))
     return report
 
@@ -141,7 +141,7 @@ def file_hashes(folder: Path) -> dict[str, str]:
 
 def _as_asked(source: Source, form: Form) -> nn.Module:
     """Return the network that is written: in the form's precision and layout, taking what it takes."""
-    network = copy.deepcopy(source.deployed)
+    network = with_any_pooling(source.deployed) if form.any_size else copy.deepcopy(source.deployed)
     if form.precision in DTYPES and form.format != "openvino":  # which chooses as it loads
         network = LowerPrecision(network, DTYPES[form.precision])
     if form.channels_last:
@@ -171,6 +171,12 @@ def _write(
             + ("Leave any_size out, or e" if form.any_size else "E")
             + "xport it to another format."
         ) from error
+
+
+def _script(source: Source, form: Form) -> str:
+    if source.task == "segmentation":
+        return segmentation_script(form)
+    return prediction_script(form, labels=source.threshold is not None)
 
 
 def _quantize(source: Source, form: Form, kind: Format, exact: Path, made: Path) -> str:
@@ -209,6 +215,7 @@ def _description(source: Source, form: Form, kind: Format, made: Path, report: E
     packages = ("torch", *kind.packages)
     figures = ("size_mb", "images", "largest_absolute_error", "largest_relative_error", "argmax_agreement")
     return {
+        "task": source.task,
         "format": kind.name,
         "precision": form.precision,
         "scheme": report.scheme,

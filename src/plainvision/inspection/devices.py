@@ -1,11 +1,17 @@
 """The device to use: one rule for training, evaluating, timing and explaining."""
 
 import torch
+from torch import nn
 
 
 def default_device() -> torch.device:
     """Return the accelerator of this machine, a GPU of any maker, or the CPU where there is none."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Return where a network's weights are; the CPU where it has none, as one in a file that a runtime runs."""
+    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
 
 
 def usable_device(device: torch.device | str | None = None) -> torch.device:

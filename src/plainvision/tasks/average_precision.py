@@ -10,6 +10,7 @@ import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 
+from plainvision.inspection.devices import device_of
 from plainvision.inspection.eval_mode import eval_mode
 from plainvision.processes import process_group
 from plainvision.tasks.boxes import BoxScenes, masks_of
@@ -76,7 +77,7 @@ def evaluate_detector(
         ValueError: no image could be read.
     """
     places = {scenes.store.name(scene.path): place for place, scene in enumerate(scenes.scenes)}
-    home = next(network.parameters()).device
+    home = device_of(network)
     found: list[tuple[int, list[dict[str, Any]]]] = []
     skipped: list[str] = []
     try:

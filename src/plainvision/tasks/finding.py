@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from plainvision.data.photographs import Photographs, Source
-from plainvision.inspection.devices import usable_device
+from plainvision.inspection.devices import device_of, usable_device
 from plainvision.inspection.eval_mode import eval_mode
 from plainvision.tasks.learning import Detection, Segmentation
 from plainvision.tasks.loaded import LoadedTask
@@ -111,7 +111,7 @@ def find_areas(
 def _each(
     loaded: LoadedTask, images: Iterable[Source], device: str | None, answer: Callable[[str, Image.Image, Tensor], Any]
 ) -> Iterator[Any]:
-    place, home = usable_device(device), next(loaded.network.parameters()).device
+    place, home = usable_device(device), device_of(loaded.network)
     photographs = Photographs(images, loaded.data, batch_size=1, transform=_tensor)
     try:
         loaded.network.to(place)

@@ -7,7 +7,9 @@ from typing import Literal
 from torch import nn
 
 from plainvision.data.settings import Data
+from plainvision.deploy.writing import DESCRIPTION
 from plainvision.surgery.fusing import fuse
+from plainvision.tasks.deployed import load_deployed
 from plainvision.tasks.learning import Detection, Segmentation
 from plainvision.training.network_words import network_words
 from plainvision.training.weights_file import load_network
@@ -28,7 +30,7 @@ class LoadedTask:
 
 
 def load(what: str | Path, *, weights: Literal["best", "last"] = "best") -> LoadedTask:
-    """Return the detector or the segmenter in a run's folder or in a weights file of ours.
+    """Return the detector or the segmenter in a run's folder, in a weights file of ours or in a deployed folder.
 
     Args:
         what: the path; ``:deployed`` behind it is its fused form.
@@ -38,6 +40,8 @@ def load(what: str | Path, *, weights: Literal["best", "last"] = "best") -> Load
         FileNotFoundError, ValueError: there is no such network, its file is damaged, it is a classifier's, or it
             cannot be fused.
     """
+    if (Path(what) / DESCRIPTION).is_file():
+        return LoadedTask(*load_deployed(Path(what)))
     words = network_words(str(what))
     network, origin = load_network(words.name, weights)
     task = origin.recipe.task

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from plainvision.inspection.devices import device_of
 from plainvision.inspection.eval_mode import eval_mode
 from plainvision.tasks.label_maps import IGNORED
 from plainvision.tasks.multiscale import class_shares
@@ -95,7 +96,7 @@ def evaluate_segmenter(
     Raises:
         ValueError: no image could be read, or no pixel has a class.
     """
-    home = next(network.parameters()).device
+    home = device_of(network)
     matrix = torch.zeros(len(classes), len(classes), dtype=torch.int64)
     images, skipped = torch.zeros(1, dtype=torch.int64), list[str]()
     try:

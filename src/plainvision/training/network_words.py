@@ -242,6 +242,11 @@ def _deployed_folder(folder: str) -> Network:
     from plainvision.deploy import load
 
     deployed = load(folder)
+    if deployed.description.task != "classification":
+        raise ValueError(
+            f"{folder} does not name the class of an image: it segments. Use `plainvision segment evaluate` and "
+            "`plainvision segment predict`, or `plainvision.tasks.load`."
+        )
     about, how = deployed.description, deployed.description.preprocessing
     data = Data(**asdict(how))
     return Network(deployed.module(), None, data, how.channels, None, about.classes, about.temperature, about.threshold)

@@ -16,7 +16,7 @@ from plainvision.data.photographs import Photograph, Photographs, Source
 from plainvision.data.rows import Batch
 from plainvision.deploy.folder import Answer
 from plainvision.deploy.preprocessing import Preprocessing
-from plainvision.inspection.devices import usable_device
+from plainvision.inspection.devices import device_of, usable_device
 from plainvision.inspection.eval_mode import eval_mode
 from plainvision.inspection.foreign import Foreign
 from plainvision.showing import one_line
@@ -154,7 +154,7 @@ def _batches(
     device: str | torch.device | None,
 ) -> Iterator[tuple[list[NamedAnswer], tuple[str, ...]]]:
     """Yield the answers and the skipped images of each batch; ``model`` goes back to its device and its mode."""
-    home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    home = device_of(model)
     used = torch.device(device) if device is not None else home
     try:
         model.to(used)

@@ -14,7 +14,7 @@ class TrainedOptions:
     """A trained network."""
 
     network: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK")]
-    """A run's folder, or a weights file; :deployed behind it is its fused form."""
+    """A run's folder, or a weights file; :deployed behind it is its fused form. Or a deployed folder."""
     weights: str = "best"
     """Which weights of a run: best or last."""
 
