@@ -206,3 +206,45 @@ def test_wrong_words_are_told(detected, segmented, tmp_path):
     words = ("detect", "train", "retinanet", *SHORT, "--data.root", root, "--out", tmp_path / "c")
     assert said(plainvision(*words, "--augment.mixup", "0.2"), "augment.mixup=0.2 is for images with one label each")
     assert said(plainvision("detect", "tain"), "unknown command 'detect tain'. Did you mean train?")
+
+
+def test_a_detector_is_deployed_and_asked_by_its_folder(detected, tmp_path):
+    pytest.importorskip("onnxscript")
+    out, root = detected
+    deployed, photo = tmp_path / "deployed", tmp_path / "squares" / "train" / "2.png"
+    shutil.unpack_archive(root, tmp_path)
+    ended = plainvision("deploy", out, "--out", deployed)
+    assert (ended.status, ended.err) == (0, "")
+    assert "the graphs differ from the layers by" in ended.out
+    ours = plainvision("detect", "evaluate", deployed, "--data.root", root)
+    theirs = plainvision("detect", "evaluate", out, "--data.root", root)
+    assert (ours.status, ours.out) == (0, theirs.out)
+    ended = plainvision("detect", "predict", deployed, photo, "--out", tmp_path / "found", "--score", "0.05")
+    assert (ended.status, ended.err) == (0, "")
+    assert said(
+        plainvision("deploy", out, "--to", "openvino", "--out", tmp_path / "a"), "holds no detector", "--to out"
+    )
+    assert said(plainvision("deploy", out, "--precision", "int8", "--out", tmp_path / "a"), "--precision int8 is for")
+    assert said(plainvision("predict", deployed, photo), "it detects", "plainvision detect predict")
+    assert said(plainvision("segment", "predict", deployed, photo), "was trained to detect")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_segmenter_is_deployed_and_asked_by_its_folder(segmented, tmp_path):
+    out, root = segmented
+    deployed, photo = tmp_path / "deployed", next((root / "images" / "training").glob("*.png"))
+    ended = plainvision("deploy", out, "--to", "torch", "--out", deployed)
+    assert (ended.status, ended.err) == (0, "")
+    assert "torch fp32" in ended.out
+    for command in ("evaluate", "predict"):
+        given = ("--data.root", root) if command == "evaluate" else (photo, "--out")
+        ours, theirs = (
+            plainvision("segment", command, one, *given, *((tmp_path / name,) if command == "predict" else ()))
+            for one, name in ((deployed, "ours"), (out, "theirs"))
+        )
+        assert (ours.status, ours.err) == (0, "")
+        assert ours.out.splitlines()[:-1] == theirs.out.splitlines()[:-1]
+    assert said(
+        plainvision("deploy", out, "--input", "uint8", "--out", tmp_path / "a"), "--input uint8 is for networks"
+    )
+    assert said(plainvision("predict", deployed, photo), "it segments")

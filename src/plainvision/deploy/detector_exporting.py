@@ -104,13 +104,14 @@ def export_detector(
 
     folder = Path(folder)
     check_free(folder)
+    names = _names(classes, classes_of(network))
     whole: Any = copy.deepcopy(network).cpu().float().eval()
     for pool in (module for module in whole.modules() if isinstance(module, MultiScaleRoIAlign)):
         pool.scales = pool.map_levels = None  # it guesses them from the first images that it sees
+    deployed, unfused = deployed_form(whole)
     sample = list(images) or _random_images(whole.transform.min_size[-1], len(whole.transform.image_mean))
     with torch.inference_mode():
         found = [_answers(whole, batch) for batch in _batches(sample)]
-    deployed, unfused = deployed_form(whole)
     settings = settings_of(whole)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
@@ -123,7 +124,7 @@ def export_detector(
             task="detection",
             kind=kind,
             format="onnx",
-            classes=_names(classes, classes_of(whole)),
+            classes=names,
             **settings,
             network=type(network).__name__,
             parameters=count_parameters(deployed),

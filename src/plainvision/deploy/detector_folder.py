@@ -29,9 +29,9 @@ class _Checked:
 class Resizing(_Checked):
     """How large the network sees an image."""
 
-    min_size: Annotated[int, 1, 16_384]
+    min_size: Annotated[int, 1, 4096]
     """The shorter side, in pixels."""
-    max_size: Annotated[int, 1, 16_384]
+    max_size: Annotated[int, 1, 8192]
     """The longer one at most."""
     multiple: Annotated[int, 1, 1024]
     """Both are filled up to a multiple of this."""
@@ -45,7 +45,7 @@ class Choice(_Checked):
     """Of scores above this."""
     overlap: Annotated[float, 0.0, 1.0]
     """Without those that overlap a surer one by more."""
-    most: Annotated[int, 1, 1_000_000]
+    most: Annotated[int, 1, 10_000]
     """So many of an image at most."""
     weights: Annotated[tuple[float, float, float, float], 1e-6, 1e6]
     """What codes of boxes are divided by."""
