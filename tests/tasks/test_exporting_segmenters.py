@@ -1,8 +1,10 @@
 """Segmenters in deployed folders: whole networks, for any number and size of images, and the map of classes."""
 
 import json
+import shutil
 import subprocess
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
@@ -43,12 +45,19 @@ def photo(width: int = 121, height: int = 90) -> Image.Image:
     return Image.fromarray((image.permute(1, 2, 0).numpy() * 255).astype(np.uint8))
 
 
-def exported_to(kind: str, folder, network):
-    for package in FORMATS[kind].packages:
-        pytest.importorskip(package)
-    return pv.deploy.export_segmenter(
-        network, folder, image_size=SIDE, format=kind, classes=CLASSES, least_delegated=0.5
-    )
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Return what exports a segmenter to a format once: its network, its folder and the report."""
+
+    @cache
+    def export(kind: str, family: str = "vanillanet"):
+        for package in FORMATS[kind].packages:
+            pytest.importorskip(package)
+        network, folder = made(family), tmp_path_factory.mktemp("deployed") / kind
+        how = {"image_size": SIDE, "format": kind, "classes": CLASSES, "least_delegated": 0.5}
+        return network, folder, pv.deploy.export_segmenter(network, folder, **how)
+
+    return export
 
 
 @pytest.mark.parametrize(
@@ -64,9 +73,8 @@ def exported_to(kind: str, folder, network):
         ),
     ],
 )
-def test_a_file_answers_as_the_segmenter_and_its_script_draws_the_same_map(kind, family, tmp_path):
-    network, folder = made(family), tmp_path / "out"
-    report = exported_to(kind, folder, network)
+def test_a_file_answers_as_the_segmenter_and_its_script_draws_the_same_map(exported, kind, family, tmp_path):
+    network, folder, report = exported(kind, family)
     assert report.largest_relative_error < 1e-4
     loaded = pv.tasks.load(folder)
     fixed = not FORMATS[kind].any_size
@@ -92,9 +100,9 @@ def test_a_file_answers_as_the_segmenter_and_its_script_draws_the_same_map(kind,
     assert "plainvision" not in (folder / "predict.py").read_text().replace("plainvision segment", "")
 
 
-def test_a_deployed_segmenter_is_no_classifier(tmp_path):
+def test_a_deployed_segmenter_is_no_classifier(exported, tmp_path):
     folder = tmp_path / "out"
-    exported_to("torch", folder, made())
+    shutil.copytree(exported("torch")[1], folder)
     said = json.loads((folder / "deploy.json").read_text())
     assert (said["task"], said["any_size"], said["classes"]) == ("segmentation", True, list(CLASSES))
     with pytest.raises(ValueError, match="names the class of each pixel, not of an image"):
@@ -117,6 +125,15 @@ def test_pooling_for_any_size_is_adaptive_pooling(size):
     assert type(network[0]) is nn.AdaptiveAvgPool2d
     features = torch.randn(2, 4, *size)
     torch.testing.assert_close(changed[0](features), network[0](features), rtol=1e-5, atol=1e-6)
+
+
+def test_what_names_no_pixels_is_told(tmp_path):
+    with pytest.raises(ValueError, match=r"Sequential answers an image of 64 x 64 by \(1, 5\), and a segmenter"):
+        network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 5))
+        pv.deploy.export_segmenter(network, tmp_path / "out", image_size=64)
+    with pytest.raises(ValueError, match=r"by \(1, 5, 64, 64\), and a segmenter of 2 classes by \(1, 2, 64, 64\)"):
+        pv.deploy.export_segmenter(nn.Conv2d(3, 5, 1), tmp_path / "out", image_size=64, classes=("a", "b"))
+    assert list(tmp_path.iterdir()) == []
 
 
 class SizeReader(nn.Module):

@@ -223,15 +223,18 @@ def _shared(
     farthest = surest = 0.0
     for batch, theirs in zip(_batches(sample), expected, strict=True):
         for image, one, other in zip(batch, theirs, finder([_array(each) for each in batch]), strict=True):
-            if np.ptp(one["scores"]) <= _ALIKE * one["scores"].max():
+            if not len(one["scores"]) or np.ptp(one["scores"]) <= _ALIKE * one["scores"].max():
                 continue  # among equal scores it is rounding that chooses
+            objects += len(one["scores"])
+            if not len(other["scores"]):
+                continue
             boxes = np.abs(one["boxes"][:, None] - other["boxes"]).max(2)
             scores = np.abs(one["scores"][:, None] - other["scores"])
             apart = boxes + scores / _ALIKE
             apart[one["labels"][:, None] != other["labels"]] = np.inf
             places = np.arange(len(apart)), apart.argmin(1)
             same = apart[places] < 1
-            objects, shared = objects + len(same), shared + int(same.sum())
+            shared += int(same.sum())
             off = float(boxes[places][same].max(initial=0.0))
             if off > _TOLERANCE * max(image.shape):
                 raise ValueError(

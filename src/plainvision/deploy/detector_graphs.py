@@ -175,6 +175,8 @@ class Anchored(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         features = self.backbone((x - self.mean) / self.std)
+        if isinstance(features, Tensor):  # of a backbone without a pyramid
+            features = {"0": features}
         levels = [self._level(feature) for feature in features.values()]
         return tuple(one for level in levels for one in level) + tuple(features[name] for name in self.pooled)
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from plainvision.deploy.blame import Culprit, layers_that_lose
@@ -21,6 +22,8 @@ from plainvision.deploy.source import Source
 from plainvision.deploy.writing import DESCRIPTION, ExportReport, write_form
 from plainvision.files import write_json
 from plainvision.inspection.dense import Detector
+from plainvision.inspection.devices import device_of
+from plainvision.inspection.eval_mode import eval_mode
 
 
 class GateError(ValueError):
@@ -132,7 +135,7 @@ def export_segmenter(
         least_delegated: of executorch, the least share of the operations, from 0 to 1, that XNNPACK has to compute.
 
     Raises:
-        ValueError: the network cannot be exported so, too little of it is delegated, or the file answers differently.
+        ValueError: the network names no pixels or cannot be exported so, too little of it is delegated, or the file answers differently.
         ImportError: a package that the format needs is not installed.
         OSError: the folder cannot be written.
     """
@@ -148,8 +151,22 @@ def export_segmenter(
         mean=(0.0,) * channels,
         std=(1.0,) * channels,
     )
-    source = Source.of(model, as_it_is, classes, task="segmentation")
+    source = Source.of(model, as_it_is, _pixel_classes(model, classes, image_size, channels), task="segmentation")
     return _delivered(source, form, Path(folder), None)
+
+
+def _pixel_classes(model: nn.Module, classes: Sequence[str], side: int, channels: int) -> tuple[str, ...]:
+    """Return the names of the classes of each pixel, numbers where none are given."""
+    images = torch.zeros(1, channels, side, side, device=device_of(model))
+    with eval_mode(model), torch.inference_mode():
+        shape = tuple(model(images).shape)
+    if len(shape) != 4 or shape[2:] != (side, side) or (classes and len(classes) != shape[1]):
+        raise ValueError(
+            f"{type(model).__name__} answers an image of {side} x {side} by {shape}, and a segmenter of "
+            f"{len(classes) or 'K'} classes by (1, {len(classes) or 'K'}, {side}, {side}). Give a network of "
+            "`plainvision.tasks.segmenter`, and the name of each of its classes."
+        )
+    return tuple(classes) or tuple(map(str, range(shape[1])))
 
 
 def _delivered(source: Source, form: Form, folder: Path, sample: Tensor | None) -> ExportReport:
