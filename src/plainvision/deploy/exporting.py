@@ -135,7 +135,8 @@ def export_segmenter(
         least_delegated: of executorch, the least share of the operations, from 0 to 1, that XNNPACK has to compute.
 
     Raises:
-        ValueError: the network names no pixels or cannot be exported so, too little of it is delegated, or the file answers differently.
+        ValueError: the network names no pixels or cannot be exported so, too little of it is delegated, or the file
+            answers differently.
         ImportError: a package that the format needs is not installed.
         OSError: the folder cannot be written.
     """
