@@ -77,7 +77,8 @@ def paired(theirs, ours):
     apart = np.abs(ours["boxes"] - theirs["boxes"].numpy()[:, None]).max(2)
     apart += 1e3 * (ours["labels"] != theirs["labels"].numpy()[:, None])
     apart += np.abs(ours["scores"] - theirs["scores"].numpy()[:, None])  # boxes without area may lie on each other
-    order = apart.argmin(1)
+    order = apart.argmin(1) if apart.size else np.zeros(0, int)
+    assert len(ours["labels"]) == len(theirs["labels"])
     assert sorted(order) == list(range(len(order)))
     return order
 

@@ -27,6 +27,8 @@ class Arguments:
     """Answer the image at each of these sizes, and take the mean; papers have 0.5 to 1.75 in steps of 0.25."""
     flip: bool = False
     """Answer the mirrored image too."""
+    zero_ignored: bool = False
+    """Of a deployed folder: in the maps of labels 0 is no class and 1 the first. A run knows it by itself."""
     said: Annotated[TaskScoreOptions, tyro.conf.arg(name="")] = field(default_factory=TaskScoreOptions)
     """Which forms are scored, and where the figures go."""
     device: Device = None
@@ -46,7 +48,8 @@ def main(words: list[str]) -> None:
     found = arguments.network.load("segment")
     assert isinstance(found.task, Segmentation)
     data = changed_data(found.data, arguments.data)
-    scenes = LabelScenes(data, "validation", zero_ignored=found.task.zero_ignored, classes=found.classes)
+    zero_ignored = found.task.zero_ignored or arguments.zero_ignored
+    scenes = LabelScenes(data, "validation", zero_ignored=zero_ignored, classes=found.classes)
     say(scenes.first_line())
     results = {
         form: evaluate_segmenter(
