@@ -5,8 +5,9 @@ Paper    VanillaNet: Chen et al. 2023, https://arxiv.org/abs/2305.12972, Table 5
 Run      plainvision detect train retinanet --data.root trees.zip --out runs/trees
          plainvision segment train upernet --data.root photos --num-classes 5 --out runs/areas
 Differs  the papers name schedules and give few settings: those here are Swin Transformer's (arXiv:2103.14030), whose
-         schedules they follow. `retinanet`, `mask_rcnn` and `upernet` are for data of your own: smaller images, and
-         a network that a GPU of 8 GB trains; those called `small` train in minutes on a CPU
+         schedules they follow, and for VanillaNet the layer-wise decay of its own Table 7. `retinanet`, `mask_rcnn` and
+         `upernet` are for data of your own: smaller images, and a network that a GPU of 8 GB trains; those called
+         `small` train in minutes on a CPU
 Expect   no recorded result yet
 """
 
@@ -79,6 +80,7 @@ def vanillanet_13_retinanet_coco() -> Recipe:
         epochs=12,
         batch_size=16,
         lr=1e-4,
+        layer_decay=0.8,
         schedule="step",
         decay_epochs=8,
         warmup_epochs=1,
@@ -99,6 +101,7 @@ def patchconvnet_s60_mask_rcnn_coco() -> Recipe:
         model="patchconvnet_s60",
         augment=Augment(scale=(0.36, 1.0)),
         epochs=36,
+        layer_decay=None,
         decay_epochs=27,
     )
 

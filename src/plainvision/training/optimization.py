@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from timm.optim import create_optimizer_v2
+from timm.models._features import FeatureGetterNet
+from timm.optim import create_optimizer_v2, param_groups_layer_decay
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 
+from plainvision.models.trunk import trunks
 from plainvision.seeds import seed_everything
 from plainvision.training.recipe import Recipe
 from plainvision.training.task import Objective, StepBatch
@@ -86,15 +88,37 @@ class Optimization:
 
 def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     options = {"betas": recipe.betas, "eps": recipe.optimizer_eps}
+    by_layer = recipe.layer_decay is not None and trunks(model)
     return create_optimizer_v2(
-        model,
+        _groups_around_trunks(model, recipe) if by_layer else model,
         opt=recipe.optimizer,
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,
         momentum=recipe.momentum,
-        layer_decay=recipe.layer_decay,
+        layer_decay=None if by_layer else recipe.layer_decay,
         **{name: value for name, value in options.items() if value is not None},
     )
+
+
+def _groups_around_trunks(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """Return the parameters with their share of the rate: it falls from layer to layer of a trunk, and around it is 1.
+
+    timm groups the layers of a network that it knows, and a detector is none.
+    """
+    rate = recipe.layer_decay
+    assert rate is not None, "without layer-wise decay timm groups any network"
+    groups = []
+    around = {weight for weight in model.parameters() if weight.requires_grad}
+    for trunk in trunks(model):
+        network = trunk.model if isinstance(trunk, FeatureGetterNet) else trunk
+        undecayed: Any = getattr(network, "no_weight_decay", tuple)()
+        for group in param_groups_layer_decay(network, recipe.weight_decay, undecayed, layer_decay=rate):
+            groups.append({**group, "lr_scale": group["lr_scale"] * rate})
+        around -= set(network.parameters())
+    for decay, wanted in ((recipe.weight_decay, True), (0.0, False)):
+        share = [weight for weight in model.parameters() if weight in around and (weight.ndim > 1) == wanted]
+        groups.append({"params": share, "lr_scale": 1.0, "weight_decay": decay})
+    return groups
 
 
 def _scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer, steps_per_epoch: int) -> Scheduler:
