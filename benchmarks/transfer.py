@@ -11,7 +11,6 @@ way has the same ones:
   as training would: what fine-tuning starts from without `FrozenStatistics`.
 - classifier alone: the recipe `finetune` with a backbone that stays frozen to the end.
 - fine-tuned: the recipe `finetune` as it is: the classifier alone at first, then all layers.
-- fine-tuned, batch statistics: the same without `FrozenStatistics`, so that batch norms normalise by each batch.
 - probe, then fine-tuned: `finetune` from the file that the probe was saved to, with its classifier, for the epochs in
   which all layers learn.
 
@@ -100,7 +99,6 @@ def ways(arguments: Arguments, seed: int) -> dict[str, Recipe]:
         machine = replace(recipe.machine, threads=1, channels_last=True, checkpoint_steps=20)
         recipe = replace(recipe, epochs=3, techniques=(FrozenBackbone(epochs=1), FrozenStatistics()), machine=machine)
     alone = replace(recipe, techniques=(FrozenBackbone(epochs=recipe.epochs),))
-    batches = replace(recipe, techniques=tuple(one for one in recipe.techniques if one != FrozenStatistics()))
     onward = replace(
         recipe,
         start_from=str(probed(arguments, seed)),
@@ -111,7 +109,6 @@ def ways(arguments: Arguments, seed: int) -> dict[str, Recipe]:
     return {
         "classifier alone": alone,
         "fine-tuned": recipe,
-        "fine-tuned, batch statistics": batches,
         "probe, then fine-tuned": onward,
     }
 

@@ -244,7 +244,8 @@ def runs(tmp_path_factory) -> Path:
     for name in (*given, "runs/s60/last.safetensors"):
         (folder / name).touch()  # training would read it
     probe = Origin(get_recipe("vanillanet_digits"), ("a", "b"), 0)
-    save_network(folder / "my.safetensors", {"weight": torch.zeros(1)}, probe)  # its header is read
+    for name in ("my.safetensors", "clothing.safetensors"):
+        save_network(folder / name, {"weight": torch.zeros(1)}, probe)  # its header is read
     return folder
 
 
