@@ -33,9 +33,11 @@ class Choice:
 
 @recipe
 def finetune() -> Recipe:
-    """Trained weights on other classes: a new classifier, alone at first, then all layers. No recorded result yet.
+    """Trained weights on other classes: a new classifier, alone at first, then all layers.
 
-    Below the classifier each layer learns at a lower rate than the one above.
+    Below the classifier each layer learns at a lower rate than the one above. Expect more than a linear probe of the
+    same weights scores: on clothing at 64 pixels, shortened, 3.7 ± 2.7 points, and from the saved probe 6.1 ± 3.6
+    (results/transfer_clothing.json).
     """
     return Recipe(
         name="finetune",
