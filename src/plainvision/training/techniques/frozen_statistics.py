@@ -20,7 +20,7 @@ class FrozenStatistics(Technique):
     Of a detector or a segmenter these are the backbone's.
 
     Statistics of small batches, of other images or another size, are not those that trained layers expect: a network
-    whose classifier fits its features can lose most of its accuracy before the first step. Without batch norms, networks
+    whose classifier fits its features can lose most of its accuracy before the first step. Networks without batch norms
     train as they do anyway.
     """
 
