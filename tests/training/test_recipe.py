@@ -11,6 +11,7 @@ from plainvision.search import settings
 from plainvision.search.settings import Budget, CellSearch
 from plainvision.training import Augment, Data, Machine, Recipe
 from plainvision.training import recipe as recipes
+from plainvision.training.run_folder import RunFolder
 from plainvision.training.techniques import EMA, TECHNIQUES, DeepTraining, RandomOptions, SeriesActivations, SpatialOps
 
 PLAIN = Recipe(
@@ -122,3 +123,14 @@ def test_a_recipe_out_of_json_has_the_fields_and_types_of_a_recipe(field, value,
 def test_what_is_no_recipe_at_all_is_refused(plain):
     with pytest.raises(ValueError, match="recipe is no object"):
         Recipe.from_dict(plain)
+
+
+def test_a_run_of_an_earlier_version_goes_on_though_its_technique_lacks_a_field(tmp_path):
+    recipe = replace(PLAIN, techniques=(SpatialOps("max", where=("a", 1)),))
+    earlier = recipe.to_dict()
+    del earlier["techniques"][0]["drop_norm_act"]
+    (tmp_path / "recipe.json").write_text(json.dumps(earlier))
+    RunFolder(tmp_path, recipe, resume=True)
+    other = replace(recipe, techniques=(replace(recipe.techniques[0], drop_norm_act=True),))
+    with pytest.raises(ValueError, match=r"differs in techniques\.0\.drop_norm_act \(False there, True given\)"):
+        RunFolder(tmp_path, other, resume=True)

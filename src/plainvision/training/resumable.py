@@ -13,6 +13,7 @@ from plainvision.files import is_unfinished, locked, plain_object, read_object, 
 
 # Fields that folders of earlier versions lack, and what was done in their place.
 _LATER = {"data.split_seed": 0, "data.sampling": "shuffled"}
+_LATER_OF_TECHNIQUES = {"SpatialOps": {"drop_norm_act": False}}
 
 
 class ResumableFolder:
@@ -107,7 +108,7 @@ class ResumableFolder:
                 f"{self.state_file} is damaged, or no state of ours ({_short(error)}). Copy it again, or remove "
                 "it: then --resume begins anew."
             ) from error
-        changed = differences({**_LATER, **asked}, self._fixed(self._asked))
+        changed = differences(_filled(asked), self._fixed(self._asked))
         if changed:
             raise ValueError(
                 f"{self.state_file} belongs to another {self.noun}: it differs in {changed}. Copy the right one, or "
@@ -161,8 +162,19 @@ class ResumableFolder:
             )
 
     def _fixed(self, plain: dict[str, Any]) -> dict[str, Any]:
-        whole = {**_LATER, **dotted_fields(plain)}
+        whole = _filled(dotted_fields(plain))
         return {name: value for name, value in whole.items() if not name.startswith(self.free)}
+
+
+def _filled(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return dotted fields with those that folders of earlier versions lack."""
+    later = {
+        f"{name.removesuffix('.technique')}.{own}": value
+        for name, kind in fields.items()
+        if name.endswith(".technique")
+        for own, value in _LATER_OF_TECHNIQUES.get(str(kind), {}).items()
+    }
+    return {**_LATER, **later, **fields}
 
 
 def read_asked(file: Path) -> dict[str, Any]:
