@@ -181,6 +181,17 @@ def test_the_heads_of_a_mask_rcnn_are_as_wide_as_its_pyramid_and_learn_from_as_m
     assert seen["mask_head"][1][1:] == (16, 14, 14)
 
 
+def test_no_signal_fades_in_narrow_heads_of_a_new_network():
+    backbone = pv.create_model("vanillanet_5", width=1 / 64)
+    features = torch.randn(1, 16, 8, 8)
+    new, frozen = (
+        pv.tasks.detector(backbone, width=16, freeze_norms=freeze, **SMALL).head.classification_head.conv(features)
+        for freeze in (False, True)
+    )
+    assert new.std() > 0.1
+    assert frozen.std() < 0.001  # a trained backbone's features may be of any size
+
+
 def test_anchors_are_torchvisions_or_those_given():
     backbone = pv.create_model("vanillanet_5", width=1 / 64)
     network = pv.tasks.detector(backbone, num_classes=1)

@@ -21,7 +21,8 @@ from plainvision.tasks.pyramid import STRIDES, Pyramid
 
 Kind = Literal["retinanet", "mask_rcnn"]
 # Such heads start with weights of standard deviation 0.01. With fewer channels a signal fades from layer to layer:
-# narrow heads start as He et al. 2015 do, and learn from the first epoch on.
+# narrow heads start as He et al. 2015 do, and learn from the first epoch on. Not so on a trained backbone, whose
+# features may be large: the loss would start at many times its value.
 _PAPER_WIDTH = 256
 _STRIDES = {"retinanet": STRIDES[1:], "mask_rcnn": STRIDES}  # the finest feature is too large to search densely
 
@@ -118,7 +119,7 @@ def detector(
             **how,
         )
         towers = [network.rpn.head.conv]
-    if width < _PAPER_WIDTH:
+    if width < _PAPER_WIDTH and not frozen:
         for layer in (layer for tower in towers for layer in tower.modules() if isinstance(layer, nn.Conv2d)):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     network.anchor_sizes = sizes
