@@ -48,10 +48,10 @@ def test_an_upernet_learns_to_name_pixels(root, tmp_path):
 
 @pytest.mark.slow
 def test_a_mask_rcnn_learns_to_draw_masks(root, tmp_path):
-    recipe = shortened(mask_rcnn_small(), root, 8)
+    recipe = shortened(mask_rcnn_small(), root, 5)
     scores = train(recipe, tmp_path / "run").last
-    assert scores.box.ap50 > 40
-    assert scores.mask.ap50 > 40
+    assert scores.box.ap50 > 25
+    assert scores.mask.ap50 > 25
 
 
 def test_the_shapes_are_those_of_their_seed_and_the_same_in_both_forms(root, tmp_path):

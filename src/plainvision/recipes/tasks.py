@@ -8,7 +8,7 @@ Differs  the papers name schedules and give few settings: those here are Swin Tr
          schedules they follow, and for VanillaNet the layer-wise decay of its own Table 7. `retinanet`, `mask_rcnn` and
          `upernet` are for data of your own: smaller images, and a network that a GPU of 8 GB trains; those called
          `small` train in minutes on a CPU
-Expect   no recorded result yet
+Expect   results/learn_shapes.json has the small ones on drawn shapes; the others have no recorded result yet
 """
 
 from collections.abc import Callable, Mapping
@@ -46,7 +46,10 @@ def mask_rcnn() -> Recipe:
 
 
 def retinanet_small() -> Recipe:
-    """RetinaNet, 64 wide, with VanillaNet-5 a sixteenth as wide, at 128 pixels: for a CPU. No recorded result yet."""
+    """RetinaNet, 64 wide, with VanillaNet-5 a sixteenth as wide, at 128 pixels: for a CPU.
+
+    Expect an AP50 of 97 % on the shapes of results/learn_shapes.json, in about a minute of a CPU.
+    """
     return replace(
         retinanet(),
         name="retinanet_small",
@@ -63,7 +66,10 @@ def retinanet_small() -> Recipe:
 
 
 def mask_rcnn_small() -> Recipe:
-    """Mask R-CNN, 64 wide, by the recipe of `retinanet_small`. No recorded result yet."""
+    """Mask R-CNN, 64 wide, by the recipe of `retinanet_small`.
+
+    Expect an AP50 of 89 % of boxes and of masks on the shapes of results/learn_shapes.json, in two minutes of a CPU.
+    """
     return replace(
         retinanet_small(), name="mask_rcnn_small", epochs=5, task=Detection("mask_rcnn", width=64, rois_per_image=32)
     )
@@ -119,7 +125,10 @@ def upernet() -> Recipe:
 
 
 def upernet_small() -> Recipe:
-    """UPerNet, 48 wide, with PatchConvNet of 6 blocks, 128 wide, at 128 pixels: for a CPU. No recorded result yet."""
+    """UPerNet, 48 wide, with PatchConvNet of 6 blocks, 128 wide, at 128 pixels: for a CPU.
+
+    Expect a mean IoU of 66 % on the shapes of results/learn_shapes.json, in about a minute of a CPU.
+    """
     return replace(
         retinanet_small(),
         name="upernet_small",
