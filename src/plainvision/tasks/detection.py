@@ -21,8 +21,8 @@ from plainvision.tasks.pyramid import STRIDES, Pyramid
 
 Kind = Literal["retinanet", "mask_rcnn"]
 # Such heads start with weights of standard deviation 0.01. With fewer channels a signal fades from layer to layer:
-# narrow heads start as He et al. 2015 do, and learn from the first epoch on. Not so on a trained backbone, whose
-# features may be large: the loss would start at many times its value.
+# narrow heads start as He et al. 2015 do, and learn from the first epoch on. The features of a trained backbone may be
+# large, and the loss would start at many times its value: there the last layers start smaller.
 _PAPER_WIDTH = 256
 _STRIDES = {"retinanet": STRIDES[1:], "mask_rcnn": STRIDES}  # the finest feature is too large to search densely
 
@@ -106,6 +106,7 @@ def detector(
     if kind == "retinanet":
         network = RetinaNet(features, num_classes + 1, anchor_generator=anchors, **how)
         towers = [network.head.classification_head.conv, network.head.regression_head.conv]
+        last = [network.head.classification_head.cls_logits, network.head.regression_head.bbox_reg]
     else:
         # torchvision's heads have the papers' 1024 and 256 channels whatever the width.
         network = MaskRCNN(
@@ -119,9 +120,12 @@ def detector(
             **how,
         )
         towers = [network.rpn.head.conv]
-    if width < _PAPER_WIDTH and not frozen:
+        last = [network.rpn.head.cls_logits, network.rpn.head.bbox_pred]
+    if width < _PAPER_WIDTH:
         for layer in (layer for tower in towers for layer in tower.modules() if isinstance(layer, nn.Conv2d)):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        for layer in last if frozen else ():
+            nn.init.normal_(layer.weight, std=0.001)
     network.anchor_sizes = sizes
     return network
 
