@@ -407,5 +407,5 @@ def test_a_single_bottleneck_takes_other_classes():
     assert network(torch.randn(2, 1, 20, 16)).shape == (2, 3)
     network.reset_classifier(0)
     assert network(torch.randn(2, 1, 20, 16)).shape == (2, 6)
-    with pytest.raises(ValueError, match=r"global_pool='max': this network pools by average"):
+    with pytest.raises(ValueError, match=r"global_pool='max': networks of studies pool by average"):
         network.reset_classifier(2, "max")

@@ -18,6 +18,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor, nn
 
 from plainvision.genotype import INPUTS, Cell, Genotype, load_genotype, reductions
+from plainvision.models.study_network import StudyNetwork
 
 STEM_WIDTH = 3
 """The stem has so many times the channels of a node of the first cell, as in the authors' code."""
@@ -156,7 +157,7 @@ class DiscreteCell(nn.Module):
         return torch.cat(sources[INPUTS:], dim=1)
 
 
-class CellNetwork(nn.Module):
+class CellNetwork(StudyNetwork):
     """A network of cells for images of any size: (B, in_chans, H, W) -> (B, K).
 
     Args:
@@ -205,25 +206,6 @@ class CellNetwork(nn.Module):
         for cell in self.cells:
             older, newer = newer, cell(older, newer)
         return newer
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits of `forward_features`, or with ``pre_logits`` the mean over all places."""
-        x = F.dropout(x.mean((2, 3)), self.drop_rate, self.training)
-        return x if pre_logits else self.classifier(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
-
-    def get_classifier(self) -> nn.Module:
-        return self.classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the last layer by a new one; 0 classes leave it out. The only ``global_pool`` is "avg"."""
-        if global_pool not in (None, "avg"):
-            raise ValueError(f"global_pool={global_pool!r}: networks of cells pool by average. Leave it out.")
-        self.num_classes = num_classes
-        last = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-        self.classifier: nn.Module = last.to(next(self.parameters()))
 
 
 default_cfgs = generate_default_cfgs(

@@ -10,16 +10,17 @@ Shapes   B batch, C channels, H height, W width, K classes
 
 from typing import Any
 
-import torch.nn.functional as F
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._efficientnet_blocks import InvertedResidual
 from timm.models.resnet import Bottleneck
 from torch import Tensor, nn
 
+from plainvision.models.study_network import StudyNetwork
+
 _EXPANSION = 6
 
 
-class SingleBottleneck(nn.Module):
+class SingleBottleneck(StudyNetwork):
     """Stem, bottleneck and classifier for images of any size: (B, in_chans, H, W) -> (B, K).
 
     Args:
@@ -64,25 +65,6 @@ class SingleBottleneck(nn.Module):
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the bottleneck's output: (B, in_chans, H, W) -> (B, channels, H', W')."""
         return self.block(self.stem(x))
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits of `forward_features`, or with ``pre_logits`` the mean over all places."""
-        x = F.dropout(x.mean((2, 3)), self.drop_rate, self.training)
-        return x if pre_logits else self.classifier(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
-
-    def get_classifier(self) -> nn.Module:
-        return self.classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the last layer by a new one; 0 classes leave it out. The only ``global_pool`` is "avg"."""
-        if global_pool not in (None, "avg"):
-            raise ValueError(f"global_pool={global_pool!r}: this network pools by average. Leave it out.")
-        self.num_classes = num_classes
-        last = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-        self.classifier: nn.Module = last.to(next(self.parameters()))
 
 
 default_cfgs = generate_default_cfgs(
