@@ -28,7 +28,7 @@ import plainvision as pv
 from plainvision.bench import as_table, comparison, count_macs, count_parameters, measure, write_record
 from plainvision.files import read_object, write_json
 from plainvision.recipes.sweeps import SWEEPS
-from plainvision.study.differences import Verdict, judge
+from plainvision.study.differences import RULE, Verdict, judge
 from plainvision.study.grid import Point
 from plainvision.study.sweep import run_sweep
 from plainvision.training import Augment, Data, Machine, Recipe, evaluate
@@ -319,7 +319,7 @@ def main() -> None:
     print(as_table(record["claims"]))
     command = f"python benchmarks/ablations.py {shlex.join(sys.argv[1:])}"
     path = Path(__file__).parents[1] / "results" / f"ablations_{arguments.group}.json"
-    write_record(path, f"{group.claim}, by narrow networks on CIFAR-10", record, command, columns=columns)
+    write_record(path, f"{group.claim}, by narrow networks on CIFAR-10. {RULE}", record, command, columns=columns)
 
 
 if __name__ == "__main__":

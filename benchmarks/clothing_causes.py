@@ -66,6 +66,7 @@ def without_mixing(recipe: Recipe) -> Recipe:
 CHANGES: dict[str, Callable[[Recipe], Recipe]] = {
     "none": lambda recipe: recipe,
     "rate 0.01": lambda recipe: replace(recipe, lr=1e-2),
+    "rate 0.03": lambda recipe: replace(recipe, lr=3e-2),
     "crops and flips alone": without_mixing,
     "no deep training": without_deep_training,
     "pairs without annealing": lambda recipe: replace(recipe, techniques=(DeepTraining(0), *recipe.techniques[1:])),

@@ -58,7 +58,10 @@ def generated() -> dict[Path, str]:
     parts = {
         ROOT / "docs" / "networks.md": {family: networks(family) for family in families},
         ROOT / "docs" / "results.md": {"results": results()},
-        ROOT / "docs" / "evidence.md": {path.stem: evidence(read_record(path)) for path in records("ablations_*.json")},
+        ROOT / "docs" / "evidence.md": {
+            **{path.stem: evidence(read_record(path)) for path in records("ablations_*.json")},
+            **{path.stem: rows_alone(read_record(path)) for path in records("clothing_causes.json")},
+        },
     }
     texts = {path: path.read_text(encoding="utf-8") for path in parts}
     for path, contents in parts.items():
@@ -155,6 +158,11 @@ def evidence(record: Mapping[str, Any]) -> str:
         f"batches of {how['batch_size']}, {how['optimizer']} at {how['lr']:g}; the networks have {how['options']}."
     )
     return "\n\n".join([trained, *(table(one) for one in (differences, figures.get("latency")) if one)])
+
+
+def rows_alone(record: Mapping[str, Any]) -> str:
+    """Return the tables of a record without what stands around them in the results."""
+    return "\n\n".join(table(rows) for rows in tables(record["figures"], record["columns"]))
 
 
 def section(name: str, record: Mapping[str, Any]) -> str:
