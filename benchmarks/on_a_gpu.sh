@@ -40,6 +40,11 @@ if [ -n "${RESNET20:-}" ] && [ -n "${RESNET32:-}" ]; then
         --json results/tune_resnet20_cuda.json
 fi
 
+# On all images; these take the place of the records of 10,000 images.
+for group in vanillanet vanillanet_longer patchconvnet parameter_free alexnet; do
+    python3 benchmarks/ablations.py "$group" --train "$2" --test "$3" --images-per-class 5000 --out "$out/ablations"
+done
+
 # Started again, a study or a search has a folder to go on from.
 resume() { [ -e "$1" ] && echo --resume || true; }
 for bottleneck in resnet inverted; do
