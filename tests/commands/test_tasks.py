@@ -47,6 +47,18 @@ def segmented(tmp_path_factory):
     return out, root
 
 
+def test_anchors_fit_the_training_boxes_on_request(detected, tmp_path):
+    out, root = tmp_path / "run", detected[1]
+    words = (*SHORT, "--data.root", root, "--anchor-sizes", "fit", "--out", out)
+    ended = plainvision("detect", "train", "retinanet", *words)
+    assert (ended.status, ended.err) == (0, "")
+    sizes = recipe_of(out).task.anchor_sizes
+    assert sizes[0][0] == 24  # three strides: the squares are smaller
+    assert f"anchor_sizes=fit: {sizes}" in ended.out
+    ended = plainvision("detect", "train", "retinanet", *words, "--resume")
+    assert (ended.status, ended.err) == (0, "")
+
+
 def test_a_detector_is_scored(detected, tmp_path):
     out, root = detected
     ended = plainvision("detect", "evaluate", out, "--data.root", root, "--csv", tmp_path / "scores.csv")

@@ -1,8 +1,15 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from tasks.scenes_for_tests import SIDE, coco_folder
 from torchvision.ops import box_iou
 
 import plainvision as pv
+from plainvision.tasks.boxes import BoxScenes
+from plainvision.tasks.learning import Detection
+from plainvision.tasks.starting import with_fitted_anchors
+from plainvision.training import Data, Recipe
 
 
 def squares(sides: list[float]) -> torch.Tensor:
@@ -37,3 +44,14 @@ def test_boxes_without_area_are_told():
         pv.tasks.fit_anchors(torch.zeros(0, 4))
     with pytest.raises(ValueError, match="a box has no area"):
         pv.tasks.fit_anchors(torch.tensor([[1.0, 1.0, 1.0, 5.0]]))
+
+
+def test_anchors_fit_the_boxes_as_the_network_sees_them(tmp_path):
+    root = coco_folder(tmp_path)
+    boxes = [
+        thing.box for scene in BoxScenes(Data(root=str(root)), "train", masks=False).scenes for thing in scene.things
+    ]
+    for kind, strides, per_level in (("retinanet", (8, 16, 32, 64, 128), 3), ("mask_rcnn", (4, 8, 16, 32, 64), 1)):
+        recipe = Recipe("boxes", "vanillanet_5", data=Data(root=str(root), image_size=8 * SIDE), task=Detection(kind))
+        wanted = pv.tasks.fit_anchors(8 * torch.tensor(boxes), strides=strides, per_level=per_level)
+        assert with_fitted_anchors(recipe).task == replace(recipe.task, anchor_sizes=wanted)

@@ -81,7 +81,8 @@ class Detection(SceneTask):
     width: Annotated[int, 8, 4096] = 256
     """Channels of the feature pyramid and of the heads on it."""
     anchor_sizes: tuple[tuple[int, ...], ...] | None = None
-    """Sizes of the anchors of each of five levels, in pixels of the resized image; None takes torchvision's."""
+    """Sizes of the anchors of each of five levels, in pixels of the resized image; None takes torchvision's, and on the
+    command line `fit` those of the training boxes."""
     rois_per_image: Annotated[int, 8, 10**4] = 512
     """Proposals of each image that a Mask R-CNN learns boxes and masks from."""
     freeze_norms: bool = False
@@ -152,7 +153,7 @@ class Detection(SceneTask):
             return []
         return [
             f"The detector has found next to nothing: AP50 is {last.box.ap50:.2f} % on {last.images} images. Give more "
-            "epochs, weights to start from (start_from), or anchors that fit the boxes (fit_anchors)."
+            "epochs, weights to start from (start_from), or anchors that fit the boxes (`--anchor-sizes fit`)."
         ]
 
 

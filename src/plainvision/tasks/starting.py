@@ -1,4 +1,4 @@
-"""Before the first step of a detector or a segmenter: the backbone's weights, and whether it takes the images."""
+"""Before the first step of a detector or a segmenter: anchors, the backbone's weights, whether it takes the images."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from plainvision.models.registry import create_model
 from plainvision.models.trunk import trunks
+from plainvision.tasks.anchors import fit_anchors
+from plainvision.tasks.boxes import BoxScenes
+from plainvision.tasks.learning import LONGEST, Detection
 from plainvision.training.recipe import Recipe
 from plainvision.training.starting import load_start
 
@@ -42,3 +45,21 @@ def check_forward(answer: Callable[[Tensor], Any], network: nn.Module, recipe: R
             f"{recipe.model} cannot take images of {data.channels}x{data.image_size}x{data.image_size}: {error}. Give "
             "another data.image_size, for instance 512."
         ) from error
+
+
+def with_fitted_anchors(recipe: Recipe) -> Recipe:
+    """Return the recipe of a detector with anchors of the sizes that its training boxes have as the network sees them.
+
+    Raises:
+        FileNotFoundError, ValueError: there are no such annotations, or no boxes in them.
+    """
+    task, size = recipe.task, recipe.data.image_size
+    assert isinstance(task, Detection), "a segmenter has no anchors"
+    boxes = []
+    for scene in BoxScenes(recipe.data, "train", masks=False).scenes:
+        short, long = sorted((scene.width, scene.height))
+        scale = min(size / short, size * LONGEST / long)
+        boxes += [[scale * edge for edge in thing.box] for thing in scene.things if not thing.crowd]
+    strides, per_level = ((8, 16, 32, 64, 128), 3) if task.kind == "retinanet" else ((4, 8, 16, 32, 64), 1)
+    sizes = fit_anchors(torch.tensor(boxes).reshape(-1, 4), strides=strides, per_level=per_level)
+    return replace(recipe, task=replace(task, anchor_sizes=sizes))

@@ -2,7 +2,7 @@
 
 import difflib
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, cast
@@ -59,11 +59,15 @@ class Arguments(Generic[_Task]):
 
 
 def train_by_words(
-    task: type[Detection] | type[Segmentation], words: list[str], description: str | None, said: Mapping[str, str]
+    task: type[Detection] | type[Segmentation],
+    words: list[str],
+    description: str | None,
+    said: Mapping[str, str],
+    prepare: Callable[[Recipe], Recipe] = lambda recipe: recipe,
 ) -> None:
     """Train by the recipe that the first word names, changed by the others, and print what came out.
 
-    ``said`` is what the help says of fields of the recipe beside `_SAID`.
+    ``said`` is what the help says of fields of the recipe beside `_SAID`; ``prepare`` changes the recipe of the words.
 
     Raises:
         ValueError, OSError: there is no such recipe, or what is asked for cannot be trained.
@@ -90,7 +94,7 @@ def train_by_words(
     )
     if arguments.recipe.task != base.recipe.task:
         raise ValueError("the task has options of its own, without --task: write --width 128, for instance.")
-    recipe = replace(arguments.recipe, task=arguments.task)
+    recipe = prepare(replace(arguments.recipe, task=arguments.task))
     recipe = fitted(recipe) if auto else recipe
 
     from rich.console import Console
