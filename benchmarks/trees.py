@@ -16,16 +16,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import tyro
 from rich.console import Console
 
 from plainvision.bench import as_table, write_record
 from plainvision.files import write_json
 from plainvision.recipes.tasks import retinanet_small
-from plainvision.tasks import fit_anchors
-from plainvision.tasks.boxes import BoxScenes
 from plainvision.tasks.learning import Detection
+from plainvision.tasks.starting import with_fitted_anchors
 from plainvision.training import Recipe, train
 from plainvision.training.resumable import read_metrics
 
@@ -50,9 +48,8 @@ def recipes(root: str, lite0: str) -> dict[str, Recipe]:
     """Return the runs by name."""
     base = retinanet_small()
     data = replace(base.data, root=root, image_size=320, workers=0)
-    boxes = [thing.box for scene in BoxScenes(data, "train", masks=False).scenes for thing in scene.things]
-    anchors = fit_anchors(torch.tensor(boxes))  # the photographs have 320 pixels
-    base = replace(base, data=data, batch_size=2, task=Detection(width=64, anchor_sizes=anchors))
+    base = with_fitted_anchors(replace(base, data=data, batch_size=2))
+    assert isinstance(base.task, Detection)
     half = (0.5, 0.5, 0.5)  # as these weights know images
     return {
         "ImageNet's weights": replace(
@@ -61,7 +58,7 @@ def recipes(root: str, lite0: str) -> dict[str, Recipe]:
             model_options={},
             start_from=lite0,
             data=replace(base.data, mean=half, std=half),
-            task=Detection(width=64, anchor_sizes=anchors, freeze_norms=True),
+            task=replace(base.task, freeze_norms=True),
             lr=3e-4,  # a trained backbone wants less
             epochs=10,
         ),
