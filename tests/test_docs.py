@@ -302,6 +302,22 @@ def test_every_table_and_figure_of_the_papers_has_a_command():
         assert row[2]
 
 
+def test_what_the_papers_tables_show_is_what_the_records_say():
+    measured: set[tuple[str, str]] = set()
+    for file in ROOT.glob("results/ablations_*.json"):
+        figures = json.loads(file.read_text())["figures"].values()
+        rows = [row for rows in figures if isinstance(rows, list) for row in rows if "against" in row]
+        measured |= {(f"{row['measured']:+.1f}", row["verdict"]) for row in rows}
+    verdict, seen = "", []
+    for row in table(PAGES["docs/papers.md"]):
+        for word, points in re.findall(r"(not shown|shown|refuted)|([+-]\d+\.\d)", row[3]):
+            verdict = word or verdict
+            if points:
+                seen.append((points, verdict))
+    assert len(seen) > 12
+    assert [pair for pair in seen if pair not in measured] == []
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_command_has_help_with_an_example(verb, capsys):
     with contextlib.suppress(SystemExit):
