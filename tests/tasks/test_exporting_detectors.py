@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from networks_for_tests import trained
 from PIL import Image
+from timm.layers import Conv2dSame
 from torch import nn
+from torch.testing import assert_close
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -21,6 +23,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import batched_nms, box_iou
 
 import plainvision as pv
+from plainvision.deploy.forms import with_even_padding
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -312,3 +315,22 @@ def test_the_file_is_the_one_that_is_tested(exported):
     _, folder, _ = exported
     source = Path(pv.deploy.__file__).parent / "detector_script.py"
     assert (folder / "predict.py").read_text() == source.read_text()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation"), [(3, 2, 1), (5, 2, 1), (3, 1, 2), (2, 4, 1), ((3, 5), (2, 1), 1)]
+)
+def test_padding_as_tensorflow_has_it_becomes_constant_for_even_sizes(kernel, stride, dilation):
+    network = torch.nn.Sequential(Conv2dSame(3, 4, kernel, stride, dilation=dilation), torch.nn.ReLU())
+    images = torch.rand(2, 3, 32, 64)
+    changed = with_even_padding(network)
+    assert not [layer for layer in changed.modules() if isinstance(layer, Conv2dSame)]
+    assert_close(changed(images), network(images), rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_a_detector_that_pads_as_tensorflow_does_is_exported(tmp_path):
+    backbone = pv.create_model("tf_efficientnet_lite0")
+    network = pv.tasks.detector(backbone, num_classes=2, width=16, min_size=96, max_size=160).eval()
+    report = pv.deploy.export_detector(network, tmp_path / "lite0")
+    assert report.largest_box_error < 1e-3

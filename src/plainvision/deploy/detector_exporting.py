@@ -22,6 +22,7 @@ from plainvision.deploy.detector_folder import DetectorDescription
 from plainvision.deploy.detector_graphs import Graph, classes_of, graphs_of, kind_of, settings_of
 from plainvision.deploy.exporting import check_free, replace_folder
 from plainvision.deploy.formats import format_called
+from plainvision.deploy.forms import with_even_padding
 from plainvision.deploy.source import deployed_form
 from plainvision.deploy.writing import DESCRIPTION, file_hashes
 from plainvision.files import write_json, write_text
@@ -108,7 +109,7 @@ def export_detector(
     whole: Any = copy.deepcopy(network).cpu().float().eval()
     for pool in (module for module in whole.modules() if isinstance(module, MultiScaleRoIAlign)):
         pool.scales = pool.map_levels = None  # it guesses them from the first images that it sees
-    deployed, unfused = deployed_form(whole)
+    deployed, unfused = deployed_form(with_even_padding(whole))  # images have sides that every stride divides
     sample = list(images) or _random_images(whole.transform.min_size[-1], len(whole.transform.image_mean))
     with torch.inference_mode():
         found = [_answers(whole, batch) for batch in _batches(sample)]

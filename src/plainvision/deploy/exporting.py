@@ -14,7 +14,7 @@ from plainvision.deploy.blame import Culprit, layers_that_lose
 from plainvision.deploy.delegation import LEAST_DELEGATED
 from plainvision.deploy.examination import Examination
 from plainvision.deploy.formats import format_called
-from plainvision.deploy.forms import Form
+from plainvision.deploy.forms import Form, with_even_padding
 from plainvision.deploy.gate import Gate
 from plainvision.deploy.preprocessing import Preprocessing
 from plainvision.deploy.running import Precision
@@ -152,7 +152,8 @@ def export_segmenter(
         mean=(0.0,) * channels,
         std=(1.0,) * channels,
     )
-    source = Source.of(model, as_it_is, _pixel_classes(model, classes, image_size, channels), task="segmentation")
+    names = _pixel_classes(model, classes, image_size, channels)
+    source = Source.of(with_even_padding(model), as_it_is, names, task="segmentation")
     return _delivered(source, form, Path(folder), None)
 
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
 from plainvision.deploy.delegation import LEAST_DELEGATED
@@ -118,6 +119,34 @@ def with_any_pooling(network: nn.Module) -> nn.Module:
             size = (size, size) if isinstance(size, int) else size
             if None not in size and size != (1, 1):
                 found[layer] = AnyPool(size)
+    return replace_layers(network, found)
+
+
+def with_even_padding(network: nn.Module) -> nn.Module:
+    """Return a copy that pads by constants where timm pads as TensorFlow does, by the size of the image.
+
+    For sizes of which every stride is a divisor these are the same, and an exporter need not ask what the size is:
+    with one that it may not know it asks for hours.
+    """
+    network = own_copy(network)
+    found: dict[nn.Module, nn.Module] = {}
+    for layer in network.modules():
+        if isinstance(layer, Conv2dSame):
+            same: Any = layer
+            reach = [(k - 1) * d + 1 for k, d in zip(same.kernel_size, same.dilation, strict=True)]
+            rows, columns = (max(one - stride, 0) for one, stride in zip(reach, same.stride, strict=True))
+            conv = nn.Conv2d(
+                same.in_channels,
+                same.out_channels,
+                same.kernel_size,
+                same.stride,
+                dilation=same.dilation,
+                groups=same.groups,
+                bias=same.bias is not None,
+            )
+            conv.weight, conv.bias = same.weight, same.bias
+            sides = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+            found[layer] = nn.Sequential(nn.ZeroPad2d(sides), conv)
     return replace_layers(network, found)
 
 
