@@ -43,7 +43,11 @@ def test_words_add_a_technique_at_its_place_and_leave_one_out(added, dropped, ma
 @pytest.mark.parametrize(
     ("added", "dropped", "message"),
     [
-        (["deep-trainig:epochs=3"], [], r"no such technique\. Did you mean deep-training\? There are spatial-ops,"),
+        (
+            ["deep-trainig:epochs=3"],
+            [],
+            r"no such technique\. Did you mean deep-training\? There are plain, spatial-ops,",
+        ),
         (["mixup"], [], r"--with mixup: .* It is a field of the recipe: --augment\.mixup\."),
         ([], ["label-smoothing"], r"--without label-smoothing: .* field of the recipe: --label-smoothing\."),
         ([], ["linear-pairs"], r"vanillanet_clothing has no such technique; it has deep-training, ema\."),
