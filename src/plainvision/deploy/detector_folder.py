@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from plainvision.deploy.comparing import short
+from plainvision.deploy.folder import description_in
 from plainvision.deploy.formats import format_called
 from plainvision.deploy.writing import DESCRIPTION, file_hashes
 from plainvision.fields import check_ranges, from_plain, ranges_of
@@ -130,11 +131,7 @@ def load_detector(folder: str | Path, *, threads: int | None = None) -> Deployed
         ImportError: ONNX Runtime is not installed.
     """
     folder = Path(folder)
-    path = folder / DESCRIPTION
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no deployed network in {folder}: it holds no {DESCRIPTION}. `plainvision deploy` writes one."
-        )
+    path = description_in(folder)
     if not is_detector(folder):
         raise ValueError(f"{folder} holds no detector. `plainvision.deploy.load` loads it.")
     description = from_plain(DetectorDescription, read_object(path), str(path))

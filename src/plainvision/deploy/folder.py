@@ -161,6 +161,16 @@ class Deployed:
             yield Answer(ranked[:top], tuple(own[:top]), labels=given)
 
 
+def description_in(folder: Path) -> Path:
+    """Return the file in which a deployed folder says what it holds; where there is none, a `FileNotFoundError`."""
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no deployed network in {folder}: it holds no {DESCRIPTION}. `plainvision deploy` writes one."
+        )
+    return path
+
+
 def load(folder: str | Path, *, threads: int | None = None) -> Deployed:
     """Return the network in a folder that `export` wrote.
 
@@ -174,11 +184,7 @@ def load(folder: str | Path, *, threads: int | None = None) -> Deployed:
         ImportError: its runtime is not installed.
     """
     folder = Path(folder)
-    path = folder / DESCRIPTION
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no deployed network in {folder}: it holds no {DESCRIPTION}. `plainvision deploy` writes one."
-        )
+    path = description_in(folder)
     said = read_object(path)
     if said.get("task") == "detection":
         raise ValueError(

@@ -1,12 +1,25 @@
 """Sizes of anchors: torchvision's, and those that fit the boxes of a data set."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 AnchorSizes = tuple[tuple[int, ...], ...]
 RATIOS = (0.5, 1.0, 2.0)
+
+
+class Levels(NamedTuple):
+    """Where a kind of detector has anchors."""
+
+    strides: tuple[int, ...]
+    """Of its five levels."""
+    per_level: int
+    """How many sizes each level has."""
+
+
+LEVELS = {"retinanet": Levels((8, 16, 32, 64, 128), 3), "mask_rcnn": Levels((4, 8, 16, 32, 64), 1)}
 # Of a level's stride: at three, an anchor meets a box of its own size by 53 % or more wherever that lies; a smaller one
 # may miss the 50 % that make it learn.
 _LEAST = 3
@@ -27,7 +40,12 @@ def checked_sizes(sizes: Sequence[Sequence[int]], per_level: int, kind: str) -> 
     return tuple(tuple(level) for level in sizes)
 
 
-def fit_anchors(boxes: Tensor, *, strides: Sequence[int] = (8, 16, 32, 64, 128), per_level: int = 3) -> AnchorSizes:
+def fit_anchors(
+    boxes: Tensor,
+    *,
+    strides: Sequence[int] = LEVELS["retinanet"].strides,
+    per_level: int = LEVELS["retinanet"].per_level,
+) -> AnchorSizes:
     """Return anchor sizes, the side of a square in pixels, for each level: quantiles of the boxes' own sizes.
 
     No size is below three strides of its level, in the steps that torchvision's have: a coarse grid meets no small box.

@@ -16,7 +16,7 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 
 from plainvision.inspection.counting import count_macs
 from plainvision.inspection.dense import DenseDetector
-from plainvision.tasks.anchors import RATIOS, AnchorSizes, checked_sizes, default_sizes
+from plainvision.tasks.anchors import LEVELS, RATIOS, AnchorSizes, checked_sizes, default_sizes
 from plainvision.tasks.pyramid import STRIDES, Pyramid
 
 Kind = Literal["retinanet", "mask_rcnn"]
@@ -93,7 +93,7 @@ def detector(
     frozen = pretrained if freeze_norms is None else freeze_norms
     pyramid = Pyramid(backbone, _STRIDES[kind], pretrained=pretrained, freeze_norms=frozen)
     features = PyramidFeatures(pyramid, kind, width)
-    per_level = 3 if kind == "retinanet" else 1
+    per_level = LEVELS[kind].per_level
     sizes = default_sizes(per_level) if anchor_sizes is None else checked_sizes(anchor_sizes, per_level, kind)
     anchors = AnchorGenerator(sizes, (RATIOS,) * len(sizes))
     how: dict[str, Any] = {

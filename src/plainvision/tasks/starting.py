@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from plainvision.models.registry import create_model
 from plainvision.models.trunk import trunks
-from plainvision.tasks.anchors import fit_anchors
+from plainvision.tasks.anchors import LEVELS, fit_anchors
 from plainvision.tasks.boxes import BoxScenes
 from plainvision.tasks.learning import LONGEST, Detection
 from plainvision.training.recipe import Recipe
@@ -60,6 +60,6 @@ def with_fitted_anchors(recipe: Recipe) -> Recipe:
         short, long = sorted((scene.width, scene.height))
         scale = min(size / short, size * LONGEST / long)
         boxes += [[scale * edge for edge in thing.box] for thing in scene.things if not thing.crowd]
-    strides, per_level = ((8, 16, 32, 64, 128), 3) if task.kind == "retinanet" else ((4, 8, 16, 32, 64), 1)
-    sizes = fit_anchors(torch.tensor(boxes).reshape(-1, 4), strides=strides, per_level=per_level)
+    levels = LEVELS[task.kind]
+    sizes = fit_anchors(torch.tensor(boxes).reshape(-1, 4), strides=levels.strides, per_level=levels.per_level)
     return replace(recipe, task=replace(task, anchor_sizes=sizes))
